@@ -1,0 +1,7 @@
+"""The three segmentation networks; tensors in, tensors out, nothing known of scans or folders."""
+
+from strokelesion.networks.resunet import ResUNet
+from strokelesion.networks.segnet import SegNet
+from strokelesion.networks.unet import UNet
+
+__all__ = ["ResUNet", "SegNet", "UNet"]

@@ -1,0 +1,70 @@
+"""What the three networks share: slices of any size go in, and weights start as in the Keras study.
+
+A network that halves its input n times works on sizes that are multiples of 2**n only. `SliceNetwork` pads a slice at
+its far edges to the next legal size and crops the logits back, so that callers never see the rule.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class SliceNetwork(nn.Module, ABC):
+    """Base class of the 2D networks.
+
+    Attributes:
+        size_multiple: height and width that `logits` works on are multiples of this.
+    """
+
+    size_multiple: int
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        if in_channels < 1 or out_channels < 2:
+            raise ValueError(
+                f"got {in_channels} input and {out_channels} output channels; allowed are at least 1 and at least 2: "
+                "T1 in; background, main lesion and sub-lesion out is `in_channels: 1, out_channels: 3`."
+            )
+        self.in_channels = in_channels
+
+    @abstractmethod
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Map slices of legal size `(B, in_channels, H, W)` to logits `(B, out_channels, H, W)`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return class logits of slices of any size.
+
+        Args:
+            x: slices `(B, in_channels, H, W)`.
+
+        Returns:
+            Logits `(B, out_channels, H, W)`; softmax is left to the loss and to the post-processing.
+
+        Raises:
+            ValueError: when `x` is no batch of slices with the network's number of channels.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"got a tensor of shape {tuple(x.shape)}; {type(self).__name__} takes (B, {self.in_channels}, H, W): "
+                "feed volumes through SliceInferer."
+            )
+        height, width = x.shape[-2:]
+        pad_height, pad_width = -height % self.size_multiple, -width % self.size_multiple
+        if pad_height or pad_width:
+            x = F.pad(x, (0, pad_width, 0, pad_height), mode="replicate")
+        return self.logits(x)[..., :height, :width]
+
+
+def initialize_as_keras(network: nn.Module) -> None:
+    """Draw all convolution kernels from Glorot's uniform distribution and set all biases to zero.
+
+    Keras starts so and the seed study relied on it; torch's own default shrinks the signal of the networks without
+    normalization from stage to stage. Source: Glorot and Bengio, AISTATS 2010, equation 16.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,314 @@
+"""From a folder of scans to records: one record a T1w scan with its lesion masks.
+
+`LAYOUTS` is the table of contents: one row a release, each saying how that release names its T1w scans, its masks and
+its metadata table. Everything below the table is one code path that reads them all. No image is opened.
+
+Sources: ATLAS R1.1/R1.2 (Liew et al. 2018, doi:10.1038/sdata.2018.11), R2.0 (Liew et al. 2022,
+doi:10.1038/s41597-022-01401-7), BIDS 1.10 (https://bids-specification.readthedocs.io).
+"""
+
+import logging
+import os
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, NotRequired, TypedDict
+
+from strokelesion.pipeline.metadata import Row, identifier, rows_by_scan
+
+logger = logging.getLogger(__name__)
+
+
+class CohortError(ValueError):
+    """The folder cannot be read as one cohort; the message lists the files and says what to do."""
+
+
+class Record(TypedDict):
+    """One scan, usable as a MONAI data item. Paths are absolute; symbolic links are left as they are."""
+
+    image: str
+    main_mask: str
+    sub_masks: NotRequired[list[str]]
+    subject: str
+    session: str
+    site: str
+    release: str
+    metadata: NotRequired[Row]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one release names its files: regular expressions on the path below the parent of the cohort folder."""
+
+    release: str
+    example: str
+    t1: str
+    mask: str
+    table: str
+    site_column: str = ""
+
+
+_IN = r"(?:.*/)?"
+_END = r"\.nii(?:\.gz)?"
+_R11 = rf"{_IN}(?P<site>Site\d+)/(?P<subject>\d{{6}})/(?P<session>t\d\d)/(?P=subject)"
+_R12 = rf"{_IN}(?P<site>c\d{{4}})/(?P<subject>c\d{{4}}s\d{{4}})(?P<session>t\d\d)/(?P=subject)(?P=session)"
+_R2 = rf"{_IN}(?P<site>[^/]+)/(?P<subject>sub-[^/_]+)/(?P<session>ses-[^/_]+)/anat/(?P=subject)_(?P=session)"
+_BIDS = r"(?P<subject>sub-[^/_]+)(?:_(?P<session>ses-[^/_]+))?_"
+_SMOOTH = r"_LesionSmooth(?P<number>_\d+)?"  # the main mask is the one without number
+
+LAYOUTS = (
+    Layout(
+        release="R1.1",
+        example="ATLAS_R1.1/Site1/031768/t01/031768_t1w_deface_stx.nii.gz",
+        t1=rf"{_R11}_t1w_deface(?P<space>_stx){_END}",
+        mask=rf"{_R11}{_SMOOTH}(?P<space>_stx){_END}",
+        table=rf"{_IN}[^/]*ATLAS_Meta-Data_Release_1\.1_standard_mni\.csv",
+    ),
+    Layout(
+        release="R1.2",
+        example="c0003/c0003s0001t01/c0003s0001t01_t1w_stx.nii.gz",
+        t1=rf"{_R12}_t1w(?:_deface)?(?P<space>_stx)?{_END}",
+        mask=rf"{_R12}{_SMOOTH}(?P<space>_stx)?{_END}",
+        table=rf"{_IN}[^/]*ATLAS_Meta-Data_Release_1\.1_Updated\.xlsx",
+    ),
+    Layout(
+        release="R2.0",
+        example="Training/R001/sub-r001s001/ses-1/anat/sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz",
+        t1=rf"{_R2}_space-MNI152NLin2009aSym_T1w{_END}",
+        mask=rf"{_R2}_space-MNI152NLin2009aSym_label-[LR]_desc-T1lesion_mask{_END}",
+        table=rf"{_IN}[^/]*ATLAS_2\.0_MetaData\.(?:xlsx|csv)",
+    ),
+    Layout(
+        release="R3.0",  # R2.1 has the same names: see `_release`
+        example="R001/sub-r001s001/ses-1/anat/sub-r001s001_ses-1_space-orig_desc-brain_T1w.nii.gz",
+        t1=rf"{_R2}_space-orig_desc-brain_T1w{_END}",
+        mask=rf"{_R2}_space-orig_label-lesion_desc-T1lesion_mask{_END}",
+        table=rf"{_IN}sub-[^/]*_metadata\.csv",
+        site_column="SITE",
+    ),
+    Layout(
+        release="BIDS",
+        example="sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz",
+        t1=rf"(?!(?:.*/)?derivatives/){_IN}anat/{_BIDS}(?:[^/]*_)?T1w{_END}",
+        mask=rf"{_IN}{_BIDS}(?![^/]*desc-brain_)[^/]*mask{_END}",  # brain masks of preprocessing are no lesions
+        table=rf"{_IN}participants\.tsv",
+        site_column="site",
+    ),
+)
+_PATTERNS = [(row, kind, re.compile(getattr(row, kind))) for row in LAYOUTS for kind in ("t1", "mask", "table")]
+
+# R2.0's table is the only one that says who of the first releases is who in the later ones.
+LINK_COLUMNS = ("ATLAS 1.2 Subject ID", "INDI Subject ID")
+
+
+class _Key(NamedTuple):
+    release: str
+    subject: str
+    session: str
+    space: str
+
+
+@dataclass
+class _Scan:
+    """The files of one scan, as they are met."""
+
+    layout: Layout
+    site: str
+    t1: list[str] = field(default_factory=list)
+    main: list[str] = field(default_factory=list)
+    sub: list[str] = field(default_factory=list)
+
+
+def read_cohort(folder: str | Path) -> list[Record]:
+    """Read the records of all labeled scans below a folder; the layout is recognized from the tree.
+
+    Recipe:
+        1. Walk the tree once, skipping hidden files; the first row of `LAYOUTS` that matches names a file.
+        2. Group T1w scans and masks by release, subject and session; a mask with a number is a sub-mask.
+        3. Drop R2.0's Testing scans (published without masks) and, where R1.2 lies in standard space and natively,
+           the native scans of that release: one cohort, one space. Both are logged.
+        4. Add the metadata row and the site: from the folder, for R3.0 and BIDS from the table where it names one.
+        5. Refuse persons who are in two releases: they would end on both sides of a split.
+
+    R2.1 and R3.0 share their names: "R2.1" is told by the path (`ATLAS_2.1`, `R2.1`), everything else is "R3.0".
+    Below one folder, BIDS data sets are read as one: their subjects must have names of their own.
+
+    Args:
+        folder: The folder of a release or the one above it, a BIDS data set, or R2.0's Training folder.
+
+    Returns:
+        Records sorted by release, subject and session. `session` is "" where BIDS has none.
+
+    Raises:
+        CohortError: The folder is missing or holds nothing known, files of a scan are missing or ambiguous, or a
+            person is in two releases. All findings come in one message.
+    """
+    root = Path(os.path.abspath(folder))
+    if not root.is_dir():
+        raise CohortError(f"{root} is not a folder. Expected the folder of an ATLAS release or of a BIDS data set.")
+    files = list(_walk(root))
+    scans, tables = _recognize(files, root.parent)
+    scans = _without_native(_without_testing(scans))
+    if not scans:
+        raise CohortError(_nothing_found(root, files))
+    _refuse(_incomplete(scans.values()))
+    metadata = {release: rows_by_scan(paths) for release, paths in tables.items()}
+    records = [_record(key, scan, metadata) for key, scan in sorted(scans.items())]
+    _refuse([_in_two_releases(records)])
+    return records
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for folder, folders, files in os.walk(root, followlinks=True):
+        # In place: os.walk goes down into what is left.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (os.path.join(folder, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _recognize(files: Iterable[str], parent: Path) -> tuple[dict[_Key, _Scan], dict[str, list[str]]]:
+    scans: dict[_Key, _Scan] = {}
+    tables: defaultdict[str, list[str]] = defaultdict(list)
+    for path in files:
+        found = _match(Path(path).relative_to(parent).as_posix())
+        if found is None:
+            continue
+        layout, kind, names = found
+        if kind == "table":
+            tables[layout.release].append(path)
+            continue
+        key = _Key(_release(layout, path), names["subject"], names["session"], names.get("space", ""))
+        scan = scans.setdefault(key, _Scan(layout, names.get("site", "unknown")))
+        mask = scan.sub if names.get("number") else scan.main
+        (scan.t1 if kind == "t1" else mask).append(path)
+    return scans, tables
+
+
+def _match(path: str) -> tuple[Layout, str, dict[str, str]] | None:
+    for layout, kind, pattern in _PATTERNS:
+        if match := pattern.fullmatch(path):
+            return layout, kind, match.groupdict(default="")
+    return None
+
+
+def _release(layout: Layout, path: str) -> str:
+    is_r21 = layout.release == "R3.0" and re.search(r"(?:ATLAS_|R)2[._]1(?!\d)", path)
+    return "R2.1" if is_r21 else layout.release
+
+
+def _without_testing(scans: dict[_Key, _Scan]) -> dict[_Key, _Scan]:
+    def is_testing(key: _Key, scan: _Scan) -> bool:
+        # Testing/R001/sub-r001s001/ses-1/anat: the folder above the site, not one of that name further up.
+        return key.release == "R2.0" and not scan.main and Path(scan.t1[0]).parents[4].name == "Testing"
+
+    kept = {key: scan for key, scan in scans.items() if not is_testing(key, scan)}
+    if len(kept) < len(scans):
+        skipped = len(scans) - len(kept)
+        logger.info("Skipped %d scans of R2.0's Testing folder: they were published without masks.", skipped)
+    return kept
+
+
+def _without_native(scans: dict[_Key, _Scan]) -> dict[_Key, _Scan]:
+    if ("R1.2", "_stx") not in {(key.release, key.space) for key in scans}:
+        return scans
+    kept = {key: scan for key, scan in scans.items() if key.release != "R1.2" or key.space}
+    if len(kept) < len(scans):
+        skipped = len(scans) - len(kept)
+        logger.info("R1.2 lies here in standard space and natively: read standard space, skipped %d scans.", skipped)
+    return kept
+
+
+def _incomplete(scans: Collection[_Scan]) -> list[str]:
+    """Findings about scans that have not exactly one T1w scan and exactly one main mask."""
+    unmasked = [path for scan in scans if not scan.main for path in scan.t1]
+    orphaned = [path for scan in scans if not scan.t1 for path in scan.main + scan.sub]
+    rivals = [path for scan in scans for group in (scan.t1, scan.main) if len(group) > 1 for path in group]
+    return [
+        _finding(
+            "T1w scans without a main lesion mask",
+            unmasked,
+            "Expected one main mask for each scan, named as its release does. Add the masks or move the scans away.",
+        ),
+        _finding(
+            "lesion masks without a T1w scan",
+            orphaned,
+            "Expected a T1w scan of the same subject and session. Add the scans or move the masks away.",
+        ),
+        _finding(
+            "T1w scans or main masks share their session with another",
+            rivals,
+            "Expected one T1w scan and one mask for each subject and session. Keep the lesion mask and the scan it was "
+            "drawn on, move the others away.",
+        ),
+    ]
+
+
+def _record(key: _Key, scan: _Scan, metadata: dict[str, dict[str, Row]]) -> Record:
+    rows = metadata.get(scan.layout.release, {})
+    row = rows.get(key.subject + key.session) or rows.get(key.subject) or {}
+    record = Record(
+        image=scan.t1[0],
+        main_mask=scan.main[0],
+        subject=key.subject,
+        session=key.session,
+        site=str(row.get(scan.layout.site_column, scan.site)),
+        release=key.release,
+    )
+    if scan.sub:
+        record["sub_masks"] = scan.sub
+    if row:
+        record["metadata"] = row
+    return record
+
+
+def _aliases(record: Record) -> set[str]:
+    row = record.get("metadata", {})
+    linked = (identifier(row[column]) for column in LINK_COLUMNS if column in row)
+    return {record["subject"], *(re.sub(r"t\d\d$", "", name) for name in linked)}
+
+
+def _in_two_releases(records: Sequence[Record]) -> str:
+    """Finding about persons who are in two releases, or of whom it cannot be told that they are not."""
+    releases = defaultdict(set)
+    for record in records:
+        for alias in _aliases(record):
+            releases[alias].add(record["release"])
+    shared = [r["image"] for r in records if any(len(releases[alias]) > 1 for alias in _aliases(r))]
+    return _finding(
+        "scans of persons who are, or may be, in two releases",
+        sorted({*shared, *_untold(records)}),
+        "Expected each person in one release only: R1.1 and R1.2 hold the same persons, later releases most of them "
+        "again. Point --dataset_dir at one release.",
+    )
+
+
+def _untold(records: Sequence[Record]) -> list[str]:
+    """Scans of R1.x beside other releases where no table links the persons; R1.1 and R1.2 have no common names."""
+    first = [r for r in records if r["release"] in ("R1.1", "R1.2")]
+    later = [r for r in records if r["release"] in ("R2.0", "R2.1", "R3.0")]
+    unlinked = [r for r in later if r["release"] != "R2.0" or "metadata" not in r]
+    both_first = len({r["release"] for r in first}) == 2
+    return [r["image"] for r in first + unlinked] if both_first or (first and unlinked) else []
+
+
+def _finding(what: str, files: Sequence[str], advice: str) -> str:
+    if not files:
+        return ""
+    more = [f"… and {len(files) - 10} more"] if len(files) > 10 else []
+    return "\n  ".join([f"{len(files)} {what}:", *files[:10], *more]) + f"\n{advice}"
+
+
+def _refuse(findings: Iterable[str]) -> None:
+    if message := "\n\n".join(filter(None, findings)):
+        raise CohortError(message)
+
+
+def _nothing_found(root: Path, files: Sequence[str]) -> str:
+    lines = [
+        f"No labeled T1w scan found in {root}. Layouts looked for, with an example of each:",
+        *(f"{layout.release}: {layout.example}" for layout in LAYOUTS),
+        f"Found instead ({len(files)} files):",
+        *(os.path.relpath(path, root) for path in files[:10]),
+    ]
+    return "\n  ".join(lines) + "\nPoint --dataset_dir at the folder of one release, or rename the files accordingly."

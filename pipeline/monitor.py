@@ -1,0 +1,186 @@
+"""What one sees of a run while it trains: curves and pictures in TensorBoard, a history table, a bar with the time left."""
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+METRICS = ("dice_main", "dice_sub", "dice_both")
+# Outline colors of a panel: main lesion red, sub-lesion cyan.
+COLORS = {1: (255, 60, 40), 2: (0, 230, 230)}
+# A log file, unlike a terminal, keeps every refresh of the bar.
+LOG_INTERVAL_S = 30.0
+BRIGHTEST_SHOWN = 2.0
+
+
+class RunHistory:
+    """Write each epoch's loss, learning rate, speed and validation Dice to TensorBoard and to `history.csv`.
+
+    Attach to the trainer after the validation handler. Epochs without validation leave their Dice cells empty.
+
+    Args:
+        writer: TensorBoard's.
+        folder: the run's folder.
+        optimizer: whose learning rate is shown.
+        validator: the engine that measures.
+        batch_size: slices an iteration.
+    """
+
+    def __init__(
+        self,
+        writer: SummaryWriter,
+        folder: str | Path,
+        optimizer: torch.optim.Optimizer,
+        validator: Engine,
+    ) -> None:
+        self.writer = writer
+        self.path = Path(folder) / "history.csv"
+        self.optimizer = optimizer
+        self.scores: dict[str, float] = {}
+        self.losses: list[torch.Tensor] = []
+        self.slices = 0
+        self.elapsed_s = 0.0
+        self.started_s = 0.0
+        validator.add_event_handler(Events.COMPLETED, self.note_scores)
+
+    def attach(self, trainer: Engine) -> None:
+        """Follow `trainer`."""
+        trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self.note_iteration)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+
+    def note_scores(self, validator: Engine) -> None:
+        """Keep the scores of the validation that just ended."""
+        self.scores = {name: float(validator.state.metrics[name]) for name in METRICS}
+
+    def start_epoch(self, trainer: Engine) -> None:
+        """Forget the last epoch."""
+        self.losses, self.scores, self.slices = [], {}, 0
+        self.started_s = time.perf_counter()
+
+    def note_iteration(self, trainer: Engine) -> None:
+        """Keep one iteration's loss, on its device, and count its slices; validation is not counted as training time."""
+        output: Any = trainer.state.output
+        self.losses.append(output["loss"].detach())
+        self.slices += len(output["image"])
+        self.elapsed_s = time.perf_counter() - self.started_s
+
+    def write(self, trainer: Engine) -> None:
+        """Add the epoch's row."""
+        row = {
+            "loss": float(torch.stack(self.losses).mean()),
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "slices_per_s": self.slices / self.elapsed_s,
+            **self.scores,
+        }
+        for name, value in row.items():
+            self.writer.add_scalar(f"validation/{name}" if name in METRICS else f"training/{name}", value, trainer.state.epoch)
+        self.writer.flush()
+        self._append({"epoch": trainer.state.epoch, **row})
+
+    def _append(self, row: dict[str, float]) -> None:
+        is_new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            table = csv.DictWriter(file, ["epoch", "loss", "learning_rate", "slices_per_s", *METRICS])
+            if is_new:
+                table.writeheader()
+            table.writerow(row)
+
+
+class LesionPanels:
+    """Show T1, truth and prediction of the first few validation scans, each on its slice with most lesion.
+
+    Args:
+        writer: TensorBoard's.
+        interval: epochs between pictures; the first validation is always shown.
+        cases: how many scans.
+    """
+
+    def __init__(self, writer: SummaryWriter, interval: int, cases: int) -> None:
+        self.writer = writer
+        self.interval = interval
+        self.cases = cases
+
+    def attach(self, validator: Engine) -> None:
+        """Follow `validator`."""
+        validator.add_event_handler(Events.ITERATION_COMPLETED, self.show)
+
+    def show(self, validator: Engine) -> None:
+        """Write the panel of the scan that was just validated, if it is one of the few."""
+        epoch, case = validator.state.epoch, validator.state.iteration
+        if case > self.cases or (epoch % self.interval and epoch != 1):
+            return
+        output: Any = validator.state.output
+        for item in output:
+            volumes = (np.asarray(item[key][0].cpu(), dtype=np.float32) for key in ("image", "label", "pred"))
+            self.writer.add_image(f"T1, truth, prediction/scan {case}", lesion_panel(*volumes), epoch, dataformats="HWC")
+
+
+def lesion_panel(image: NDArray[np.float32], label: NDArray[np.float32], pred: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return T1, T1 with truth and T1 with prediction side by side, `(H, W, 3)` bytes.
+
+    The slice is the axial one with the largest lesion in the truth. Front is up and the patient's left is on the left.
+
+    Args:
+        image: scaled T1 `(X, Y, Z)` in RAS, median tissue 1.
+        label: truth `(X, Y, Z)`.
+        pred: predicted labels `(X, Y, Z)`.
+    """
+    level = int((label > 0).sum((0, 1)).argmax())
+    t1, truth, prediction = (np.flipud(volume[..., level].T) for volume in (image, label, pred))
+    gray = np.repeat((t1.clip(0, BRIGHTEST_SHOWN) * (255 / BRIGHTEST_SHOWN)).astype(np.uint8)[..., None], 3, axis=2)
+    return np.concatenate([gray, outline(gray, truth), outline(gray, prediction)], axis=1)
+
+
+def outline(picture: NDArray[np.uint8], labels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the picture `(H, W, 3)` with the inner border of each lesion class drawn."""
+    drawn = picture.copy()
+    for value, color in COLORS.items():
+        mask = labels == value
+        drawn[mask & ~ndimage.binary_erosion(mask)] = color
+    return drawn
+
+
+class TimeLeft:
+    """A progress bar over all iterations of a run, with loss, Dice and the time left, validation included."""
+
+    def __init__(self, validator: Engine) -> None:
+        self.validator = validator
+        self.bar: tqdm[object] | None = None
+
+    def attach(self, trainer: Engine) -> None:
+        """Follow `trainer`."""
+        trainer.add_event_handler(Events.STARTED, self.open)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
+        trainer.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self.close)
+
+    def open(self, trainer: Engine) -> None:
+        """Start where the run starts or resumes."""
+        total = int(trainer.state.max_epochs or 0) * int(trainer.state.epoch_length or 0)
+        pause_s = 0.1 if sys.stderr.isatty() else LOG_INTERVAL_S
+        self.bar = tqdm(total=total, initial=trainer.state.iteration, desc="training", unit="batch", mininterval=pause_s)
+
+    def advance(self, trainer: Engine) -> None:
+        """Count one iteration."""
+        if self.bar is None:
+            return
+        dice = self.validator.state.metrics.get("dice_main")
+        shown = "-" if dice is None else f"{float(dice):.3f}"
+        self.bar.set_postfix_str(f"epoch {trainer.state.epoch}/{trainer.state.max_epochs}, Dice main {shown}", refresh=False)
+        self.bar.update()
+
+    def close(self, trainer: Engine, *error: BaseException) -> None:
+        """Leave the bar as it stands; hand an error on."""
+        if self.bar is not None:
+            self.bar.close()
+        if error:
+            raise error[0]

@@ -1,0 +1,98 @@
+"""The network over whole scans, one by one: find them, predict each, and let one bad scan not stop the others."""
+
+import glob
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset
+from monai.engines import Evaluator
+from tqdm import tqdm
+
+from strokelesion.pipeline.slices import innermost
+
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".mgz")
+# File names that hold these are masks, not scans.
+MASK_WORDS = ("mask", "lesion", "label", "dseg", "probseg")
+logger = logging.getLogger(__name__)
+
+
+def find_scans(scans: str | Path | None) -> list[dict[str, str]]:
+    """Return the scans that a file, a folder or a glob names, as items with `image`, sorted by path.
+
+    From a folder, searched with its subfolders: all `*_T1w` images if there are any (BIDS), else all images whose names
+    hold none of `MASK_WORDS`. Hidden files are passed over.
+
+    Raises:
+        ValueError: when nothing was named or found.
+    """
+    if not scans:
+        raise ValueError("inference got no scans; expected a file, a folder or a glob: --scans /data/new.")
+    place = Path(scans)
+    if place.is_dir():
+        found = scans_in(place)
+    else:
+        found = sorted(path for path in map(Path, glob.glob(str(scans), recursive=True)) if path.is_file())
+    if not found:
+        raise ValueError(
+            f"found no scan at {scans}; expected a file, a folder or a glob of images ({', '.join(IMAGE_SUFFIXES)}). "
+            "Check --scans; quote a glob so that the shell does not expand it."
+        )
+    return [{"image": str(path)} for path in found]
+
+
+def scans_in(folder: Path) -> list[Path]:
+    """Return the scans below a folder."""
+    images = [path for path in sorted(folder.rglob("*")) if is_scan(path)]
+    t1w = [path for path in images if path.name.split(".")[0].endswith("_T1w")]
+    return t1w or images
+
+
+def is_scan(path: Path) -> bool:
+    """Return whether a path looks like a scan: an image, not hidden, not a mask."""
+    name = path.name.lower()
+    return name.endswith(IMAGE_SUFFIXES) and not name.startswith(".") and not any(word in name for word in MASK_WORDS)
+
+
+def common_folder(items: Sequence[Mapping[str, str]]) -> str:
+    """Return the deepest folder that holds all scans; outputs repeat the folders below it."""
+    return os.path.commonpath([Path(item["image"]).absolute().parent for item in items])
+
+
+def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict[str, Any], dict[str, Any] | Exception]]:
+    """Run the evaluator, with its post-processing, over each item of a data set by itself.
+
+    Yields:
+        The item as listed, and the evaluator's output for it or the error that its loading, prediction or saving raised.
+    """
+    errors: list[Exception] = []
+    # With a handler the engine ends a failed run in order; without, it raises and its next run does nothing.
+    with evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error)):
+        for number, item in enumerate(tqdm(dataset.data, desc="scans", unit="scan")):
+            evaluator.data_loader = DataLoader(dataset[number : number + 1], batch_size=1)
+            evaluator.state.epoch_length = 1  # else the engine repeats the scan as often as its first loader was long
+            evaluator.run()
+            output: Any = evaluator.state.output
+            yield item, errors.pop() if errors else output[0]
+
+
+def segment(evaluator: Evaluator, dataset: Dataset, output_dir: str | Path) -> None:
+    """Predict all scans, report those that failed, and say where the masks are.
+
+    Raises:
+        SystemExit: with status 1 when any scan failed; the masks of the others are written all the same.
+    """
+    failed = {item["image"]: outcome for item, outcome in predict_scans(evaluator, dataset) if isinstance(outcome, Exception)}
+    finish(len(dataset), failed, f"segmented, masks in {output_dir}")
+
+
+def finish(scans: int, failed: Mapping[str, Exception], done: str) -> None:
+    """Report which scans failed and why, and end with status 1 if any did."""
+    for image, error in failed.items():
+        logger.error("%s failed: %s", image, innermost(error))
+    print(f"{scans - len(failed)} of {scans} scans {done}; {len(failed)} failed.")
+    if failed:
+        raise SystemExit(1)

@@ -1,0 +1,182 @@
+"""What a training run needs beside MONAI's own handlers: augmented batches and checkpoints that a run can go on from."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from strokelesion.pipeline.files import written_whole
+from strokelesion.pipeline.slices import SliceSampler
+from strokelesion.transforms import RandAugmentSlicesd
+
+CHECKPOINT_VERSION = 1
+# Seeds of two runs lie further apart than any run has epochs.
+SEED_STRIDE = 100_003
+logger = logging.getLogger(__name__)
+
+
+def augmented_batch(
+    batch: Mapping[str, torch.Tensor],
+    device: torch.device,
+    non_blocking: bool = False,
+    *,
+    augmentation: RandAugmentSlicesd,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bring a batch to the device and augment it there; with `augmentation` given, MONAI's `prepare_batch`.
+
+    Returns:
+        Image and label, both `(B, 1, H, W)`.
+    """
+    augmented = augmentation({key: batch[key].to(device, non_blocking=non_blocking, **kwargs) for key in ("image", "label")})
+    return augmented["image"], augmented["label"]
+
+
+class EpochSeeds:
+    """Start the order of slices and their augmentation anew from seed and epoch at each epoch.
+
+    So a run that was stopped and resumed sees the same batches as one that was not.
+
+    Args:
+        augmentation: the random transform of a batch.
+        sampler: the order of slices.
+        seed: with the epoch's number, what the random numbers depend on.
+    """
+
+    def __init__(self, augmentation: RandAugmentSlicesd, sampler: SliceSampler, seed: int) -> None:
+        self.augmentation = augmentation
+        self.sampler = sampler
+        self.seed = seed
+
+    def attach(self, trainer: Engine) -> None:
+        """Follow `trainer`."""
+        trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
+
+    def start_epoch(self, trainer: Engine) -> None:
+        """Seed sampler and augmentation with this epoch's number."""
+        epoch = trainer.state.epoch
+        self.sampler.set_epoch(epoch)
+        self.augmentation.set_random_state(seed=(self.seed * SEED_STRIDE + epoch) % 2**32)
+
+
+class Checkpoints:
+    """Write `last.pt` after each epoch and `best.pt` when the validation score rises; go on from `last.pt`.
+
+    Attach after the validation handler. `last.pt` holds network, optimizer, epoch and best score; `best.pt` the network.
+    A crash leaves the previous files whole.
+
+    Args:
+        folder: the run's folder, made if need be.
+        network: what is trained.
+        optimizer: with what.
+        validator: the engine that measures `metric`.
+        metric: name of the validation metric that decides what is best; larger is better.
+        resume: go on from `last.pt`, if it is there.
+
+    Raises:
+        ValueError: when the folder holds a run and `resume` is false, or the checkpoint is of another network.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        validator: Engine,
+        metric: str = "dice_main",
+        resume: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        self.network = network
+        self.optimizer = optimizer
+        self.metric = metric
+        self.best = float("-inf")
+        self.fresh_score: float | None = None
+        validator.add_event_handler(Events.COMPLETED, self.judge)
+        self.start = self._open(resume)
+
+    def _open(self, resume: bool) -> dict[str, Any] | None:
+        last = self.folder / "last.pt"
+        if last.exists() and not resume:
+            raise ValueError(
+                f"{self.folder} holds a run already; expected a new folder. Go on with --resume true, choose another "
+                "--run_dir, or remove it."
+            )
+        if resume and not last.exists():
+            logger.info("nothing to resume in %s: starting at epoch 1", self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return read_checkpoint(last, self.network) if last.exists() else None
+
+    def attach(self, trainer: Engine) -> None:
+        """Restore the state when `trainer` starts and write it after each of its epochs."""
+        trainer.add_event_handler(Events.STARTED, self.restore)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+
+    def judge(self, validator: Engine) -> None:
+        """Note the score of a validation."""
+        self.fresh_score = float(validator.state.metrics[self.metric])
+
+    def restore(self, trainer: Engine) -> None:
+        """Put network, optimizer, epoch and best score back."""
+        if self.start is None:
+            return
+        self.network.load_state_dict(self.start["network"])
+        self.optimizer.load_state_dict(self.start["optimizer"])
+        self.best = self.start["best"]
+        trainer.state.epoch = self.start["epoch"]
+        trainer.state.iteration = self.start["epoch"] * int(trainer.state.epoch_length or 0)
+        logger.info("resuming after epoch %d", self.start["epoch"])
+
+    def write(self, trainer: Engine) -> None:
+        """Write `best.pt` if the last validation was the best so far, then `last.pt`."""
+        state = {
+            "version": CHECKPOINT_VERSION,
+            "network_name": type(self.network).__name__,
+            "network": self.network.state_dict(),
+            "epoch": trainer.state.epoch,
+        }
+        if self.fresh_score is not None and self.fresh_score > self.best:
+            self.best = self.fresh_score
+            save_checkpoint({**state, "best": self.best}, self.folder / "best.pt")
+        self.fresh_score = None
+        save_checkpoint({**state, "best": self.best, "optimizer": self.optimizer.state_dict()}, self.folder / "last.pt")
+
+
+def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint, all of it or nothing."""
+    with written_whole(path) as beside:
+        torch.save(dict(state), beside)
+
+
+def read_checkpoint(path: Path, network: torch.nn.Module) -> dict[str, Any]:
+    """Read a checkpoint of this project without running any code in it.
+
+    Raises:
+        ValueError: when the file is missing, damaged, or of another network.
+    """
+    if not path.is_file():
+        raise ValueError(f"no weights at {path}; expected a checkpoint. Train first, or name a file with --checkpoint.")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        name = state["network_name"]
+    except Exception as error:
+        raise ValueError(f"{path} is no checkpoint of this project ({error}); expected one that training wrote.") from None
+    if name != type(network).__name__:
+        raise ValueError(
+            f"{path} holds weights of {name}; expected {type(network).__name__}. Use the bundle of {name}, or another "
+            "--checkpoint."
+        )
+    return state
+
+
+def load_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
+    """Return the network with the weights of a checkpoint; see `read_checkpoint` for what is refused."""
+    try:
+        network.load_state_dict(read_checkpoint(Path(path), network)["network"])
+    except RuntimeError as error:
+        name = type(network).__name__
+        raise ValueError(f"{path} does not fit this {name}: {error}. Use the bundle it was made with.") from None
+    return network

@@ -1,0 +1,74 @@
+"""Fixtures that many tests share: miniature releases on disk, and one anatomy stored in many orientations."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import monai.bundle
+import numpy as np
+import pytest
+import torch
+from atlas import anatomy, grid, save_nifti, write_release
+
+from strokelesion.pipeline.phantom import write_phantom
+
+# The tests' networks are small: more threads would only wait for each other.
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).parent.parent
+ORIENTATIONS = {"RAS": 0, "LAS": 0, "LPS": 0, "PSR": 0, "PSL": 0, "oblique": 20}
+
+
+@pytest.fixture
+def release_dir(tmp_path: Path) -> Callable[..., Path]:
+    """Factory of miniature releases: `release_dir("R2.0", subjects=4)` writes one and returns its folder.
+
+    Takes the arguments of `atlas.write_release` after the folder. Several releases of one test lie side by side, so
+    `release_dir("R1.1").parent` holds them all.
+    """
+    return lambda release="R1.1", **options: write_release(tmp_path / "data", release, **options)
+
+
+@pytest.fixture(scope="session")
+def oriented(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str | list[str]]]:
+    """One anatomy stored as RAS, LAS, LPS, PSR, PSL and oblique (LPS, turned by 20 degrees): items by orientation.
+
+    Each item has `image` (float32), `main_mask` (uint8) and `sub_masks` (one file), as a record has. Voxels are
+    8 x 7 x 9 mm along right, anterior, superior; all but the oblique one have their voxel centers at the same places,
+    so that after reorientation to RAS they are equal voxel by voxel. The files are shared: read them only.
+    """
+    folder = tmp_path_factory.mktemp("oriented")
+    items: dict[str, dict[str, str | list[str]]] = {}
+    for name, tilt_degrees in ORIENTATIONS.items():
+        axcodes = "LPS" if tilt_degrees else name
+        shape, affine = grid(axcodes, (23, 29, 19), (8.0, 7.0, 9.0), tilt_degrees)
+        t1, main, sub = anatomy(shape, affine)
+        image = save_nifti(folder / name / "T1w.nii.gz", t1, affine)
+        main_mask = save_nifti(folder / name / "main_mask.nii.gz", main.astype(np.uint8), affine)
+        sub_mask = save_nifti(folder / name / "sub_mask.nii.gz", sub.astype(np.uint8), affine)
+        items[name] = {"image": str(image), "main_mask": str(main_mask), "sub_masks": [str(sub_mask)]}
+    return items
+
+
+@pytest.fixture
+def at_root(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in the repository's root, where bundles resolve their chapters from; returns it."""
+    monkeypatch.chdir(ROOT)
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom cohort of 8 subjects at 4 mm."""
+    return write_phantom(tmp_path_factory.mktemp("phantom"), subjects=8, sites=2, voxel_mm=4.0)
+
+
+@pytest.fixture
+def run_verb(at_root: Path) -> Callable[..., None]:
+    """Run a verb of a bundle in this process: `run_verb("training", "resunet", epochs=1)`; sizes fit 4 mm voxels."""
+
+    def run(verb: str, network: str, **knobs: object) -> None:
+        sizes = {"spacing_mm": [4, 4, 4], "slice_size": [48, 56], "window": [48, 64], "batch_size": 8}
+        config_file = f"bundles/{network}.json"
+        monai.bundle.run(run_id=verb, config_file=config_file, logging_file=False, **{**sizes, "device": "cpu", **knobs})
+
+    return run

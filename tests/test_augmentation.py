@@ -1,0 +1,126 @@
+"""Augmentation: identity at zero strength, image and mask together, masks stay masks, the same seed the same batch."""
+
+import numpy as np
+import pytest
+import torch
+
+from strokelesion.transforms import RandAugmentSlicesd
+
+STILL = {
+    "rotation_deg": 0,
+    "scaling": 0,
+    "zoom": 0,
+    "elastic_px": 0,
+    "horizontal_flip_prob": 0,
+    "vertical_flip_prob": 0,
+    "brightness": 0,
+    "contrast": 0,
+}
+SURE = {"spatial_prob": 1.0, "intensity_prob": 1.0}
+SPATIAL = {
+    "rotation_deg": 30,
+    "scaling": 0.2,
+    "zoom": 0.2,
+    "elastic_px": 4,
+    "horizontal_flip_prob": 0.5,
+    "vertical_flip_prob": 0.5,
+}
+
+
+@pytest.fixture
+def batch():
+    """Smooth blobs; the label map is what lies above two levels, so that it can be told from the image."""
+    rng = np.random.default_rng(0)
+    coarse = torch.tensor(rng.random((6, 1, 5, 6)), dtype=torch.float32)
+    image = torch.nn.functional.interpolate(coarse, size=(48, 72), mode="bicubic").clamp(0, 1) * 0.9 + 0.1
+    image[..., :9, :] = image[..., -8:, :] = image[..., :10] = image[..., -11:] = 0
+    return {"image": image, "label": labels_of(image)}
+
+
+def labels_of(image):
+    return ((image > 0.5).to(torch.uint8) + (image > 0.8).to(torch.uint8)).to(torch.uint8)
+
+
+def augmented(batch, seed=0, **strengths):
+    transform = RandAugmentSlicesd(**{**STILL, **SURE, **strengths})
+    transform.set_random_state(seed)
+    return transform(batch)
+
+
+def test_zero_strength_is_identity_bit_for_bit(batch):
+    out = augmented(batch)
+    assert all(torch.equal(out[key], batch[key]) for key in batch)
+
+
+def test_zero_probability_is_identity_bit_for_bit(batch):
+    transform = RandAugmentSlicesd(spatial_prob=0, intensity_prob=0, horizontal_flip_prob=0, vertical_flip_prob=0)
+    out = transform.set_random_state(0)(batch)
+    assert all(torch.equal(out[key], batch[key]) for key in batch)
+
+
+def test_image_and_mask_move_together(batch):
+    out = augmented(batch, **SPATIAL)
+    assert not torch.equal(out["label"], batch["label"])
+    disagree = labels_of(out["image"]) != out["label"]
+    assert disagree.float().mean() < 0.06  # nearest against linear, at the borders only
+    inner = torch.nn.functional.max_pool2d((out["label"] != 1).float(), 5, 1, 2) == 0
+    assert not disagree[inner].any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_masks_stay_label_maps(batch, seed):
+    label = augmented(batch, seed, **SPATIAL)["label"]
+    assert label.dtype == torch.uint8
+    assert set(label.unique().tolist()) <= {0, 1, 2}
+
+
+def test_intensities_leave_the_mask_and_air_alone(batch):
+    out = augmented(batch, brightness=0.3, contrast=0.3)
+    assert torch.equal(out["label"], batch["label"])
+    assert not torch.equal(out["image"], batch["image"])
+    assert (out["image"][batch["image"] == 0] == 0).all()
+
+
+@pytest.mark.parametrize(("flip", "axis"), [("horizontal_flip_prob", 2), ("vertical_flip_prob", 3)])
+def test_flips_mirror_one_axis_and_twice_is_identity(batch, flip, axis):
+    once = augmented(batch, **{flip: 1.0})
+    torch.testing.assert_close(once["image"], batch["image"].flip(axis), atol=1e-4, rtol=1e-4)
+    assert torch.equal(once["label"], batch["label"].flip(axis))
+    assert torch.equal(augmented(once, **{flip: 1.0})["label"], batch["label"])
+
+
+def test_rotation_is_rigid_in_pixels():
+    """A disk of radius 12 off the center of a wide slice stays a disk of its area, at its distance from the center."""
+    h, w = torch.meshgrid(torch.arange(64.0), torch.arange(96.0), indexing="ij")
+    disk = (((h - 31.5) ** 2 + (w - 65) ** 2) < 144).float()[None, None]
+    out = augmented({"image": disk, "label": disk.to(torch.uint8)}, seed=3, rotation_deg=40)["label"][0, 0].float()
+    center = torch.stack([(out * h).sum(), (out * w).sum()]) / out.sum()
+    assert float(out.sum()) == pytest.approx(float(disk.sum()), rel=0.03)
+    assert float((center - torch.tensor([31.5, 47.5])).norm()) == pytest.approx(17.5, abs=0.3)
+    assert abs(center[0] - 31.5) > 1  # it did turn
+
+
+def test_zoom_scales_areas():
+    disk = torch.zeros(200, 1, 64, 96)
+    disk[..., 22:42, 38:58] = 1
+    out = augmented({"image": disk, "label": disk.to(torch.uint8)}, zoom=0.2)["label"].float().sum((1, 2, 3)) / 400
+    assert out.min() == pytest.approx(1 / 1.2**2, rel=0.1)
+    assert out.max() == pytest.approx(1 / 0.8**2, rel=0.1)
+
+
+def test_the_same_seed_gives_the_same_batch_and_another_another(batch):
+    one, same, other = (augmented(batch, seed, **SPATIAL, contrast=0.2) for seed in (1, 1, 2))
+    assert torch.equal(one["image"], same["image"])
+    assert not torch.equal(one["image"], other["image"])
+
+
+def test_slices_of_a_batch_get_different_variants(batch):
+    same = {key: value[:1].repeat(4, 1, 1, 1) for key, value in batch.items()}
+    out = augmented(same, **SPATIAL)["image"]
+    assert all(not torch.equal(out[0], other) for other in out[1:])
+
+
+def test_the_input_is_not_changed(batch):
+    before = {key: value.clone() for key, value in batch.items()}
+    augmented(batch, **SPATIAL, brightness=0.2, contrast=0.2)
+    assert all(torch.equal(batch[key], before[key]) for key in batch)

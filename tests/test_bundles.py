@@ -1,0 +1,115 @@
+"""The bundle files: nine experiments by every verb, MONAI's official properties, one network apart."""
+
+import json
+
+import pandas as pd
+import pytest
+from monai.bundle import ConfigWorkflow
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+NETWORKS = ("unet", "segnet", "resunet")
+LOSSES = ("cce", "dice", "cce_dice")
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("store"))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_experiment_trains_evaluates_and_infers(network, loss, run_verb, phantom_dir, cache_dir, tmp_path, capsys):
+    run_dir, data = tmp_path / "run", str(phantom_dir)
+    where = {"run_dir": str(run_dir), "cache_dir": cache_dir, "loss": loss}
+    run_verb("training", network, dataset_dir=data, epochs=1, **where)
+    held_out = pd.read_csv(run_dir / "split.csv", dtype=str).query("fold == '0'")["subject"]
+
+    run_verb("evaluating", network, dataset_dir=data, **where)
+    scores = pd.read_csv(run_dir / "evaluation" / "scores.csv", dtype={"subject": str})
+    assert set(scores["subject"]) == set(held_out)
+    assert scores["dice_main"].between(0, 1).all()
+    assert scores["truth_main_ml"].gt(0).all()
+    printed = capsys.readouterr().out
+    assert "Dice main" in printed
+    assert "seed's slice score" in printed
+
+    scan = next(phantom_dir.rglob("*t1w*"))
+    run_verb("inference", network, scans=str(scan), output_dir=str(tmp_path / "masks"), **where)
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == [scan.name.replace(".nii", "_lesion.nii")]
+
+
+def test_tensorboard_gets_curves_and_panels(run_verb, phantom_dir, cache_dir, tmp_path):
+    run_verb("training", "resunet", dataset_dir=str(phantom_dir), epochs=2, run_dir=str(tmp_path), cache_dir=cache_dir)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    curves = {"training/loss", "training/learning_rate", "training/slices_per_s"}
+    curves |= {f"validation/dice_{name}" for name in ("main", "sub", "both")}
+    assert set(events.Tags()["scalars"]) == curves
+    assert all([event.step for event in events.Scalars(tag)] == [1, 2] for tag in curves)
+    assert events.Tags()["images"] == ["T1, truth, prediction/scan 1", "T1, truth, prediction/scan 2"]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("kind", ["train", "infer"])
+def test_monais_official_properties_are_all_there(network, kind, at_root, phantom_dir, cache_dir, tmp_path):
+    workflow = ConfigWorkflow(
+        config_file=f"bundles/{network}.json",
+        workflow_type=kind,
+        logging_file=False,
+        dataset_dir=str(phantom_dir),
+        scans=str(phantom_dir),
+        run_dir=str(tmp_path),
+        cache_dir=cache_dir,
+        checkpoint=str(save_fresh(network, tmp_path)),
+        spacing_mm=[4, 4, 4],
+        slice_size=[48, 56],
+        window=[48, 64],
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def save_fresh(network, folder):
+    from strokelesion import networks
+    from strokelesion.pipeline.training import save_checkpoint
+
+    name = {"unet": "UNet", "segnet": "SegNet", "resunet": "ResUNet"}[network]
+    path = folder / "fresh.pt"
+    save_checkpoint({"network_name": name, "network": getattr(networks, name)().state_dict()}, path)
+    return path
+
+
+def test_the_bundles_differ_in_their_network_only(at_root):
+    files = [json.loads((at_root / f"bundles/{network}.json").read_text()) for network in NETWORKS]
+    names = {file.pop("network_def")["_target_"] for file in files}
+    assert len(names) == 3
+    assert files[0] == files[1] == files[2]
+
+
+def test_each_chapter_is_said_once_and_every_line_points_to_one(at_root):
+    chapters = json.loads((at_root / "bundles/common.json").read_text())
+    lines = json.loads((at_root / "bundles/resunet.json").read_text())
+    macros = {key: value for key, value in lines.items() if isinstance(value, str) and value.startswith("%")}
+    assert macros == {key: f"%bundles/common.json::{key}" for key in chapters}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"loss": "dise"}, "--loss got 'dise'; allowed are cce, dice, cce_dice"),
+        ({"slice_size": [192]}, "two whole numbers of at least 32"),
+        ({"amp": "no"}, "true, false"),
+        ({"fold": 5}, "from 0 to 4"),
+    ],
+)
+def test_wrong_knobs_are_refused_before_anything_starts(knobs, message, run_verb, tmp_path):
+    with pytest.raises(RuntimeError) as error:
+        run_verb("training", "resunet", run_dir=str(tmp_path / "run"), **knobs)
+    assert message in str(error.getrepr(style="short"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_network_option_names_the_choices(run_verb, tmp_path):
+    definition = {"_target_": "strokelesion.networks.SegNet", "unpooling": "bilinear"}
+    with pytest.raises(RuntimeError) as error:
+        run_verb("training", "segnet", network_def=definition, run_dir=str(tmp_path / "run"), dataset_dir=str(tmp_path))
+    assert "nearest, indices" in str(error.getrepr(style="short"))

@@ -1,0 +1,88 @@
+"""The command line's guard: values become what they mean or are refused with the choices."""
+
+import pytest
+
+from strokelesion.pipeline import knobs
+
+RUNNER = "/somewhere/monai/bundle/__main__.py"
+CONFIG = ["--config_file", "bundles/resunet.json"]
+
+
+@pytest.mark.parametrize(("word", "value"), [("false", False), ("True", True), (True, True), (False, False)])
+def test_flags_mean_what_they_say(word, value):
+    assert knobs.flag("amp", word) is value
+
+
+@pytest.mark.parametrize(
+    ("check", "bad", "hint"),
+    [
+        (
+            lambda v: knobs.choice("loss", v, ("cce", "dice", "cce_dice")),
+            "dise",
+            "--loss got 'dise'; allowed are cce, dice, cce_dice",
+        ),
+        (lambda v: knobs.flag("amp", v), "no", "true, false"),
+        (lambda v: knobs.whole("epochs", v, 1), 0, "of at least 1"),
+        (lambda v: knobs.whole("epochs", v, 1), 1.5, "whole number"),
+        (lambda v: knobs.whole("epochs", v, 1), True, "whole number"),
+        (lambda v: knobs.whole("fold", v, 0, 4), 5, "from 0 to 4"),
+        (lambda v: knobs.number("learning_rate", v, 0, 1), 0, "above 0"),
+        (lambda v: knobs.number("learning_rate", v, 0, 1), "fast", "a number"),
+        (lambda v: knobs.share("overlap", v), 1, "below 1"),
+        (lambda v: knobs.size("slice_size", v), [192], "two whole numbers"),
+        (lambda v: knobs.size("slice_size", v), [16, 224], "at least 32"),
+        (lambda v: knobs.size("slice_size", v), "192x224", r"such as \[192,224\]"),
+        (lambda v: knobs.spacing("spacing_mm", v), [1, 1], "three numbers"),
+        (lambda v: knobs.spacing("spacing_mm", v), [0, 1, 1], "from 0.1 to 10"),
+    ],
+)
+def test_wrong_values_are_refused_with_the_choices(check, bad, hint):
+    with pytest.raises(ValueError, match=hint):
+        check(bad)
+
+
+def test_good_values_pass():
+    assert knobs.whole("epochs", 3, 1) == 3
+    assert knobs.number("lesion_share", 1, 0, 1) == 1.0
+    assert knobs.share("overlap", 0) == 0.0
+    assert knobs.size("window", (224, 256)) == [224, 256]
+    assert knobs.spacing("spacing_mm", [1, 1, 3]) == [1.0, 1.0, 3.0]
+
+
+def test_an_unknown_verb_names_the_verbs(at_root):
+    with pytest.raises(ValueError, match="'train'; allowed are training, evaluating, inference"):
+        knobs.check_command([RUNNER, "run", "train", *CONFIG])
+
+
+def test_an_unknown_option_names_the_nearest(at_root):
+    with pytest.raises(ValueError, match=r"--epoch, which no bundle has. Did you mean --epochs\?"):
+        knobs.check_command([RUNNER, "run", "training", *CONFIG, "--epoch", "3"])
+
+
+@pytest.mark.parametrize("spelling", [["--epochs", "3"], ["--epochs=3"], ["--loss", "dice", "--resume"], ["--device=cpu"]])
+def test_known_options_pass_in_any_spelling(at_root, spelling, monkeypatch):
+    monkeypatch.setattr("sys.excepthook", None)
+    knobs.check_command([RUNNER, "run", "training", *CONFIG, *spelling])
+    knobs.check_command([RUNNER, "run", "--run_id", "training", *CONFIG, *spelling])
+
+
+def test_other_programs_have_no_command_line_to_check():
+    knobs.check_command(["pytest", "run", "nothing"])
+
+
+def test_own_errors_are_one_line_and_faults_keep_their_traceback(capsys):
+    def shown(code):
+        try:
+            code()
+        except Exception as error:
+            knobs.show_error(type(error), error, error.__traceback__)
+        return capsys.readouterr().err
+
+    def wrapped():
+        try:
+            knobs.whole("epochs", 0, 1)
+        except ValueError as error:
+            raise RuntimeError("Failed to evaluate") from error
+
+    assert shown(wrapped) == "error: --epochs got 0; allowed is a whole number of at least 1.\n"
+    assert "Traceback" in shown(lambda: 1 // 0)

@@ -1,0 +1,148 @@
+"""Mask files to label maps: the codings of ATLAS, fusion, main and sub, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from monai.data import MetaTensor
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+
+from strokelesion.pipeline.datalist import read_cohort
+from strokelesion.transforms import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd
+from strokelesion.transforms.lesions import binarize_mask, divide_components
+
+UNIT = (2**32 - 1) / 2**32
+CODINGS = {"0.99999": [1], "254.99999": [255], "noisy": [253, 254, 255]}
+KEYS = ["image", "main_mask", "sub_masks"]
+MASKS = [
+    LoadImaged(KEYS, allow_missing_keys=True),
+    EnsureChannelFirstd(KEYS, allow_missing_keys=True),
+    BinarizeMasksd(KEYS[1:], allow_missing_keys=True),
+    FuseSubmasksd("sub_masks", allow_missing_keys=True),
+]
+
+
+def volume(values):
+    return MetaTensor(torch.as_tensor(np.asarray(values)), affine=torch.eye(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(truth=npst.arrays(bool, (7, 8, 9)), seed=st.integers(0, 999))
+def test_every_coding_of_atlas_is_binarized_exactly(coding, dtype, truth, seed):
+    truth[3, 4, 5] = True
+    rng = np.random.default_rng(seed)
+    k = rng.choice(CODINGS[coding], truth.shape) * truth
+    if coding == "noisy":
+        k = np.where(truth, k, rng.choice([0, 1, 2], truth.shape))
+    mask = binarize_mask(torch.tensor((k * UNIT).astype(dtype)))
+    assert mask.dtype == torch.uint8
+    assert np.array_equal(mask.numpy().astype(bool), truth)
+
+
+@given(mask=npst.arrays(np.uint8, (7, 8, 9), elements=st.integers(0, 1)), scale=st.floats(1e-3, 1e6))
+def test_binarizing_does_not_depend_on_scale_and_twice_is_once(mask, scale):
+    mask[0, 0, 0] = 1
+    once = binarize_mask(torch.tensor(mask * scale))
+    assert torch.equal(once, torch.tensor(mask))
+    assert torch.equal(binarize_mask(once), once)
+
+
+def test_an_empty_mask_is_refused_unless_told_otherwise():
+    empty = torch.zeros(7, 8, 9)
+    with pytest.raises(ValueError, match=r"zero everywhere.*--allow_empty true"):
+        binarize_mask(empty)
+    assert not binarize_mask(empty, allow_empty=True).any()
+
+
+def test_a_gray_mask_is_refused_unless_told_otherwise():
+    gray = torch.tensor([0.0, 0.3, 0.7, 1.0])
+    with pytest.raises(ValueError, match=r"not two-valued: 2 voxels.*--allow_gray true"):
+        binarize_mask(gray)
+    assert binarize_mask(gray, allow_gray=True).tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
+def test_impossible_values_are_refused(bad):
+    with pytest.raises(ValueError, match="below zero, NaN or infinite"):
+        binarize_mask(torch.tensor([0.0, bad, 1.0]), allow_gray=True)
+
+
+def test_each_channel_is_binarized_by_its_own_maximum():
+    truth = np.random.default_rng(0).random((2, 7, 8, 9)) > 0.5
+    coded = truth * np.array([UNIT, 255 * UNIT]).reshape(2, 1, 1, 1)
+    assert np.array_equal(BinarizeMasksd("m")({"m": volume(coded)})["m"].numpy(), truth)
+
+
+def test_main_wins_where_masks_overlap_and_fusion_is_the_union():
+    main, first, second = np.zeros((3, 1, 4, 5, 6), dtype=np.uint8)
+    main[0, 0], first[0, :2, 0], second[0, 3, 4] = 1, 1, 1
+    sample = {"image": volume(main), "main_mask": volume(main), "sub_masks": volume(np.concatenate([first, second]))}
+    label = LabelLesionsd()(FuseSubmasksd("sub_masks")(sample))["label"].numpy()
+    assert np.array_equal(label, np.where(main, 1, np.where(first | second, 2, 0)))
+
+
+def test_the_input_sample_is_not_changed():
+    mask = volume(np.ones((1, 4, 5, 6), dtype=np.uint8))
+    sample = {"image": mask, "main_mask": mask}
+    LabelLesionsd()(sample)
+    assert set(sample) == {"image", "main_mask"}
+
+
+def test_components_on_request_make_the_largest_main_and_the_rest_sub():
+    mask = torch.zeros(1, 9, 8, 7, dtype=torch.uint8)
+    mask[0, 1:4, 1:4, 1:4] = 1
+    mask[0, 4, 4, 4] = 1  # touches at a corner: 26-connected, the same lesion
+    mask[0, 7, 6, 5] = 1
+    label = divide_components(mask)
+    assert (label == 1).sum() == 28
+    assert (label == 2).nonzero().tolist() == [[0, 7, 6, 5]]
+
+
+def test_components_are_not_divided_where_sub_masks_exist():
+    mask = torch.zeros(1, 9, 8, 7, dtype=torch.uint8)
+    mask[0, 0, 0, 0] = mask[0, 5, 5, 5] = 1
+    sub = torch.zeros_like(mask)
+    sub[0, 8, 7, 6] = 1
+    sample = {"image": volume(mask), "main_mask": volume(mask), "sub_masks": volume(sub)}
+    label = LabelLesionsd(divide="components")(sample)["label"]
+    assert (label == 1).sum() == 2
+    assert (label == 2).sum() == 1
+
+
+def test_a_mask_on_another_grid_is_refused():
+    image = volume(np.ones((1, 9, 8, 7)))
+    with pytest.raises(ValueError, match=r"\(7, 8, 9\).*not on the grid"):
+        LabelLesionsd()({"image": image, "main_mask": volume(np.ones((1, 7, 8, 9)))})
+    shifted = MetaTensor(torch.ones(1, 9, 8, 7), affine=torch.diag(torch.tensor([1.0, 1.0, 1.5, 1.0])).double())
+    with pytest.raises(ValueError, match=r"corners 3\.0 mm apart"):
+        LabelLesionsd()({"image": image, "main_mask": shifted})
+
+
+def test_the_background_takes_what_the_lesions_leave():
+    probabilities = torch.rand(3, 4, 5, 6) / 3
+    probabilities[:, 0] = 0
+    filled = FillBackgroundd("pred")({"pred": probabilities})["pred"]
+    torch.testing.assert_close(filled.sum(0), torch.ones(4, 5, 6))
+    assert torch.equal(filled[1:], probabilities[1:])
+
+
+def test_unknown_divisions_and_keys_are_refused():
+    with pytest.raises(ValueError, match="masks, components"):
+        LabelLesionsd(divide="largest")
+    with pytest.raises(ValueError, match="expected two"):
+        LabelLesionsd(keys="main_mask")
+
+
+@pytest.mark.parametrize("release", ["R1.1", "R1.2", "R2.0", "R2.1", "R3.0", "BIDS"])
+def test_every_release_goes_from_folder_to_label_map(release_dir, release):
+    records = read_cohort(release_dir(release))
+    to_label = Compose([*MASKS, LabelLesionsd(divide="components")])
+    for record in records:
+        sample = to_label(record)
+        assert sample["label"].shape == sample["image"].shape
+        assert torch.unique(sample["label"]).tolist() in ([0, 1, 2], [0, 1])
+        # The miniature's lesions are dark in a bright head.
+        assert sample["image"][sample["label"] > 0].max() < sample["image"].max() / 2

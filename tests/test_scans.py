@@ -1,0 +1,81 @@
+"""Scans found from a file, a folder or a glob; one bad scan does not stop the others."""
+
+import pytest
+import torch
+from monai.data import Dataset
+from monai.engines import SupervisedEvaluator
+
+from strokelesion.pipeline.scans import common_folder, find_scans, predict_scans
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in [
+        "a/T1.nii.gz",
+        "a/T1_lesion.nii.gz",
+        "b/T1.mha",
+        "b/.hidden.nii",
+        "b/notes.txt",
+        "bids/sub-01/anat/sub-01_T1w.nii.gz",
+        "bids/sub-01/anat/sub-01_T2w.nii.gz",
+        "bids/derivatives/sub-01/anat/sub-01_desc-lesion_mask.nii.gz",
+    ]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("scans", "found"),
+    [
+        ("a", ["a/T1.nii.gz"]),
+        ("b", ["b/T1.mha"]),
+        ("bids", ["bids/sub-01/anat/sub-01_T1w.nii.gz"]),
+        ("a/T1.nii.gz", ["a/T1.nii.gz"]),
+        ("*/T1*", ["a/T1.nii.gz", "a/T1_lesion.nii.gz", "b/T1.mha"]),
+        ("**/*_T2w*", ["bids/sub-01/anat/sub-01_T2w.nii.gz"]),
+    ],
+)
+def test_scans_are_found(folder, scans, found):
+    assert [item["image"] for item in find_scans(folder / scans)] == [str(folder / name) for name in found]
+
+
+@pytest.mark.parametrize("nothing", ["nowhere", "*.dcm"])
+def test_what_holds_no_scan_is_refused(folder, nothing):
+    with pytest.raises(ValueError, match=r"found no scan at .*\.nii\.gz.*Check --scans"):
+        find_scans(folder / nothing)
+
+
+def test_naming_nothing_is_refused():
+    with pytest.raises(ValueError, match="--scans /data/new"):
+        find_scans(None)
+
+
+def test_each_scan_is_loaded_and_predicted_once_and_errors_stay_with_their_scan():
+    loaded, predicted = [], []
+
+    def load(item):
+        loaded.append(item["image"])
+        if item["image"] == 2:
+            raise OSError("cannot read 2")
+        return {"image": torch.full((1, 4, 5), float(item["image"]))}
+
+    def network(image):
+        predicted.append(float(image.mean()))
+        return image
+
+    dataset = Dataset([{"image": number} for number in (1, 2, 3)], load)
+    evaluator = SupervisedEvaluator(device="cpu", val_data_loader=[1, 2, 3], network=torch.nn.Identity())
+    evaluator.inferer = lambda image, _: network(image)
+    outcomes = list(predict_scans(evaluator, dataset))
+    assert loaded == [1, 2, 3]
+    assert predicted == [1.0, 3.0]
+    assert [item["image"] for item, _ in outcomes] == [1, 2, 3]
+    assert [isinstance(outcome, Exception) for _, outcome in outcomes] == [False, True, False]
+    assert float(outcomes[2][1]["pred"].mean()) == 3
+
+
+def test_outputs_repeat_the_folders_below_the_common_one(folder):
+    assert common_folder(find_scans(folder / "*/T1.*")) == str(folder)
+    assert common_folder(find_scans(folder / "a/T1.nii.gz")) == str(folder / "a")

@@ -1,0 +1,193 @@
+"""Slice extraction and the slice store: reuse, resume, rebuild, the sampler's promises."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.transforms import EnsureChannelFirstd, LoadImaged, MapTransform
+
+from strokelesion.pipeline.datalist import read_cohort
+from strokelesion.pipeline.slices import ScanDataset, SliceDataset, SliceSampler, store_path, store_scans
+from strokelesion.transforms import BinarizeMasksd, ExtractSlicesd, LabelLesionsd, Recipe, recipe
+
+SIZE = (32, 40)
+
+
+def volume(shape=(1, 23, 27, 11)):
+    image, label = torch.zeros(shape), torch.zeros(shape, dtype=torch.uint8)
+    image[:, 3:20, 3:24, 2:9] = 1
+    label[:, 8:12, 9:14, 4:6] = 1
+    label[:, 15, 15, 7] = 2
+    image[:, 5, 6, :] = torch.arange(11.0)  # names each slice
+    return {"image": image, "label": label}
+
+
+@pytest.mark.parametrize(("select", "kept"), [("lesion", [4, 5, 7]), ("brain", range(2, 9)), ("all", range(11))])
+def test_the_right_slices_are_kept_in_order(select, kept):
+    out = ExtractSlicesd(["image", "label"], SIZE, select)(volume())
+    assert out["image"].shape == out["label"].shape == (len(kept), 1, *SIZE)
+    assert out["image"][:, 0, 5 + 4, 6 + 6].tolist() == list(kept)
+
+
+def test_cropping_and_padding_keep_image_and_label_together():
+    whole = volume()
+    out = ExtractSlicesd(["image", "label"], (20, 40), "all")(whole)
+    for key in whole:
+        middle = whole[key][0, 1:21].permute(2, 0, 1)
+        assert torch.equal(out[key][:, 0, :, 6:33], middle), key
+
+
+def test_lesion_outside_the_window_is_refused():
+    with pytest.raises(ValueError, match=r"1 of 41 lesion voxels lie outside the 7x40 window.*--slice_size"):
+        ExtractSlicesd(["image", "label"], (7, 40))(volume())
+
+
+def test_unknown_selections_are_refused():
+    with pytest.raises(ValueError, match="lesion, brain, all"):
+        ExtractSlicesd(["image", "label"], SIZE, "head")
+
+
+class CountedLoads(MapTransform):
+    """Counts how often scans are read."""
+
+    loads = 0
+
+    def __call__(self, data):
+        CountedLoads.loads += 1
+        return dict(data)
+
+
+def chain(select="lesion"):
+    keys = ["image", "main_mask", "sub_masks"]
+    return Recipe(
+        [
+            CountedLoads("image"),
+            LoadImaged(keys, allow_missing_keys=True),
+            EnsureChannelFirstd(keys, allow_missing_keys=True),
+            BinarizeMasksd(keys[1:], allow_missing_keys=True),
+            LabelLesionsd(),
+            ExtractSlicesd(["image", "label"], SIZE, select),
+        ]
+    )
+
+
+@pytest.fixture
+def records(release_dir):
+    CountedLoads.loads = 0
+    return read_cohort(release_dir("R2.0"))
+
+
+def test_scans_are_read_once_and_a_second_run_reuses_them(records, tmp_path):
+    first = SliceDataset(records, chain(), tmp_path / "store")
+    items = [first[i] for i in range(len(first))]
+    second = SliceDataset(records, chain(), tmp_path / "store")
+    assert CountedLoads.loads == len(records)
+    assert all(torch.equal(a["image"], second[i]["image"]) for i, a in enumerate(items))
+    assert items[0]["image"].shape == items[0]["label"].shape == (1, *SIZE)
+    assert items[0]["image"].dtype == torch.float32
+    assert items[0]["label"].dtype == torch.uint8
+    assert first.has_lesion.all()
+
+
+def test_the_store_holds_what_the_transforms_made(records, tmp_path):
+    dataset = SliceDataset(records[:1], chain(), tmp_path / "store")
+    fresh = chain()(dict(records[0]))
+    for i in range(len(dataset)):
+        torch.testing.assert_close(dataset[i]["image"], fresh["image"][i].float(), rtol=1e-3, atol=1e-3)  # half precision
+        assert torch.equal(dataset[i]["label"], fresh["label"][i])
+
+
+def test_a_whole_scan_comes_back_as_a_volume(records, tmp_path):
+    item = ScanDataset(records, chain("all"), tmp_path / "store")[1]
+    fresh = chain("all")(dict(records[1]))
+    assert item["subject"] == records[1]["subject"]
+    assert torch.equal(item["label"], fresh["label"].permute(1, 2, 3, 0))
+
+
+def test_only_a_changed_scan_is_made_anew(records, tmp_path):
+    store_scans(records, chain(), tmp_path / "store")
+    os.utime(records[0]["main_mask"], ns=(0, 0))
+    store_scans(records, chain(), tmp_path / "store")
+    assert CountedLoads.loads == len(records) + 1
+
+
+def test_other_transforms_make_another_store(records, tmp_path):
+    assert store_path(records[0], chain("lesion"), tmp_path) != store_path(records[0], chain("brain"), tmp_path)
+    assert store_path(records[0], chain("brain"), tmp_path) == store_path(records[0], chain("brain"), tmp_path)
+
+
+def test_a_fingerprint_outlives_use_and_follows_the_source(records, monkeypatch):
+    """MONAI's readers remember their last file: a used chain must be named as a fresh one, also inside another."""
+    used = chain()
+    used(dict(records[0]))
+    assert Recipe([used, ExtractSlicesd(["image", "label"], SIZE)]).fingerprint == (
+        Recipe([chain(), ExtractSlicesd(["image", "label"], SIZE)]).fingerprint
+    )
+    monkeypatch.setattr(recipe, "own_source", lambda module: "edited")
+    assert chain().fingerprint != used.fingerprint
+
+
+def test_an_interrupted_build_goes_on_where_it_stopped(records, tmp_path, monkeypatch):
+    folder = tmp_path / "store"
+    whole = store_scans(records, chain(), tmp_path / "undisturbed", workers=1)
+    save, done = np.save, []
+
+    def dies_in_the_third(file, array, **kwargs):
+        if len(done) == 2:
+            file.write(b"half a file")
+            raise KeyboardInterrupt
+        done.append(file)
+        save(file, array, **kwargs)
+
+    monkeypatch.setattr(np, "save", dies_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        store_scans(records, chain(), folder, workers=1)
+    monkeypatch.undo()
+    CountedLoads.loads = 0
+    paths = store_scans(records, chain(), folder, workers=1)
+    assert CountedLoads.loads == len(records) - 2
+    assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in whole]
+
+
+def test_an_unreadable_scan_is_named(records, tmp_path):
+    with open(records[1]["image"], "wb") as file:
+        file.write(b"no image")
+    with pytest.raises(ValueError, match=r"cannot prepare .*" + records[1]["subject"]):
+        store_scans(records, chain(), tmp_path / "store")
+
+
+@given(
+    has_lesion=st.lists(st.booleans(), min_size=1, max_size=60).filter(any),
+    share=st.floats(0.05, 1),
+    seed=st.integers(0, 99),
+    epoch=st.integers(0, 99),
+)
+def test_each_epoch_shows_every_lesion_slice_once_and_others_as_the_share_says(has_lesion, share, seed, epoch):
+    has_lesion = np.array(has_lesion)
+    sampler = SliceSampler(has_lesion, share, seed)
+    sampler.set_epoch(epoch)
+    order = list(sampler)
+    assert len(order) == len(sampler) == len(set(order))
+    assert set(np.flatnonzero(has_lesion)) <= set(order)
+    wanted = has_lesion.sum() * (1 - share) / share
+    assert len(order) - has_lesion.sum() == min(round(wanted), (~has_lesion).sum())
+    assert order == list(sampler)
+
+
+def test_epochs_differ_in_order():
+    sampler = SliceSampler(np.ones(50, dtype=bool))
+    orders = []
+    for epoch in (1, 2):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert orders[0] != orders[1]
+
+
+def test_samplers_without_lesion_or_share_are_refused():
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
+        SliceSampler(np.ones(3, dtype=bool), 0)
+    with pytest.raises(ValueError, match="no training slice has a lesion"):
+        SliceSampler(np.zeros(3, dtype=bool))

@@ -1,0 +1,124 @@
+"""Runs: the same seed the same weights, resume as if never stopped, checkpoints that refuse what does not fit."""
+
+import csv
+import pickle
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+
+from strokelesion.networks import ResUNet, SegNet
+from strokelesion.pipeline.training import Checkpoints, load_weights, read_checkpoint, save_checkpoint
+
+
+def weights(run_dir, name="last.pt"):
+    return torch.load(run_dir / name, weights_only=True)
+
+
+def same(first, second):
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture
+def train(run_verb, phantom_dir, tmp_path_factory):
+    cache_dir = str(tmp_path_factory.mktemp("store"))
+
+    def run(run_dir, **knobs):
+        run_verb("training", "resunet", dataset_dir=str(phantom_dir), run_dir=str(run_dir), cache_dir=cache_dir, **knobs)
+        return weights(run_dir)
+
+    return run
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_resuming_changes_nothing(train, tmp_path):
+    undisturbed, again = (train(tmp_path / name, epochs=2) for name in ("undisturbed", "again"))
+    assert same(undisturbed["network"], again["network"])
+    other = train(tmp_path / "other", epochs=2, seed=1)
+    assert not same(undisturbed["network"], other["network"])
+
+    train(tmp_path / "stopped", epochs=1)
+    resumed = train(tmp_path / "stopped", epochs=2, resume="true")
+    assert same(undisturbed["network"], resumed["network"])
+    states = (run["optimizer"]["state"] for run in (undisturbed, resumed))
+    assert all(same(a, b) for a, b in zip(*(state.values() for state in states), strict=True))
+    assert resumed["epoch"] == 2
+    assert resumed["best"] == undisturbed["best"]
+    assert same(weights(tmp_path / "stopped", "best.pt")["network"], weights(tmp_path / "undisturbed", "best.pt")["network"])
+    with open(tmp_path / "stopped" / "history.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(train, tmp_path):
+    train(tmp_path / "run", epochs=1)
+    with pytest.raises(RuntimeError) as error:
+        train(tmp_path / "run", epochs=1)
+    assert "holds a run already" in str(error.getrepr(style="short"))
+
+
+@pytest.fixture
+def handler(tmp_path):
+    def build(folder=tmp_path, resume=False):
+        torch.manual_seed(0)
+        network = ResUNet(channels=(2, 3, 4))
+        validator = Engine(lambda engine, batch: None)
+        checkpoints = Checkpoints(folder, network, torch.optim.Adam(network.parameters()), validator, resume=resume)
+        trainer = Engine(lambda engine, batch: None)
+        checkpoints.attach(trainer)
+        return network, validator, trainer, checkpoints
+
+    return build
+
+
+def test_best_is_kept_by_score_and_across_a_resume(handler, tmp_path):
+    _, validator, trainer, checkpoints = handler()
+    scores = iter([0.3, 0.5, 0.4])
+    validator.add_event_handler(Events.STARTED, lambda engine: engine.state.metrics.update(dice_main=next(scores)))
+    for _ in range(3):
+        validator.run([0])
+        trainer.state.epoch += 1
+        checkpoints.write(trainer)
+    assert weights(tmp_path, "best.pt")["epoch"] == 2
+    _, _, trainer, resumed = handler(resume=True)
+    trainer.run([0], max_epochs=3)
+    assert resumed.best == 0.5
+    assert trainer.state.epoch == 3
+
+
+def test_a_crash_while_writing_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+    save_checkpoint({"epoch": 1}, tmp_path / "last.pt")
+
+    def dies(state, path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", dies)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint({"epoch": 2}, tmp_path / "last.pt")
+    assert weights(tmp_path) == {"epoch": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+class Intruder:
+    def __reduce__(self):
+        return (open, ("intruder.txt", "w"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", pickle.dumps({"network_name": Intruder()})])
+def test_damaged_and_hostile_files_are_refused_and_run_nothing(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "best.pt").write_bytes(content)
+    with pytest.raises(ValueError, match="no checkpoint of this project"):
+        read_checkpoint(tmp_path / "best.pt", ResUNet())
+    assert not (tmp_path / "intruder.txt").exists()
+
+
+def test_missing_weights_and_weights_of_another_network_are_refused(handler, tmp_path):
+    with pytest.raises(ValueError, match=r"no weights at .*--checkpoint"):
+        load_weights(ResUNet(), tmp_path / "best.pt")
+    network = ResUNet(channels=(2, 3, 4))
+    save_checkpoint({"network_name": "ResUNet", "network": network.state_dict()}, tmp_path / "best.pt")
+    with pytest.raises(ValueError, match="holds weights of ResUNet; expected SegNet"):
+        load_weights(SegNet(), tmp_path / "best.pt")
+    with pytest.raises(ValueError, match="does not fit this ResUNet"):
+        load_weights(ResUNet(), tmp_path / "best.pt")
+    assert same(load_weights(ResUNet(channels=(2, 3, 4)), tmp_path / "best.pt").state_dict(), network.state_dict())

@@ -1,0 +1,19 @@
+"""MONAI dictionary transforms; each knows one sample, an array with its affine, and nothing of data sets."""
+
+from strokelesion.transforms.augmentation import RandAugmentSlicesd
+from strokelesion.transforms.intensity import ScaleTissued, is_tissue
+from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd
+from strokelesion.transforms.recipe import Recipe
+from strokelesion.transforms.slices import ExtractSlicesd
+
+__all__ = [
+    "BinarizeMasksd",
+    "ExtractSlicesd",
+    "FillBackgroundd",
+    "FuseSubmasksd",
+    "LabelLesionsd",
+    "RandAugmentSlicesd",
+    "Recipe",
+    "ScaleTissued",
+    "is_tissue",
+]

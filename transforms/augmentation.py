@@ -1,0 +1,144 @@
+"""Random variants of slices: one spatial resampling, then intensities, for a whole batch on any device.
+
+The five kinds of the seed study: rotation, horizontal and vertical flips, scaling and zoom, elastic deformation,
+brightness and contrast. All spatial kinds are composed into one displacement and sampled once, so that nothing is blurred
+twice and image and mask cannot part.
+"""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.transforms import MapTransform, RandomizableTransform
+
+# Control points of the elastic deformation along height and width.
+ELASTIC_GRID = (6, 7)
+
+
+class RandAugmentSlicesd(RandomizableTransform, MapTransform):
+    """Deform image and label map together and vary the image's brightness and contrast.
+
+    Recipe, per slice:
+        1. With probability `spatial_prob`: rotate by up to `rotation_deg`, scale height and width each by 1 ± `scaling`
+           and both by 1 ± `zoom`, and shift by a smooth random field of `elastic_px` standard deviation.
+        2. Mirror left-right with `horizontal_flip_prob` and front-back with `vertical_flip_prob`.
+        3. Sample once: image linearly, label map by nearest neighbor; outside is air.
+        4. With probability `intensity_prob`: y = m + (x - m) * (1 ± `contrast`) + (± `brightness`) over tissue, where m is
+           the slice's mean tissue; air stays 0.
+
+    Random numbers come from the transform's own state (`set_random_state`) and are drawn on the host, so that the same
+    seed gives the same variants on every device. At zero strength the batch comes back unchanged, bit for bit.
+
+    Args:
+        image_key: slices `(B, 1, H, W)`, floating point, air 0.
+        label_key: label maps `(B, 1, H, W)`.
+        rotation_deg: largest rotation, degrees.
+        scaling: largest relative change of each axis by itself.
+        zoom: largest relative change of both axes together.
+        elastic_px: standard deviation of the control points' shift, pixels.
+        horizontal_flip_prob: probability of a left-right flip.
+        vertical_flip_prob: probability of a front-back flip.
+        brightness: largest shift, as a share of the median tissue.
+        contrast: largest relative change of contrast.
+        spatial_prob: probability of rotation, scaling, zoom and deformation.
+        intensity_prob: probability of a change of brightness and contrast.
+    """
+
+    def __init__(
+        self,
+        image_key: str = "image",
+        label_key: str = "label",
+        rotation_deg: float = 15.0,
+        scaling: float = 0.1,
+        zoom: float = 0.1,
+        elastic_px: float = 3.0,
+        horizontal_flip_prob: float = 0.5,
+        vertical_flip_prob: float = 0.1,
+        brightness: float = 0.1,
+        contrast: float = 0.2,
+        spatial_prob: float = 0.8,
+        intensity_prob: float = 0.8,
+    ) -> None:
+        MapTransform.__init__(self, (image_key, label_key))
+        RandomizableTransform.__init__(self, prob=1.0)
+        self.rotation_deg = rotation_deg
+        self.scaling = scaling
+        self.zoom = zoom
+        self.elastic_px = elastic_px
+        self.flip_probs = np.array([horizontal_flip_prob, vertical_flip_prob])
+        self.brightness = brightness
+        self.contrast = contrast
+        self.spatial_prob = spatial_prob
+        self.intensity_prob = intensity_prob
+
+    def randomize(self, batch_size: int) -> None:
+        """Draw the parameters of `batch_size` slices; every slice takes the same number of draws."""
+        draw = self.R.uniform(-1, 1, size=(batch_size, 6))
+        field = self.R.normal(size=(batch_size, 2, *ELASTIC_GRID))
+        chance = self.R.uniform(size=(batch_size, 4))
+        moved = chance[:, 0] < self.spatial_prob
+        varied = chance[:, 1] < self.intensity_prob
+        axes = 1 + self.scaling * draw[:, 1:3] * moved[:, None]
+        self._angle_rad = np.deg2rad(self.rotation_deg) * draw[:, 0] * moved
+        self._scale = axes * (1 + self.zoom * draw[:, 3] * moved)[:, None]
+        self._field_px = self.elastic_px * field * moved[:, None, None, None]
+        self._mirror = np.where(chance[:, 2:] < self.flip_probs, -1.0, 1.0)
+        self._contrast = 1 + self.contrast * draw[:, 4] * varied
+        self._brightness = self.brightness * draw[:, 5] * varied
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the batch with new image and label tensors."""
+        batch = dict(data)
+        image_key, label_key = self.keys
+        image, label = batch[image_key], batch[label_key]
+        self.randomize(len(image))
+        batch[image_key], batch[label_key] = self._deform(image, label)
+        batch[image_key] = self._vary(batch[image_key])
+        return batch
+
+    def _deform(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        still = (self._angle_rad == 0) & (self._scale == 1).all(1) & (self._mirror == 1).all(1)
+        moved = np.flatnonzero(~(still & (self._field_px == 0).all((1, 2, 3))))
+        if not len(moved):
+            return image, label
+        where = self._sampling_grid(moved, image)
+        image, label = image.clone(), label.clone()
+        image[moved] = F.grid_sample(image[moved], where, mode="bilinear", align_corners=False)
+        moved_label = F.grid_sample(label[moved].to(where.dtype), where, mode="nearest", align_corners=False)
+        label[moved] = moved_label.to(label.dtype)
+        return image, label
+
+    def _sampling_grid(self, chosen: np.ndarray, image: torch.Tensor) -> torch.Tensor:
+        """Return where each output pixel of the chosen slices looks, `(N, H, W, 2)` in grid_sample's coordinates."""
+        height, width = image.shape[-2:]
+        angle, (mirror_h, mirror_w) = self._angle_rad[chosen], self._mirror[chosen].T
+        scale_h, scale_w = self._scale[chosen].T
+        aspect = height / width  # rotation is rigid in pixels, not in normalized coordinates
+        zero = np.zeros_like(angle)
+        rows = [
+            [np.cos(angle) * scale_w * mirror_w, -np.sin(angle) * scale_h * mirror_h * aspect, zero],
+            [np.sin(angle) * scale_w * mirror_w / aspect, np.cos(angle) * scale_h * mirror_h, zero],
+        ]
+        theta = torch.as_tensor(np.array(rows).transpose(2, 0, 1), dtype=image.dtype, device=image.device)
+        grid = F.affine_grid(theta, [len(chosen), 1, height, width], align_corners=False)
+        field = torch.as_tensor(self._field_px[chosen], dtype=image.dtype, device=image.device)
+        field = F.interpolate(field, size=(height, width), mode="bicubic", align_corners=True)
+        pixels = torch.tensor([2 / width, 2 / height], dtype=image.dtype, device=image.device)
+        return grid + field.permute(0, 2, 3, 1) * pixels
+
+    def _vary(self, image: torch.Tensor) -> torch.Tensor:
+        varied = np.flatnonzero((self._contrast != 1) | (self._brightness != 0))
+        if not len(varied):
+            return image
+        contrast, brightness = (
+            torch.as_tensor(x[varied], dtype=image.dtype, device=image.device)[:, None, None, None]
+            for x in (self._contrast, self._brightness)
+        )
+        slices = image[varied]
+        tissue = slices > 0
+        mean = slices.sum((1, 2, 3), keepdim=True) / tissue.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        image = image.clone()
+        image[varied] = torch.where(tissue, (mean + (slices - mean) * contrast + brightness).clamp(min=0), slices)
+        return image

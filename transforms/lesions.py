@@ -1,0 +1,185 @@
+"""From the mask files of a scan to one label map {0 background, 1 main lesion, 2 sub-lesion}.
+
+The masks of ATLAS R1.x were exported through a 32-bit integer scale: they load as floats k * (2**32 - 1) / 2**32 with k in
+{0, 1, 2, 253, 254, 255}. Three kinds of file occur: {0, 0.99999}, {0, 254.99999} and 0/255 files with rounding noise
+k = 1, 2, 253, 254. An integer cast turns 0.99999 into 0 and loses the lesion; `> 0` keeps the noise. The rule that is
+right for all of them is `mask > max(mask) / 2`.
+"""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from scipy import ndimage
+
+MAIN, SUB = 1, 2
+# Values further than this from 0 and from 1, as a share of the maximum, are no rounding noise (k = 2 of 255 is 0.008).
+ROUNDING_TOLERANCE = 0.02
+# A mask whose corners lie further than this from those of its image was drawn on another grid.
+GRID_TOLERANCE_MM = 0.1
+FULLY_CONNECTED = np.ones((3, 3, 3), dtype=bool)
+
+
+def source_of(array: Any) -> str:
+    """Return the file that an array was loaded from, for messages."""
+    return str(array.meta.get("filename_or_obj", "a mask")) if isinstance(array, MetaTensor) else "a mask"
+
+
+def binarize_mask(mask: torch.Tensor, allow_empty: bool = False, allow_gray: bool = False) -> torch.Tensor:
+    """Return where one mask is set: `mask > max(mask) / 2`, as 0/1 bytes of the same shape.
+
+    Args:
+        mask: values of any scale; background 0.
+        allow_empty: accept a mask without lesion.
+        allow_gray: accept values between background and lesion (an interpolated mask) and cut them at one half.
+
+    Raises:
+        ValueError: on values below zero, NaN or infinity; and, unless allowed, on an empty mask or one that is not
+            two-valued after rounding.
+    """
+    top = float(mask.max())
+    if not torch.isfinite(mask).all() or float(mask.min()) < 0:
+        raise ValueError(
+            f"{source_of(mask)} has values below zero, NaN or infinite; a mask is 0 and one positive value: export it again."
+        )
+    if top == 0:
+        if allow_empty:
+            return torch.zeros_like(mask, dtype=torch.uint8)
+        raise ValueError(
+            f"{source_of(mask)} is zero everywhere; expected a lesion. "
+            "Remove the scan from the data set, or accept scans without lesion with --allow_empty true."
+        )
+    share = mask / top
+    gray = int(((share - share.round()).abs() > ROUNDING_TOLERANCE).sum())
+    if gray and not allow_gray:
+        raise ValueError(
+            f"{source_of(mask)} is not two-valued: {gray} voxels lie between 0 and its maximum {top:g}. Expected one lesion "
+            "value. Split a label map into masks, or cut an interpolated mask at one half with --allow_gray true."
+        )
+    return (share > 0.5).to(torch.uint8)
+
+
+class BinarizeMasksd(MapTransform):
+    """Set each channel of each mask to 0 or 1 by `binarize_mask`; channels may be coded differently."""
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        allow_empty: bool = False,
+        allow_gray: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.allow_empty = allow_empty
+        self.allow_gray = allow_gray
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with its masks `(C, X, Y, Z)` as 0/1 bytes."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            channels = [binarize_mask(channel, self.allow_empty, self.allow_gray) for channel in sample[key]]
+            sample[key] = torch.stack(channels)
+        return sample
+
+
+class FuseSubmasksd(MapTransform):
+    """Fuse any number of mask channels into their union: `(C, X, Y, Z)` to `(1, X, Y, Z)`."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with each mask fused."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            sample[key] = sample[key].amax(dim=0, keepdim=True)
+        return sample
+
+
+class LabelLesionsd(MapTransform):
+    """Write the label map {0 background, 1 main, 2 sub} of a scan and drop its masks.
+
+    A voxel in both masks is main: the main mask is traced first and the sub-masks add to it. Releases with one mask for
+    all lesions can be divided on request: the largest 26-connected component is main, the rest sub. That definition is
+    this project's, not that of the data set.
+
+    Args:
+        keys: the main mask `(1, X, Y, Z)` and, if the sample has it, the fused sub-mask.
+        label_key: where the label map goes.
+        image_key: the scan; its grid must be that of the masks.
+        divide: `masks` takes main and sub as the files say; `components` divides the main mask where there is no sub-mask.
+
+    Raises:
+        ValueError: on an unknown `divide`, or a mask on another grid than its scan.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = ("main_mask", "sub_masks"),
+        label_key: str = "label",
+        image_key: str = "image",
+        divide: str = "masks",
+    ) -> None:
+        super().__init__(keys)
+        if len(self.keys) != 2:
+            raise ValueError(f"got keys {self.keys}; expected two: the main mask's and the sub-masks'.")
+        if divide not in ("masks", "components"):
+            raise ValueError(f"got divide {divide!r}; allowed are masks, components.")
+        self.label_key = label_key
+        self.image_key = image_key
+        self.divide = divide
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with its label map `(1, X, Y, Z)` as bytes."""
+        sample = dict(data)
+        main_key, sub_key = self.keys
+        main = sample.pop(main_key)
+        sub = sample.pop(sub_key, None)
+        for mask in (main,) if sub is None else (main, sub):
+            require_same_grid(sample[self.image_key], mask)
+        if sub is None and self.divide == "components":
+            sample[self.label_key] = divide_components(main)
+        else:
+            label = main * MAIN
+            sample[self.label_key] = label if sub is None else torch.where(main > 0, label, sub * SUB)
+        return sample
+
+
+def divide_components(mask: torch.Tensor) -> torch.Tensor:
+    """Label the largest 26-connected component of a 0/1 mask `(1, X, Y, Z)` main and all others sub."""
+    components, count = ndimage.label(np.asarray(mask[0]), structure=FULLY_CONNECTED)
+    if count < 2:
+        return mask * MAIN
+    sizes = np.bincount(components.ravel())[1:]
+    largest = torch.as_tensor(components == 1 + int(sizes.argmax()))
+    return torch.where(largest[None], mask * MAIN, mask * SUB)
+
+
+class FillBackgroundd(MapTransform):
+    """Set the first channel of class probabilities to one less all others, so that every voxel's add up to 1.
+
+    Bringing probabilities back to a scan's own grid leaves zeros in every class where the network saw nothing.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with probabilities `(C, X, Y, Z)` completed."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            probabilities = sample[key].clone()
+            probabilities[0] = 1 - probabilities[1:].sum(dim=0)
+            sample[key] = probabilities
+        return sample
+
+
+def require_same_grid(image: MetaTensor, mask: MetaTensor) -> None:
+    """Raise ValueError unless both arrays have the same spatial shape and corners within `GRID_TOLERANCE_MM`."""
+    shapes = tuple(image.shape[1:]), tuple(mask.shape[1:])
+    corners = torch.tensor(np.array(np.meshgrid(*[(0, n - 1) for n in shapes[0]])).reshape(3, -1), dtype=torch.float64)
+    difference = (image.affine - mask.affine).to(torch.float64)
+    shift_mm = float((difference[:3, :3] @ corners + difference[:3, 3:]).norm(dim=0).max())
+    if shapes[0] != shapes[1] or shift_mm > GRID_TOLERANCE_MM:
+        raise ValueError(
+            f"{source_of(mask)} ({shapes[1]} voxels) is not on the grid of {source_of(image)} ({shapes[0]} voxels; corners "
+            f"{shift_mm:.1f} mm apart); expected the same shape and affine. Resample the mask to its scan."
+        )

@@ -1,0 +1,63 @@
+"""From a volume to the stack of axial slices that a 2D network learns from."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, ResizeWithPadOrCrop
+
+from strokelesion.transforms.intensity import is_tissue
+
+SELECTIONS = ("lesion", "brain", "all")
+# A slice whose tissue covers less than this share of the window holds the tip of the skull, not brain.
+LEAST_TISSUE_SHARE = 0.02
+
+
+def select_slices(image: torch.Tensor, label: torch.Tensor, select: str) -> torch.Tensor:
+    """Return which of D slices `(1, H, W, D)` to keep: those with lesion, those with tissue or lesion, or all."""
+    has_lesion = (label > 0).flatten(0, 2).any(dim=0)
+    if select == "lesion":
+        return has_lesion
+    if select == "all":
+        return torch.ones_like(has_lesion)
+    return has_lesion | (is_tissue(image).flatten(0, 2).float().mean(dim=0) >= LEAST_TISSUE_SHARE)
+
+
+class ExtractSlicesd(MapTransform):
+    """Replace a volume and its label map, in RAS, by their axial slices, cropped or padded about the center.
+
+    Args:
+        keys: the image and the label map, both `(1, X, Y, Z)`.
+        slice_size: height (left-right) and width (posterior-anterior) of the slices in voxels.
+        select: `lesion` keeps slices with lesion (the protocol of the seed study), `brain` all slices with tissue,
+            `all` every slice. Skull and brain are not told apart: a slice through the neck counts as tissue.
+
+    Raises:
+        ValueError: on an unknown `select`, or when lesion lies outside the window, because such a slice would teach that
+            there is none.
+    """
+
+    def __init__(self, keys: KeysCollection, slice_size: Sequence[int], select: str = "lesion") -> None:
+        super().__init__(keys)
+        if len(self.keys) != 2:
+            raise ValueError(f"got keys {self.keys}; expected two: the image's and the label map's.")
+        if select not in SELECTIONS:
+            raise ValueError(f"got slices {select!r}; allowed are {', '.join(SELECTIONS)}.")
+        self.select = select
+        self.fit = ResizeWithPadOrCrop(spatial_size=(*slice_size, -1))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with image `(D, 1, H, W)` and label `(D, 1, H, W)`."""
+        sample = dict(data)
+        image_key, label_key = self.keys
+        lesion_voxels = int((sample[label_key] > 0).sum())
+        image, label = (torch.as_tensor(self.fit(sample[key])) for key in self.keys)
+        if lost := lesion_voxels - int((label > 0).sum()):
+            raise ValueError(
+                f"{lost} of {lesion_voxels} lesion voxels lie outside the {image.shape[1]}x{image.shape[2]} window; "
+                "expected all inside. Choose a larger --slice_size."
+            )
+        kept = select_slices(image, label, self.select)
+        sample[image_key], sample[label_key] = (x[..., kept].permute(3, 0, 1, 2) for x in (image, label))
+        return sample

@@ -55,30 +55,28 @@ def share(name: str, value: object) -> float:
     return float(value)
 
 
-def size(name: str, value: object, least: int = 32) -> list[int]:
-    """Return the height and width of a slice or window."""
-    if not is_list(value, 2, int) or min(value) < least:
-        raise ValueError(
-            f"--{name} got {value!r}; allowed are two whole numbers of at least {least}, such as [192,224]. "
-            "Multiples of 32 cost no padding."
-        )
-    return [int(x) for x in value]
-
-
 def spacing(name: str, value: object) -> list[float]:
-    """Return a voxel size in mm along the three axes."""
-    if not is_list(value, 3, (int, float)) or not 0.1 <= min(value) <= max(value) <= 10:
-        raise ValueError(f"--{name} got {value!r}; allowed are three numbers of mm from 0.1 to 10, such as [1,1,1].")
-    return [float(x) for x in value]
+    """Return a voxel size in mm along the three axes, from three numbers or from one for all."""
+    edges = [value] * 3 if is_list([value], 1) else value
+    if not is_list(edges, 3) or not 0.1 <= min(edges) <= max(edges) <= 10:
+        raise ValueError(f"--{name} got {value!r}; allowed are one or three numbers of mm from 0.1 to 10, such as [1,1,1].")
+    return [float(x) for x in edges]
 
 
-def is_list(value: object, length: int, kind: type | tuple[type, ...]) -> TypeGuard[list[float]]:
-    """Return whether `value` is a list or tuple of so many items of that kind."""
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == length
-        and all(isinstance(x, kind) and not isinstance(x, bool) for x in value)
-    )
+def slice_size(name: str, value: object, spacing_mm: Sequence[float]) -> list[int]:
+    """Return the height and width in voxels of a slice whose extent is given in mm."""
+    if not is_list(value, 2) or not 32 <= min(value) <= max(value) <= 1024:
+        raise ValueError(
+            f"--{name} got {value!r}; allowed are two numbers of mm from 32 to 1024, such as [192,224]. "
+            "Sizes that come to multiples of 32 voxels cost no padding."
+        )
+    return [max(1, round(extent_mm / edge_mm)) for extent_mm, edge_mm in zip(value, spacing_mm, strict=False)]
+
+
+def is_list(value: object, length: int) -> TypeGuard[list[float]]:
+    """Return whether `value` is a list or tuple of so many numbers."""
+    numbers = isinstance(value, list | tuple) and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
+    return numbers and len(value) == length  # type: ignore[arg-type]
 
 
 def check_command(arguments: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 **A phantom is no patient.** Its heads are deformed copies of one average brain in a painted skull, its lesions are dark
 blobs. It shows that a training runs and learns; scores on it are no results and say nothing about real scans. Two
 things are made easier than in ATLAS, because few scans must be enough: the median main lesion has 15 ml instead of 4.3
-and none is below 3 ml, so that main and sub-lesions differ in size; and all are clearly darker than gray matter.
+and none is below 5 ml, so that main and sub-lesions differ in size; and all are clearly darker than gray matter.
 
     phantom.json                              parameters and version; other parameters are refused
     ATLAS_R1.1/
@@ -45,7 +45,7 @@ MILLIMETERS, MNI_SPACE = 2, 4  # codes of the NIfTI-1 header
 MASK_SCALE = (2**32 - 1) / 2**32
 """Masks of ATLAS R1.1 hold whole numbers times this."""
 
-MAIN_MEDIAN_ML, MAIN_LOG_DEVIATION, MAIN_LEAST_ML, MAIN_MOST_ML = 15.0, 1.0, 3.0, 140.0
+MAIN_MEDIAN_ML, MAIN_LOG_DEVIATION, MAIN_LEAST_ML, MAIN_MOST_ML = 15.0, 1.0, 5.0, 140.0
 SUB_LEAST_ML, SUB_MOST_ML = 0.05, 1.0
 SUB_COUNT_ODDS = (0.5, 0.25, 0.15, 0.1)
 
@@ -109,7 +109,7 @@ class Subject:
         return FIRST_ID + self.number
 
 
-def write_phantom(folder: str | Path, subjects: int = 16, sites: int = 4, voxel_mm: float = 1.0, seed: int = 0) -> Path:
+def write_phantom(folder: str | Path, subjects: int = 20, sites: int = 4, voxel_mm: float = 1.0, seed: int = 0) -> Path:
     """Write the synthetic cohort, or what is missing of it.
 
     Every scan appears at once or not at all, so an interrupted call is continued by the next one. A subject depends

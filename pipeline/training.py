@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
 
 from strokelesion.pipeline.files import written_whole
 from strokelesion.pipeline.slices import SliceSampler
@@ -62,16 +63,25 @@ class EpochSeeds:
         self.augmentation.set_random_state(seed=(self.seed * SEED_STRIDE + epoch) % 2**32)
 
 
+def schedule(optimizer: torch.optim.Optimizer, kind: str, epochs: int) -> LRScheduler:
+    """Return how the learning rate changes with the epochs: not at all (`constant`), or along half a cosine to zero."""
+    if kind == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=epochs)
+    return ConstantLR(optimizer, factor=1.0)
+
+
 class Checkpoints:
     """Write `last.pt` after each epoch and `best.pt` when the validation score rises; go on from `last.pt`.
 
-    Attach after the validation handler. `last.pt` holds network, optimizer, epoch and best score; `best.pt` the network.
+    Attach after the validation handler and the schedule's. `last.pt` holds network, optimizer, schedule, epoch and best
+    score; `best.pt` the network.
     A crash leaves the previous files whole.
 
     Args:
         folder: the run's folder, made if need be.
         network: what is trained.
         optimizer: with what.
+        scheduler: the optimizer's learning rate from epoch to epoch.
         validator: the engine that measures `metric`.
         metric: name of the validation metric that decides what is best; larger is better.
         resume: go on from `last.pt`, if it is there.
@@ -85,6 +95,7 @@ class Checkpoints:
         folder: str | Path,
         network: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
+        scheduler: LRScheduler,
         validator: Engine,
         metric: str = "dice_main",
         resume: bool = False,
@@ -92,6 +103,7 @@ class Checkpoints:
         self.folder = Path(folder)
         self.network = network
         self.optimizer = optimizer
+        self.scheduler = scheduler
         self.metric = metric
         self.best = float("-inf")
         self.fresh_score: float | None = None
@@ -120,11 +132,12 @@ class Checkpoints:
         self.fresh_score = float(validator.state.metrics[self.metric])
 
     def restore(self, trainer: Engine) -> None:
-        """Put network, optimizer, epoch and best score back."""
+        """Put network, optimizer, schedule, epoch and best score back."""
         if self.start is None:
             return
         self.network.load_state_dict(self.start["network"])
         self.optimizer.load_state_dict(self.start["optimizer"])
+        self.scheduler.load_state_dict(self.start["scheduler"])
         self.best = self.start["best"]
         trainer.state.epoch = self.start["epoch"]
         trainer.state.iteration = self.start["epoch"] * int(trainer.state.epoch_length or 0)
@@ -142,7 +155,8 @@ class Checkpoints:
             self.best = self.fresh_score
             save_checkpoint({**state, "best": self.best}, self.folder / "best.pt")
         self.fresh_score = None
-        save_checkpoint({**state, "best": self.best, "optimizer": self.optimizer.state_dict()}, self.folder / "last.pt")
+        state |= {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
+        save_checkpoint({**state, "best": self.best}, self.folder / "last.pt")
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:

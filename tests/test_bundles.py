@@ -60,9 +60,7 @@ def test_monais_official_properties_are_all_there(network, kind, at_root, phanto
         run_dir=str(tmp_path),
         cache_dir=cache_dir,
         checkpoint=str(save_fresh(network, tmp_path)),
-        spacing_mm=[4, 4, 4],
-        slice_size=[48, 56],
-        window=[48, 64],
+        spacing_mm=4,
     )
     workflow.initialize()
     assert workflow.check_properties() == []
@@ -96,7 +94,7 @@ def test_each_chapter_is_said_once_and_every_line_points_to_one(at_root):
     ("knobs", "message"),
     [
         ({"loss": "dise"}, "--loss got 'dise'; allowed are cce, dice, cce_dice"),
-        ({"slice_size": [192]}, "two whole numbers of at least 32"),
+        ({"slice_mm": [192]}, "two numbers of mm from 32"),
         ({"amp": "no"}, "true, false"),
         ({"fold": 5}, "from 0 to 4"),
     ],

@@ -63,7 +63,7 @@ def test_one_head_in_six_orientations_gives_one_lesion_each_in_its_own_grid(orie
 
 def test_other_voxel_sizes_than_the_networks_come_back_on_the_scans_grid(oriented, infer):
     item = oriented["PSL"]
-    masks = infer(item["image"], spacing_mm=[4, 4, 4])
+    masks = infer(item["image"], spacing_mm=4)
     mask = nib.load(masks / "T1w_lesion.nii.gz")
     truth = sum(np.asarray(nib.load(path).dataobj) for path in (item["main_mask"], *item["sub_masks"]))
     # The rim of the head is gray after interpolation and dark enough for the stand-in: look at the lesions' inside.
@@ -90,7 +90,7 @@ def test_heads_larger_than_the_window_are_predicted_whole(infer, tmp_path):
     t1, main, sub = anatomy(shape, affine)
     save_nifti(tmp_path / "large" / "T1w.nii.gz", t1, affine)
     for overlap in (0, 0.5):
-        masks = infer(tmp_path / "large", window=[32, 40], overlap=overlap, spacing_mm=[2, 2, 10])
+        masks = infer(tmp_path / "large", window_mm=[64, 80], overlap=overlap, spacing_mm=[2, 2, 10])
         found = np.asarray(nib.load(masks / "T1w_lesion.nii.gz").dataobj)
         inside = ndimage.binary_erosion(main | sub, np.ones((3, 3, 3)))
         assert found[inside].all()

@@ -29,10 +29,11 @@ def test_flags_mean_what_they_say(word, value):
         (lambda v: knobs.number("learning_rate", v, 0, 1), 0, "above 0"),
         (lambda v: knobs.number("learning_rate", v, 0, 1), "fast", "a number"),
         (lambda v: knobs.share("overlap", v), 1, "below 1"),
-        (lambda v: knobs.size("slice_size", v), [192], "two whole numbers"),
-        (lambda v: knobs.size("slice_size", v), [16, 224], "at least 32"),
-        (lambda v: knobs.size("slice_size", v), "192x224", r"such as \[192,224\]"),
-        (lambda v: knobs.spacing("spacing_mm", v), [1, 1], "three numbers"),
+        (lambda v: knobs.slice_size("slice_mm", v, [1, 1, 1]), [192], "two numbers of mm"),
+        (lambda v: knobs.slice_size("slice_mm", v, [1, 1, 1]), [16, 224], "from 32 to 1024"),
+        (lambda v: knobs.slice_size("slice_mm", v, [1, 1, 1]), "192x224", r"such as \[192,224\]"),
+        (lambda v: knobs.spacing("spacing_mm", v), [1, 1], "one or three numbers"),
+        (lambda v: knobs.spacing("spacing_mm", v), True, "one or three numbers"),
         (lambda v: knobs.spacing("spacing_mm", v), [0, 1, 1], "from 0.1 to 10"),
     ],
 )
@@ -45,8 +46,9 @@ def test_good_values_pass():
     assert knobs.whole("epochs", 3, 1) == 3
     assert knobs.number("lesion_share", 1, 0, 1) == 1.0
     assert knobs.share("overlap", 0) == 0.0
-    assert knobs.size("window", (224, 256)) == [224, 256]
+    assert knobs.slice_size("window_mm", (224, 256), [2, 4, 1]) == [112, 64]
     assert knobs.spacing("spacing_mm", [1, 1, 3]) == [1.0, 1.0, 3.0]
+    assert knobs.spacing("spacing_mm", 2) == [2.0, 2.0, 2.0]
 
 
 def test_an_unknown_verb_names_the_verbs(at_root):

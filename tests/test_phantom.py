@@ -296,7 +296,7 @@ def test_every_subject_is_planned_within_the_stated_ranges(number, sites, seed):
     main, *subs = subject.infarcts
     assert 1 <= subject.site <= sites
     assert main.territory.least_ml <= main.stroke.volume_ml <= main.territory.most_ml
-    assert 3 <= main.stroke.volume_ml <= 140
+    assert 5 <= main.stroke.volume_ml <= 140
     assert len(subs) <= 3
     assert all(0.05 <= sub.stroke.volume_ml <= 1 for sub in subs)
     assert all((infarct.side == "Right") == (infarct.stroke.center_mm[0] > 0) for infarct in subject.infarcts)
@@ -306,6 +306,6 @@ def test_volumes_and_sub_lesions_spread_as_stated():
     cohort = [phantom._subject(number, 9, seed=0) for number in range(220)]
     volumes_ml = [subject.infarcts[0].stroke.volume_ml for subject in cohort]
     assert 10 < np.median(volumes_ml) < 20
-    assert np.quantile(volumes_ml, 0.05) < 4
+    assert np.quantile(volumes_ml, 0.05) < 6
     assert np.quantile(volumes_ml, 0.95) > 50
     assert 0.35 < np.mean([len(subject.infarcts) > 1 for subject in cohort]) < 0.65

@@ -41,7 +41,7 @@ def test_cropping_and_padding_keep_image_and_label_together():
 
 
 def test_lesion_outside_the_window_is_refused():
-    with pytest.raises(ValueError, match=r"1 of 41 lesion voxels lie outside the 7x40 window.*--slice_size"):
+    with pytest.raises(ValueError, match=r"1 of 41 lesion voxels lie outside the 7x40 window.*--slice_mm"):
         ExtractSlicesd(["image", "label"], (7, 40))(volume())
 
 

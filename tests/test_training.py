@@ -8,7 +8,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from strokelesion.networks import ResUNet, SegNet
-from strokelesion.pipeline.training import Checkpoints, load_weights, read_checkpoint, save_checkpoint
+from strokelesion.pipeline.training import Checkpoints, load_weights, read_checkpoint, save_checkpoint, schedule
 
 
 def weights(run_dir, name="last.pt"):
@@ -48,6 +48,28 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_resuming_changes_n
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
+def test_a_falling_learning_rate_is_resumed_too(train, tmp_path, monkeypatch):
+    """A kill after the first epoch, played by an error in the second's validation."""
+    knobs = {"schedule": "cosine", "epochs": 3}
+    undisturbed = train(tmp_path / "undisturbed", **knobs)
+    with monkeypatch.context() as patch:
+        judge = Checkpoints.judge
+
+        def dies(self, validator):
+            if validator.state.epoch == 2:
+                raise OSError("killed")
+            judge(self, validator)
+
+        patch.setattr(Checkpoints, "judge", dies)
+        with pytest.raises(RuntimeError):
+            train(tmp_path / "stopped", **knobs)
+    resumed = train(tmp_path / "stopped", resume=True, **knobs)
+    assert same(undisturbed["network"], resumed["network"])
+    with open(tmp_path / "stopped" / "history.csv") as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    assert rates == pytest.approx([0.001, 0.00075, 0.00025], rel=1e-4)
+
+
 def test_a_second_run_in_the_same_folder_is_refused(train, tmp_path):
     train(tmp_path / "run", epochs=1)
     with pytest.raises(RuntimeError) as error:
@@ -61,7 +83,8 @@ def handler(tmp_path):
         torch.manual_seed(0)
         network = ResUNet(channels=(2, 3, 4))
         validator = Engine(lambda engine, batch: None)
-        checkpoints = Checkpoints(folder, network, torch.optim.Adam(network.parameters()), validator, resume=resume)
+        optimizer = torch.optim.Adam(network.parameters())
+        checkpoints = Checkpoints(folder, network, optimizer, schedule(optimizer, "constant", 3), validator, resume=resume)
         trainer = Engine(lambda engine, batch: None)
         checkpoints.attach(trainer)
         return network, validator, trainer, checkpoints

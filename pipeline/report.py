@@ -50,7 +50,7 @@ def image_and_truth(
 
 
 def score_outcome(outcome: Mapping[str, Any]) -> dict[str, float]:
-    """Score one output of the evaluator, both label maps `(1, X, Y, Z)` on the grid of the scan's file."""
+    """Score one output of the evaluator: two label maps `(1, X, Y, Z)` with the voxels of the scan's file, axes in RAS."""
     pred, truth = outcome["pred"], outcome["label"]
     return score_scan(pred[0].cpu(), truth[0].cpu(), voxel_volume_ml(pred.affine))
 

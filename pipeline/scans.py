@@ -41,20 +41,28 @@ def find_scans(scans: str | Path | None) -> list[dict[str, str]]:
             f"found no scan at {scans}; expected a file, a folder or a glob of images ({', '.join(IMAGE_SUFFIXES)}). "
             "Check --scans; quote a glob so that the shell does not expand it."
         )
+    refuse_twins(found)
     return [{"image": str(path)} for path in found]
+
+
+def refuse_twins(scans: Sequence[Path]) -> None:
+    """Raise ValueError when two scans of a folder differ in their suffix only: their masks would have one name."""
+    named: dict[Path, Path] = {}
+    for scan in scans:
+        suffix = next((suffix for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True) if scan.name.endswith(suffix)), "")
+        twin = named.setdefault(scan.with_name(scan.name.removesuffix(suffix)), scan)
+        if twin != scan:
+            raise ValueError(f"{twin} and {scan} would write the same mask; expected names of their own. Move one away.")
 
 
 def scans_in(folder: Path) -> list[Path]:
     """Return the scans below a folder."""
-    images = [path for path in sorted(folder.rglob("*")) if is_scan(path)]
+    images = [path for path in sorted(folder.rglob("*")) if path.name.endswith(IMAGE_SUFFIXES) and path.name[0] != "."]
     t1w = [path for path in images if path.name.split(".")[0].endswith("_T1w")]
-    return t1w or images
-
-
-def is_scan(path: Path) -> bool:
-    """Return whether a path looks like a scan: an image, not hidden, not a mask."""
-    name = path.name.lower()
-    return name.endswith(IMAGE_SUFFIXES) and not name.startswith(".") and not any(word in name for word in MASK_WORDS)
+    scans = t1w or [path for path in images if not any(word in path.name.lower() for word in MASK_WORDS)]
+    if len(scans) < len(images):
+        logger.info("%s: %d images are scans, %d are not by their names", folder, len(scans), len(images) - len(scans))
+    return scans
 
 
 def common_folder(items: Sequence[Mapping[str, str]]) -> str:

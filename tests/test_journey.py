@@ -6,6 +6,7 @@ import sys
 import itk
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from atlas import anatomy, grid, save_nifti
 from nibabel.affines import apply_affine
@@ -18,14 +19,19 @@ VOXELS_MM = [8.0, 7.0, 9.0]  # those of the fixture `oriented`
 
 
 @pytest.fixture
-def infer(run_verb, tmp_path):
+def dark_checkpoint(tmp_path):
+    save_checkpoint({"network_name": "DarkIsLesion", "network": DarkIsLesion().state_dict()}, tmp_path / "dark.pt")
+    return tmp_path / "dark.pt"
+
+
+@pytest.fixture
+def infer(run_verb, dark_checkpoint, tmp_path):
     """Run inference with the stand-in network; returns the folder of the masks."""
-    checkpoint, masks = tmp_path / "dark.pt", tmp_path / "masks"
-    save_checkpoint({"network_name": "DarkIsLesion", "network": DarkIsLesion().state_dict()}, checkpoint)
+    masks = tmp_path / "masks"
 
     def run(scans, **knobs):
         definition = {"_target_": "stand_ins.DarkIsLesion"}
-        where = {"scans": str(scans), "output_dir": str(masks), "checkpoint": str(checkpoint)}
+        where = {"scans": str(scans), "output_dir": str(masks), "checkpoint": str(dark_checkpoint)}
         run_verb("inference", "resunet", network_def=definition, **{"amp": "false", "spacing_mm": VOXELS_MM, **where, **knobs})
         return masks
 
@@ -69,6 +75,31 @@ def test_other_voxel_sizes_than_the_networks_come_back_on_the_scans_grid(oriente
     # The rim of the head is gray after interpolation and dark enough for the stand-in: look at the lesions' inside.
     assert mask.shape == truth.shape
     assert np.asarray(mask.dataobj)[ndimage.binary_erosion(truth)].all()
+
+
+def test_native_scans_of_any_orientation_are_scored_on_their_own_grids(release_dir, run_verb, dark_checkpoint, tmp_path):
+    """R3.0's miniature: one anatomy as RAS, LAS, PSR, PSL in other voxel sizes; axial slices are found in each.
+
+    The stand-in also takes the interpolated rim of the head for lesion, so the scores are alike rather than perfect.
+    """
+    run_dir = tmp_path / "run"
+    definition = {"_target_": "stand_ins.DarkIsLesion"}
+    where = {"dataset_dir": str(release_dir("R3.0")), "run_dir": str(run_dir), "checkpoint": str(dark_checkpoint)}
+    run_verb("evaluating", "unet", network_def=definition, amp="false", scored="all", spacing_mm=2, **where)
+    scores = pd.read_csv(run_dir / "evaluation" / "scores.csv")
+    for name, least in {"dice_main": 0.6, "seed_slice_dice_main": 0.6, "truth_main_ml": 40}.items():
+        assert scores[name].min() > least, name
+        assert scores[name].max() / scores[name].min() < 1.1, name
+
+
+def test_two_sessions_of_a_subject_keep_their_own_predictions(release_dir, run_verb, dark_checkpoint, tmp_path):
+    """R1.1 names the scans of t01 and t02 alike."""
+    definition = {"_target_": "stand_ins.DarkIsLesion"}
+    where = {"dataset_dir": str(release_dir("R1.1")), "run_dir": str(tmp_path), "checkpoint": str(dark_checkpoint)}
+    run_verb("evaluating", "unet", network_def=definition, amp="false", scored="all", spacing_mm=8, folds=2, **where)
+    masks = list((tmp_path / "evaluation").rglob("*_lesion.nii.gz"))
+    assert len(masks) == len(pd.read_csv(tmp_path / "evaluation" / "scores.csv"))
+    assert len({mask.name for mask in masks}) < len(masks)
 
 
 def test_mha_and_nrrd_are_read_as_nifti_is(oriented, infer, tmp_path):

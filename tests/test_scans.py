@@ -47,6 +47,12 @@ def test_what_holds_no_scan_is_refused(folder, nothing):
         find_scans(folder / nothing)
 
 
+def test_scans_that_would_write_the_same_mask_are_refused(folder):
+    (folder / "b/T1.nii.gz").touch()
+    with pytest.raises(ValueError, match=r"T1\.mha and .*T1\.nii\.gz would write the same mask"):
+        find_scans(folder / "b")
+
+
 def test_naming_nothing_is_refused():
     with pytest.raises(ValueError, match="--scans /data/new"):
         find_scans(None)

@@ -10,8 +10,9 @@ import json
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeGuard
+
+from strokelesion.pipeline.errors import show_error
 
 VERBS = ("training", "evaluating", "inference")
 # Options of `monai.bundle run` itself.
@@ -126,17 +127,3 @@ def is_reference(value: Any) -> bool:
     if isinstance(value, list):
         return any(is_reference(item) or (isinstance(item, str) and item.startswith("$")) for item in value)
     return isinstance(value, str) and value.startswith(("%", "@"))
-
-
-def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error that this project raised as one line; leave all others, which are faults, their traceback."""
-    cause: BaseException = error
-    while cause.__cause__ is not None or cause.__context__ is not None:
-        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
-    last = cause.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    if last is not None and str(last.tb_frame.f_globals.get("__name__", "")).startswith("strokelesion."):
-        print(f"error: {cause}", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)

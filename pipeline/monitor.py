@@ -1,6 +1,7 @@
 """What one sees of a run while it trains: curves and pictures in TensorBoard, a history table, a bar with the time left."""
 
 import csv
+import math
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+
+from strokelesion.pipeline.files import written_whole
 
 METRICS = ("dice_main", "dice_sub", "dice_both")
 # Outline colors of a panel: main lesion red, sub-lesion cyan.
@@ -32,7 +35,9 @@ class RunHistory:
         folder: the run's folder.
         optimizer: whose learning rate is shown.
         validator: the engine that measures.
-        batch_size: slices an iteration.
+
+    Raises:
+        ValueError: when the loss is not finite: the weights are lost, and going on would overwrite `last.pt`.
     """
 
     def __init__(
@@ -63,7 +68,8 @@ class RunHistory:
         self.scores = {name: float(validator.state.metrics[name]) for name in METRICS}
 
     def start_epoch(self, trainer: Engine) -> None:
-        """Forget the last epoch."""
+        """Forget the last epoch, and rows of this and later ones: a run that is resumed does them again."""
+        self._keep_rows_before(trainer.state.epoch)
         self.losses, self.scores, self.slices = [], {}, 0
         self.started_s = time.perf_counter()
 
@@ -76,8 +82,14 @@ class RunHistory:
 
     def write(self, trainer: Engine) -> None:
         """Add the epoch's row."""
+        loss = float(torch.stack(self.losses).mean())
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss of epoch {trainer.state.epoch} is {loss}; expected a number. Start again with a smaller "
+                "--learning_rate, or without half precision: --amp false."
+            )
         row = {
-            "loss": float(torch.stack(self.losses).mean()),
+            "loss": loss,
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
             "slices_per_s": self.slices / self.elapsed_s,
             **self.scores,
@@ -86,6 +98,13 @@ class RunHistory:
             self.writer.add_scalar(f"validation/{name}" if name in METRICS else f"training/{name}", value, trainer.state.epoch)
         self.writer.flush()
         self._append({"epoch": trainer.state.epoch, **row})
+
+    def _keep_rows_before(self, epoch: int) -> None:
+        if self.path.exists():
+            header, *rows = self.path.read_text().splitlines()
+            kept = [row for row in rows if int(row.split(",")[0]) < epoch]
+            with written_whole(self.path) as beside:
+                beside.write_text("\n".join([header, *kept]) + "\n")
 
     def _append(self, row: dict[str, float]) -> None:
         is_new = not self.path.exists()
@@ -101,7 +120,7 @@ class LesionPanels:
 
     Args:
         writer: TensorBoard's.
-        interval: epochs between pictures; the first validation is always shown.
+        interval: least number of epochs between pictures; the first validation is always shown.
         cases: how many scans.
     """
 
@@ -109,6 +128,7 @@ class LesionPanels:
         self.writer = writer
         self.interval = interval
         self.cases = cases
+        self.shown_epoch: int | None = None
 
     def attach(self, validator: Engine) -> None:
         """Follow `validator`."""
@@ -117,8 +137,10 @@ class LesionPanels:
     def show(self, validator: Engine) -> None:
         """Write the panel of the scan that was just validated, if it is one of the few."""
         epoch, case = validator.state.epoch, validator.state.iteration
-        if case > self.cases or (epoch % self.interval and epoch != 1):
+        is_due = self.shown_epoch is None or epoch == self.shown_epoch or epoch - self.shown_epoch >= self.interval
+        if case > self.cases or not is_due:
             return
+        self.shown_epoch = epoch
         output: Any = validator.state.output
         for item in output:
             volumes = (np.asarray(item[key][0].cpu(), dtype=np.float32) for key in ("image", "label", "pred"))

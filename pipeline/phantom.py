@@ -8,10 +8,10 @@ and none is below 5 ml, so that main and sub-lesions differ in size; and all are
     phantom.json                              parameters and version; other parameters are refused
     ATLAS_R1.1/
         ATLAS_Meta-Data_Release_1.1_standard_mni.csv
-        Site1/031768/t01/
-            031768_t1w_deface_stx.nii.gz      float32 in [0, 100]
-            031768_LesionSmooth_stx.nii.gz    main lesion
-            031768_LesionSmooth_1_stx.nii.gz  further lesions, in about half of the scans
+        Site1/099001/t01/
+            099001_t1w_deface_stx.nii.gz      float32 in [0, 100]
+            099001_LesionSmooth_stx.nii.gz    main lesion
+            099001_LesionSmooth_1_stx.nii.gz  further lesions, in about half of the scans
 
 Masks come in the three codings found in ATLAS R1.1, in turn. How the images are made is in `phantom_anatomy.py`.
 """
@@ -39,7 +39,7 @@ VERSION = 1
 PHANTOM_FOLDER = "phantom"
 RELEASE = "ATLAS_R1.1"
 METADATA = "ATLAS_Meta-Data_Release_1.1_standard_mni.csv"
-FIRST_ID, LAST_ID = 31768, 31987
+FIRST_ID, LAST_ID = 99001, 99220  # R1.1 has 31768 to 31987: nobody is taken for a patient
 MOST_SITES = 9
 MILLIMETERS, MNI_SPACE = 2, 4  # codes of the NIfTI-1 header
 MASK_SCALE = (2**32 - 1) / 2**32

@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,19 @@ from monai.data import DataLoader, Dataset
 from monai.engines import Evaluator
 from tqdm import tqdm
 
-from strokelesion.pipeline.slices import innermost
+from strokelesion.pipeline.errors import innermost
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".mgz")
-# File names that hold these are masks, not scans.
-MASK_WORDS = ("mask", "lesion", "label", "dseg", "probseg")
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+# File names with one of these between their separators are masks or maps, not scans.
+MASK_WORDS = {"mask", "lesion", "label", "dseg", "probseg", "probabilities"}
 logger = logging.getLogger(__name__)
 
 
 def find_scans(scans: str | Path | None) -> list[dict[str, str]]:
     """Return the scans that a file, a folder or a glob names, as items with `image`, sorted by path.
 
-    From a folder, searched with its subfolders: all `*_T1w` images if there are any (BIDS), else all images whose names
-    hold none of `MASK_WORDS`. Hidden files are passed over.
+    From a folder, searched with its subfolders: all `*_T1w` images if there are any (BIDS), else all images but those
+    with one of `MASK_WORDS` in their name. Hidden files are passed over.
 
     Raises:
         ValueError: when nothing was named or found.
@@ -35,7 +36,8 @@ def find_scans(scans: str | Path | None) -> list[dict[str, str]]:
     if place.is_dir():
         found = scans_in(place)
     else:
-        found = sorted(path for path in map(Path, glob.glob(str(scans), recursive=True)) if path.is_file())
+        named = [place] if place.is_file() else map(Path, glob.glob(str(scans), recursive=True))
+        found = sorted(path for path in named if path.is_file())
     if not found:
         raise ValueError(
             f"found no scan at {scans}; expected a file, a folder or a glob of images ({', '.join(IMAGE_SUFFIXES)}). "
@@ -49,17 +51,19 @@ def refuse_twins(scans: Sequence[Path]) -> None:
     """Raise ValueError when two scans of a folder differ in their suffix only: their masks would have one name."""
     named: dict[Path, Path] = {}
     for scan in scans:
-        suffix = next((suffix for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True) if scan.name.endswith(suffix)), "")
-        twin = named.setdefault(scan.with_name(scan.name.removesuffix(suffix)), scan)
+        suffixes = [suffix for suffix in IMAGE_SUFFIXES if scan.name.lower().endswith(suffix)]
+        stem = scan.name[: -len(max(suffixes, key=len))] if suffixes else scan.name
+        twin = named.setdefault(scan.with_name(stem), scan)
         if twin != scan:
             raise ValueError(f"{twin} and {scan} would write the same mask; expected names of their own. Move one away.")
 
 
 def scans_in(folder: Path) -> list[Path]:
     """Return the scans below a folder."""
-    images = [path for path in sorted(folder.rglob("*")) if path.name.endswith(IMAGE_SUFFIXES) and path.name[0] != "."]
+    paths = sorted(folder.rglob("*"))
+    images = [path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES) and path.name[0] != "."]
     t1w = [path for path in images if path.name.split(".")[0].endswith("_T1w")]
-    scans = t1w or [path for path in images if not any(word in path.name.lower() for word in MASK_WORDS)]
+    scans = t1w or [path for path in images if MASK_WORDS.isdisjoint(re.split(r"[-_.]", path.name.lower()))]
     if len(scans) < len(images):
         logger.info("%s: %d images are scans, %d are not by their names", folder, len(scans), len(images) - len(scans))
     return scans

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
+from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.files import written_whole
 from strokelesion.transforms import Recipe
 
@@ -63,19 +65,13 @@ def store_scan(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Pa
     path = store_path(record, transform, folder)
     if not path.exists():
         try:
-            sample: Any = transform(dict(record))
+            # A copy of its own: MONAI's readers hold state, and threads that share one mix up their files.
+            sample: Any = deepcopy(transform)(dict(record))
         except Exception as error:
             raise ValueError(f"cannot prepare {record['image']}: {innermost(error)}") from error
         with written_whole(path) as beside, beside.open("wb") as file:
             np.save(file, pack(sample["image"], sample["label"]), allow_pickle=False)
     return path
-
-
-def innermost(error: BaseException) -> BaseException:
-    """Return the first error of a chain; MONAI wraps what a transform raised in `applying transform ...`."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error
 
 
 def store_scans(records: Sequence[Mapping[str, Any]], transform: Recipe, folder: str | Path, workers: int = 2) -> list[Path]:

@@ -75,6 +75,28 @@ def split_cohort(
     return split
 
 
+def scored_records(
+    records: Sequence[Record], scored: str, folds: int, fold: int, seed: int, written: str | Path
+) -> list[Record]:
+    """Return the records to score: `all`, or those that the split of a run holds out (`held_out`). Writes nothing.
+
+    Raises:
+        ValueError: when there is no such split, or it holds out nobody of these records.
+    """
+    if scored == "all":
+        return list(records)
+    if not Path(written).is_file():
+        raise ValueError(f"no split at {written}; expected that of a run. Train first, or score all scans: --scored all.")
+    listed = _read(Path(written), folds, seed)
+    held_out = [record for record in records if listed.get(record["subject"], ("", -1))[1] == fold]
+    if not held_out:
+        raise ValueError(
+            f"{written} holds out none of these {len(records)} scans; expected some. Point --dataset_dir at the data set "
+            "of the run, or score another one as a whole: --scored all."
+        )
+    return held_out
+
+
 def assign_folds(
     sites: Mapping[str, str],
     folds: int,

@@ -82,12 +82,13 @@ class Checkpoints:
         network: what is trained.
         optimizer: with what.
         scheduler: the optimizer's learning rate from epoch to epoch.
+        protocol: the settings that make the run what it is; kept in the checkpoints, and the same on a resume.
         validator: the engine that measures `metric`.
         metric: name of the validation metric that decides what is best; larger is better.
         resume: go on from `last.pt`, if it is there.
 
     Raises:
-        ValueError: when the folder holds a run and `resume` is false, or the checkpoint is of another network.
+        ValueError: when the folder holds a run and `resume` is false, or the checkpoint is of another network or protocol.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Checkpoints:
         network: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         scheduler: LRScheduler,
+        protocol: Mapping[str, Any],
         validator: Engine,
         metric: str = "dice_main",
         resume: bool = False,
@@ -104,6 +106,7 @@ class Checkpoints:
         self.network = network
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.protocol = dict(protocol)
         self.metric = metric
         self.best = float("-inf")
         self.fresh_score: float | None = None
@@ -120,7 +123,7 @@ class Checkpoints:
         if resume and not last.exists():
             logger.info("nothing to resume in %s: starting at epoch 1", self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        return read_checkpoint(last, self.network) if last.exists() else None
+        return read_checkpoint(last, self.network, self.protocol) if last.exists() else None
 
     def attach(self, trainer: Engine) -> None:
         """Restore the state when `trainer` starts and write it after each of its epochs."""
@@ -149,6 +152,7 @@ class Checkpoints:
             "version": CHECKPOINT_VERSION,
             "network_name": type(self.network).__name__,
             "network": self.network.state_dict(),
+            "protocol": self.protocol,
             "epoch": trainer.state.epoch,
         }
         if self.fresh_score is not None and self.fresh_score > self.best:
@@ -165,11 +169,16 @@ def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
         torch.save(dict(state), beside)
 
 
-def read_checkpoint(path: Path, network: torch.nn.Module) -> dict[str, Any]:
+def read_checkpoint(path: Path, network: torch.nn.Module, protocol: Mapping[str, Any]) -> dict[str, Any]:
     """Read a checkpoint of this project without running any code in it.
 
+    Args:
+        path: the file.
+        network: of the class that the file must be of.
+        protocol: settings that the file must have been made with.
+
     Raises:
-        ValueError: when the file is missing, damaged, or of another network.
+        ValueError: when the file is missing, damaged, or of another network or protocol.
     """
     if not path.is_file():
         raise ValueError(f"no weights at {path}; expected a checkpoint. Train first, or name a file with --checkpoint.")
@@ -183,14 +192,18 @@ def read_checkpoint(path: Path, network: torch.nn.Module) -> dict[str, Any]:
             f"{path} holds weights of {name}; expected {type(network).__name__}. Use the bundle of {name}, or another "
             "--checkpoint."
         )
+    for knob, came in protocol.items():
+        if (was := state["protocol"].get(knob)) != came:
+            raise ValueError(f"{path} was made with {knob} {was}; got {came}. Give --{knob} {was}, or use another run's file.")
     return state
 
 
-def load_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
+def load_weights(network: torch.nn.Module, path: str | Path, protocol: Mapping[str, Any]) -> torch.nn.Module:
     """Return the network with the weights of a checkpoint; see `read_checkpoint` for what is refused."""
+    state = read_checkpoint(Path(path), network, protocol)
     try:
-        network.load_state_dict(read_checkpoint(Path(path), network)["network"])
+        network.load_state_dict(state["network"])
     except RuntimeError as error:
         name = type(network).__name__
-        raise ValueError(f"{path} does not fit this {name}: {error}. Use the bundle it was made with.") from None
+        raise ValueError(f"{path} does not fit this {name}: {error} Use the bundle it was made with.") from None
     return network

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import torch
 from atlas import anatomy, grid, save_nifti, write_release
+from hypothesis import settings
 
 from strokelesion.pipeline.phantom import write_phantom
 
+# Files are brought to the disk, which takes as long as the disk likes.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 # The tests' networks are small: more threads would only wait for each other.
 torch.set_num_threads(1)
 

@@ -7,6 +7,10 @@ import pytest
 from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from strokelesion import networks
+from strokelesion.pipeline.errors import innermost
+from strokelesion.pipeline.training import save_checkpoint
+
 NETWORKS = ("unet", "segnet", "resunet")
 LOSSES = ("cce", "dice", "cce_dice")
 
@@ -25,7 +29,7 @@ def test_every_experiment_trains_evaluates_and_infers(network, loss, run_verb, p
     held_out = pd.read_csv(run_dir / "split.csv", dtype=str).query("fold == '0'")["subject"]
 
     run_verb("evaluating", network, dataset_dir=data, **where)
-    scores = pd.read_csv(run_dir / "evaluation" / "scores.csv", dtype={"subject": str})
+    scores = pd.read_csv(run_dir / "evaluation" / "scores_held_out.csv", dtype={"subject": str})
     assert set(scores["subject"]) == set(held_out)
     assert scores["dice_main"].between(0, 1).all()
     assert scores["truth_main_ml"].gt(0).all()
@@ -67,12 +71,10 @@ def test_monais_official_properties_are_all_there(network, kind, at_root, phanto
 
 
 def save_fresh(network, folder):
-    from strokelesion import networks
-    from strokelesion.pipeline.training import save_checkpoint
-
     name = {"unet": "UNet", "segnet": "SegNet", "resunet": "ResUNet"}[network]
     path = folder / "fresh.pt"
-    save_checkpoint({"network_name": name, "network": getattr(networks, name)().state_dict()}, path)
+    content = {"network_name": name, "network": getattr(networks, name)().state_dict()}
+    save_checkpoint({**content, "protocol": {"spacing_mm": [4.0, 4.0, 4.0]}}, path)
     return path
 
 
@@ -102,12 +104,19 @@ def test_each_chapter_is_said_once_and_every_line_points_to_one(at_root):
 def test_wrong_knobs_are_refused_before_anything_starts(knobs, message, run_verb, tmp_path):
     with pytest.raises(RuntimeError) as error:
         run_verb("training", "resunet", run_dir=str(tmp_path / "run"), **knobs)
-    assert message in str(error.getrepr(style="short"))
+    assert message in str(innermost(error.value))
     assert not (tmp_path / "run").exists()
+
+
+def test_panels_are_drawn_at_the_first_validation_whatever_the_intervals(run_verb, phantom_dir, cache_dir, tmp_path):
+    where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path), "cache_dir": cache_dir}
+    run_verb("training", "resunet", epochs=3, val_interval=3, panel_interval=2, panel_scans=1, **where)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Images("T1, truth, prediction/scan 1")] == [3]
 
 
 def test_an_unknown_network_option_names_the_choices(run_verb, tmp_path):
     definition = {"_target_": "strokelesion.networks.SegNet", "unpooling": "bilinear"}
     with pytest.raises(RuntimeError) as error:
         run_verb("training", "segnet", network_def=definition, run_dir=str(tmp_path / "run"), dataset_dir=str(tmp_path))
-    assert "nearest, indices" in str(error.getrepr(style="short"))
+    assert "nearest, indices" in str(innermost(error.value))

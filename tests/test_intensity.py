@@ -62,9 +62,18 @@ def test_the_input_is_not_changed(head):
     assert torch.equal(head, before)
 
 
-@pytest.mark.parametrize(
-    "bad", [torch.zeros(1, 4, 5, 6), torch.full((1, 4, 5, 6), 7.0), torch.full((1, 4, 5, 6), float("nan"))]
-)
-def test_images_without_contrast_are_refused(bad):
-    with pytest.raises(ValueError, match=r"constant|NaN"):
-        scaled(bad)
+def test_tiny_negative_values_of_interpolation_pass(head):
+    rippled = head - 0.0003
+    torch.testing.assert_close(scaled(rippled), scaled(head), atol=0.01, rtol=0.01)
+
+
+@pytest.mark.parametrize("spoil", [lambda x: (x - 60) / 10, lambda x: (x - 60) * (x > 0), lambda x: -x])
+def test_z_scores_and_other_signed_images_are_refused(head, spoil):
+    with pytest.raises(ValueError, match="negative intensities"):
+        scaled(spoil(head))
+
+
+@pytest.mark.parametrize(("value", "reason"), [(0.0, "constant"), (7.0, "constant"), (float("nan"), "NaN")])
+def test_images_without_contrast_are_refused(value, reason):
+    with pytest.raises(ValueError, match=reason):
+        scaled(torch.full((1, 4, 5, 6), value))

@@ -3,6 +3,7 @@
 import pytest
 
 from strokelesion.pipeline import knobs
+from strokelesion.pipeline.errors import show_error
 
 RUNNER = "/somewhere/monai/bundle/__main__.py"
 CONFIG = ["--config_file", "bundles/resunet.json"]
@@ -77,7 +78,7 @@ def test_own_errors_are_one_line_and_faults_keep_their_traceback(capsys):
         try:
             code()
         except Exception as error:
-            knobs.show_error(type(error), error, error.__traceback__)
+            show_error(type(error), error, error.__traceback__)
         return capsys.readouterr().err
 
     def wrapped():

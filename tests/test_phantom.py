@@ -18,7 +18,7 @@ from strokelesion.pipeline.phantom import MASK_SCALE, METADATA, write_phantom
 from strokelesion.pipeline.phantom_anatomy import VOXEL_SIZES_MM, Stroke, grid, render
 
 PARAMETERS = {"subjects": 4, "sites": 3, "voxel_mm": 4.0, "seed": 5}
-SESSIONS = ["Site1/031768/t01", "Site1/031771/t01", "Site2/031769/t01", "Site2/031769/t02", "Site3/031770/t02"]
+SESSIONS = ["Site1/099001/t01", "Site1/099004/t01", "Site2/099002/t01", "Site2/099002/t02", "Site3/099003/t02"]
 COLUMNS = [
     "INDI Site ID",
     "INDI Subject ID",
@@ -93,11 +93,11 @@ def test_table_has_the_columns_of_r1_1_and_one_row_per_scan(release):
 def test_cohort_is_read_as_r1_1(release):
     records = read_cohort(release)
     assert [(record["site"], record["subject"], record["session"]) for record in records] == [
-        ("Site1", "031768", "t01"),
-        ("Site2", "031769", "t01"),
-        ("Site2", "031769", "t02"),
-        ("Site3", "031770", "t02"),
-        ("Site1", "031771", "t01"),
+        ("Site1", "099001", "t01"),
+        ("Site2", "099002", "t01"),
+        ("Site2", "099002", "t02"),
+        ("Site3", "099003", "t02"),
+        ("Site1", "099004", "t01"),
     ]
     assert {record["release"] for record in records} == {"R1.1"}
     assert all(record["metadata"]["Notes"] == "synthetic phantom" for record in records)
@@ -106,7 +106,7 @@ def test_cohort_is_read_as_r1_1(release):
 
 
 def test_all_three_codings_of_masks_occur(release):
-    subjects = ("Site1/031768/t01", "Site2/031769/t01", "Site3/031770/t02")
+    subjects = ("Site1/099001/t01", "Site2/099002/t01", "Site3/099003/t02")
     levels = [
         set(np.unique(nib.load(next((release / subject).glob("*_LesionSmooth_stx*"))).get_fdata() / MASK_SCALE))
         for subject in subjects
@@ -159,7 +159,7 @@ def test_same_seed_gives_the_same_bytes_whatever_the_number_of_subjects(release,
     smaller = files(write_phantom(tmp_path, **PARAMETERS | {"subjects": 2}))
     larger = files(release)
     scans = [name for name in smaller if name != METADATA]
-    assert {name.split("/")[1] for name in scans} == {"031768", "031769"}
+    assert {name.split("/")[1] for name in scans} == {"099001", "099002"}
     assert all(smaller[name] == larger[name] for name in scans)
     assert larger[METADATA].startswith(smaller[METADATA])
 
@@ -249,7 +249,7 @@ def test_masks_of_a_scan_never_overlap_and_lie_in_the_head(release):
 
 
 def test_second_session_shows_the_same_lesion_grown(release):
-    first, second = (masks(release / f"Site2/031769/{session}") for session in ("t01", "t02"))
+    first, second = (masks(release / f"Site2/099002/{session}") for session in ("t01", "t02"))
     assert len(first) == len(second)
     assert second[0].sum() == pytest.approx(1.1 * first[0].sum(), rel=0.02)
     assert not np.any(first[0] & ~second[0])

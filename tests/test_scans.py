@@ -13,6 +13,8 @@ def folder(tmp_path):
     for name in [
         "a/T1.nii.gz",
         "a/T1_lesion.nii.gz",
+        "a/T1_probabilities.nii.gz",
+        "c/LesionStudy_[7].NII.GZ",
         "b/T1.mha",
         "b/.hidden.nii",
         "b/notes.txt",
@@ -31,9 +33,11 @@ def folder(tmp_path):
     [
         ("a", ["a/T1.nii.gz"]),
         ("b", ["b/T1.mha"]),
+        ("c", ["c/LesionStudy_[7].NII.GZ"]),
+        ("c/LesionStudy_[7].NII.GZ", ["c/LesionStudy_[7].NII.GZ"]),
         ("bids", ["bids/sub-01/anat/sub-01_T1w.nii.gz"]),
         ("a/T1.nii.gz", ["a/T1.nii.gz"]),
-        ("*/T1*", ["a/T1.nii.gz", "a/T1_lesion.nii.gz", "b/T1.mha"]),
+        ("*/T1*", ["a/T1.nii.gz", "a/T1_lesion.nii.gz", "a/T1_probabilities.nii.gz", "b/T1.mha"]),
         ("**/*_T2w*", ["bids/sub-01/anat/sub-01_T2w.nii.gz"]),
     ],
 )

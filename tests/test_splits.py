@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strokelesion.pipeline.datalist import Record, read_cohort
-from strokelesion.pipeline.splits import COLUMNS, assign_folds, split_cohort
+from strokelesion.pipeline.splits import COLUMNS, assign_folds, scored_records, split_cohort
 
 SITES = ["Site1", "c0003", "R039", "NA"]
 
@@ -89,7 +89,7 @@ def test_a_written_split_never_moves_anybody_whatever_comes_or_goes(data: st.Dat
         path = Path(folder, "split.csv")
         known: dict[str, int] = {}
         for step in range(3):
-            staying = data.draw(st.lists(st.sampled_from(records), min_size=8, unique_by=lambda record: record["subject"]))
+            staying = data.draw(st.lists(st.sampled_from(records), min_size=15, unique_by=lambda record: record["subject"]))
             coming = cohort(data.draw(st.integers(0, 6)), data.draw(st.sampled_from(SITES)), first=100 * (step + 1))
             held_out = subjects_of(split_cohort(staying + coming, folds=3, fold=1, written=path).held_out)
             table = pd.read_csv(path, dtype={"subject": str})
@@ -235,3 +235,19 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, row: str) -> 
     path.write_text(f"{','.join(COLUMNS)}\n031768,Site1,0,2,0\n{row}\n")
     with pytest.raises(ValueError, match=row.split(",", maxsplit=1)[0]):
         split_cohort(cohort(4), folds=2, written=path)
+
+
+def test_scored_records_are_those_a_written_split_holds_out_and_nothing_is_written(tmp_path):
+    written = tmp_path / "split.csv"
+    records = [scan(f"s{number}", "site") for number in range(10)]
+    split = split_cohort(records, written=written)
+    before = written.read_bytes()
+    stranger = scan("stranger", "elsewhere")
+    options = {"folds": 5, "fold": 0, "seed": 0, "written": written}
+    assert scored_records([*records, stranger], "held_out", **options) == split.held_out
+    assert scored_records([*records, stranger], "all", **options) == [*records, stranger]
+    assert written.read_bytes() == before
+    with pytest.raises(ValueError, match=r"holds out none of these 1 scans.*--scored all"):
+        scored_records([stranger], "held_out", **options)
+    with pytest.raises(ValueError, match="no split at"):
+        scored_records(records, "held_out", **{**options, "written": tmp_path / "none.csv"})

@@ -8,6 +8,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from strokelesion.networks import ResUNet, SegNet
+from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.training import Checkpoints, load_weights, read_checkpoint, save_checkpoint, schedule
 
 
@@ -70,11 +71,38 @@ def test_a_falling_learning_rate_is_resumed_too(train, tmp_path, monkeypatch):
     assert rates == pytest.approx([0.001, 0.00075, 0.00025], rel=1e-4)
 
 
+@pytest.mark.parametrize("knobs", [{"fold": 1}, {"loss": "dice"}, {"learning_rate": 0.01}, {"schedule": "cosine"}])
+def test_resuming_with_other_settings_is_refused(knobs, train, tmp_path):
+    """Another fold, for one, would train on those who were held out."""
+    train(tmp_path / "run", epochs=1)
+    with pytest.raises(RuntimeError) as error:
+        train(tmp_path / "run", epochs=2, resume=True, **knobs)
+    message = str(innermost(error.value))
+    assert f"was made with {next(iter(knobs))}" in message
+    assert "got" in message
+
+
+def test_nobody_who_was_trained_on_is_scored_as_held_out(train, run_verb, phantom_dir, tmp_path):
+    train(tmp_path / "run", epochs=1, fold=1)
+    where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path / "run")}
+    with pytest.raises(RuntimeError) as error:
+        run_verb("evaluating", "resunet", **where)
+    assert "was made with fold 1; got 0" in str(innermost(error.value))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(ResUNet, "logits", lambda self, x: x.repeat(1, 3, 1, 1) * self.classifier.bias.sum() * float("nan"))
+    with pytest.raises(RuntimeError) as error:
+        train(tmp_path / "run", epochs=1, amp="false")
+    assert "the loss of epoch 1 is nan" in str(innermost(error.value))
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
 def test_a_second_run_in_the_same_folder_is_refused(train, tmp_path):
     train(tmp_path / "run", epochs=1)
     with pytest.raises(RuntimeError) as error:
         train(tmp_path / "run", epochs=1)
-    assert "holds a run already" in str(error.getrepr(style="short"))
+    assert "holds a run already" in str(innermost(error.value))
 
 
 @pytest.fixture
@@ -84,7 +112,7 @@ def handler(tmp_path):
         network = ResUNet(channels=(2, 3, 4))
         validator = Engine(lambda engine, batch: None)
         optimizer = torch.optim.Adam(network.parameters())
-        checkpoints = Checkpoints(folder, network, optimizer, schedule(optimizer, "constant", 3), validator, resume=resume)
+        checkpoints = Checkpoints(folder, network, optimizer, schedule(optimizer, "constant", 3), {}, validator, resume=resume)
         trainer = Engine(lambda engine, batch: None)
         checkpoints.attach(trainer)
         return network, validator, trainer, checkpoints
@@ -131,17 +159,17 @@ def test_damaged_and_hostile_files_are_refused_and_run_nothing(content, tmp_path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "best.pt").write_bytes(content)
     with pytest.raises(ValueError, match="no checkpoint of this project"):
-        read_checkpoint(tmp_path / "best.pt", ResUNet())
+        read_checkpoint(tmp_path / "best.pt", ResUNet(), {})
     assert not (tmp_path / "intruder.txt").exists()
 
 
 def test_missing_weights_and_weights_of_another_network_are_refused(handler, tmp_path):
     with pytest.raises(ValueError, match=r"no weights at .*--checkpoint"):
-        load_weights(ResUNet(), tmp_path / "best.pt")
+        load_weights(ResUNet(), tmp_path / "best.pt", {})
     network = ResUNet(channels=(2, 3, 4))
     save_checkpoint({"network_name": "ResUNet", "network": network.state_dict()}, tmp_path / "best.pt")
     with pytest.raises(ValueError, match="holds weights of ResUNet; expected SegNet"):
-        load_weights(SegNet(), tmp_path / "best.pt")
+        load_weights(SegNet(), tmp_path / "best.pt", {})
     with pytest.raises(ValueError, match="does not fit this ResUNet"):
-        load_weights(ResUNet(), tmp_path / "best.pt")
-    assert same(load_weights(ResUNet(channels=(2, 3, 4)), tmp_path / "best.pt").state_dict(), network.state_dict())
+        load_weights(ResUNet(), tmp_path / "best.pt", {})
+    assert same(load_weights(ResUNet(channels=(2, 3, 4)), tmp_path / "best.pt", {}).state_dict(), network.state_dict())

@@ -33,7 +33,7 @@ def tissue_scale(image: torch.Tensor) -> tuple[float, float]:
     3. Air is zero where the background is zero, else the lower end.
 
     Raises:
-        ValueError: when the image has NaN or infinite values or no contrast.
+        ValueError: when the image has NaN or infinite values, no contrast, or is no magnitude image.
     """
     if not torch.isfinite(image).all():
         raise ValueError("the image has NaN or infinite values; expected a T1 scan. Repair or remove the file.")
@@ -41,6 +41,11 @@ def tissue_scale(image: torch.Tensor) -> tuple[float, float]:
     if values.numel() == 0 or float(values.min()) == float(values.max()):
         raise ValueError("the image is constant; expected a T1 scan. Remove the file.")
     low, high = (percentile(values, p) for p in ROBUST_PERCENTILES)
+    if low < -AIR_SHARE * high:
+        raise ValueError(
+            f"the image has negative intensities (2 % are below {low:.3g}); expected a magnitude image, as scanners make it. "
+            "Take the scan from before z-scoring or subtraction."
+        )
     has_zero_background = values.numel() < 0.9 * image.numel()
     air = 0.0 if has_zero_background else low
     tissue = values[values > air + AIR_SHARE * (high - air)]

@@ -1,0 +1,28 @@
+"""What an error says to a user: the sentence that this project raised, not the frames around it."""
+
+import sys
+from types import TracebackType
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the first error of a chain, as far as it is shown; MONAI wraps what a transform or component raised."""
+    while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
+        error = cause
+    return error
+
+
+def is_own(error: BaseException) -> bool:
+    """Return whether a line of this project raised the error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("strokelesion.")
+
+
+def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error that this project raised as one line; leave all others, which are faults, their traceback."""
+    cause = innermost(error)
+    if is_own(cause):
+        print(f"error: {cause}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)

@@ -8,8 +8,8 @@ from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from strokelesion import networks
+from strokelesion.pipeline.checkpoints import save_checkpoint
 from strokelesion.pipeline.errors import innermost
-from strokelesion.pipeline.training import save_checkpoint
 
 NETWORKS = ("unet", "segnet", "resunet")
 LOSSES = ("cce", "dice", "cce_dice")

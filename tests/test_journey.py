@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from nibabel.affines import apply_affine
 
+from strokelesion.pipeline.checkpoints import save_checkpoint
 from strokelesion.pipeline.knobs import spacing
-from strokelesion.pipeline.training import save_checkpoint
 
 VOXELS_MM = [8.0, 7.0, 9.0]  # those of the fixture `oriented`
 

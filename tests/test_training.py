@@ -8,8 +8,9 @@ import torch
 from ignite.engine import Engine, Events
 
 from strokelesion.networks import ResUNet, SegNet
+from strokelesion.pipeline.checkpoints import Checkpoints, load_weights, read_checkpoint, save_checkpoint
 from strokelesion.pipeline.errors import innermost
-from strokelesion.pipeline.training import Checkpoints, load_weights, read_checkpoint, save_checkpoint, schedule
+from strokelesion.pipeline.training import schedule
 
 
 def weights(run_dir, name="last.pt"):

@@ -1,0 +1,154 @@
+"""Checkpoints that a run goes on from as if it had not stopped, and that refuse what they were not made for."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch.optim.lr_scheduler import LRScheduler
+
+from strokelesion.pipeline.files import written_whole
+
+CHECKPOINT_VERSION = 1
+logger = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """Write `last.pt` after each epoch and `best.pt` when the validation score rises; go on from `last.pt`.
+
+    Attach after the validation handler and the schedule's. `last.pt` holds network, optimizer, schedule, epoch and best
+    score; `best.pt` the network.
+    A crash leaves the previous files whole.
+
+    Args:
+        folder: the run's folder, made if need be.
+        network: what is trained.
+        optimizer: with what.
+        scheduler: the optimizer's learning rate from epoch to epoch.
+        protocol: the settings that make the run what it is; kept in the checkpoints, and the same on a resume.
+        validator: the engine that measures `metric`.
+        metric: name of the validation metric that decides what is best; larger is better.
+        resume: go on from `last.pt`, if it is there.
+
+    Raises:
+        ValueError: when the folder holds a run and `resume` is false, or the checkpoint is of another network or protocol.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: LRScheduler,
+        protocol: Mapping[str, Any],
+        validator: Engine,
+        metric: str = "dice_main",
+        resume: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        self.network = network
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.protocol = dict(protocol)
+        self.metric = metric
+        self.best = float("-inf")
+        self.fresh_score: float | None = None
+        validator.add_event_handler(Events.COMPLETED, self.judge)
+        self.start = self._open(resume)
+
+    def _open(self, resume: bool) -> dict[str, Any] | None:
+        last = self.folder / "last.pt"
+        if last.exists() and not resume:
+            raise ValueError(
+                f"{self.folder} holds a run already; expected a new folder. Go on with --resume true, choose another "
+                "--run_dir, or remove it."
+            )
+        if resume and not last.exists():
+            logger.info("nothing to resume in %s: starting at epoch 1", self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return read_checkpoint(last, self.network, self.protocol) if last.exists() else None
+
+    def attach(self, trainer: Engine) -> None:
+        """Restore the state when `trainer` starts and write it after each of its epochs."""
+        trainer.add_event_handler(Events.STARTED, self.restore)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+
+    def judge(self, validator: Engine) -> None:
+        """Note the score of a validation."""
+        self.fresh_score = float(validator.state.metrics[self.metric])
+
+    def restore(self, trainer: Engine) -> None:
+        """Put network, optimizer, schedule, epoch and best score back."""
+        if self.start is None:
+            return
+        self.network.load_state_dict(self.start["network"])
+        self.optimizer.load_state_dict(self.start["optimizer"])
+        self.scheduler.load_state_dict(self.start["scheduler"])
+        self.best = self.start["best"]
+        trainer.state.epoch = self.start["epoch"]
+        trainer.state.iteration = self.start["epoch"] * int(trainer.state.epoch_length or 0)
+        logger.info("resuming after epoch %d", self.start["epoch"])
+
+    def write(self, trainer: Engine) -> None:
+        """Write `best.pt` if the last validation was the best so far, then `last.pt`."""
+        state = {
+            "version": CHECKPOINT_VERSION,
+            "network_name": type(self.network).__name__,
+            "network": self.network.state_dict(),
+            "protocol": self.protocol,
+            "epoch": trainer.state.epoch,
+        }
+        if self.fresh_score is not None and self.fresh_score > self.best:
+            self.best = self.fresh_score
+            save_checkpoint({**state, "best": self.best}, self.folder / "best.pt")
+        self.fresh_score = None
+        state |= {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
+        save_checkpoint({**state, "best": self.best}, self.folder / "last.pt")
+
+
+def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint, all of it or nothing."""
+    with written_whole(path) as beside:
+        torch.save(dict(state), beside)
+
+
+def read_checkpoint(path: Path, network: torch.nn.Module, protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a checkpoint of this project without running any code in it.
+
+    Args:
+        path: the file.
+        network: of the class that the file must be of.
+        protocol: settings that the file must have been made with.
+
+    Raises:
+        ValueError: when the file is missing, damaged, or of another network or protocol.
+    """
+    if not path.is_file():
+        raise ValueError(f"no weights at {path}; expected a checkpoint. Train first, or name a file with --checkpoint.")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        name = state["network_name"]
+    except Exception as error:
+        raise ValueError(f"{path} is no checkpoint of this project ({error}); expected one that training wrote.") from None
+    if name != type(network).__name__:
+        raise ValueError(
+            f"{path} holds weights of {name}; expected {type(network).__name__}. Use the bundle of {name}, or another "
+            "--checkpoint."
+        )
+    for knob, came in protocol.items():
+        if (was := state["protocol"].get(knob)) != came:
+            raise ValueError(f"{path} was made with {knob} {was}; got {came}. Give --{knob} {was}, or use another run's file.")
+    return state
+
+
+def load_weights(network: torch.nn.Module, path: str | Path, protocol: Mapping[str, Any]) -> torch.nn.Module:
+    """Return the network with the weights of a checkpoint; see `read_checkpoint` for what is refused."""
+    state = read_checkpoint(Path(path), network, protocol)
+    try:
+        network.load_state_dict(state["network"])
+    except RuntimeError as error:
+        name = type(network).__name__
+        raise ValueError(f"{path} does not fit this {name}: {error} Use the bundle it was made with.") from None
+    return network

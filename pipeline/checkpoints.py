@@ -125,13 +125,8 @@ def read_checkpoint(path: Path, network: torch.nn.Module, protocol: Mapping[str,
     Raises:
         ValueError: when the file is missing, damaged, or of another network or protocol.
     """
-    if not path.is_file():
-        raise ValueError(f"no weights at {path}; expected a checkpoint. Train first, or name a file with --checkpoint.")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        name = state["network_name"]
-    except Exception as error:
-        raise ValueError(f"{path} is no checkpoint of this project ({error}); expected one that training wrote.") from None
+    state = read_state(path)
+    name = state["network_name"]
     if name != type(network).__name__:
         raise ValueError(
             f"{path} holds weights of {name}; expected {type(network).__name__}. Use the bundle of {name}, or another "
@@ -141,6 +136,38 @@ def read_checkpoint(path: Path, network: torch.nn.Module, protocol: Mapping[str,
         if (was := state["protocol"].get(knob)) != came:
             raise ValueError(f"{path} was made with {knob} {was}; got {came}. Give --{knob} {was}, or use another run's file.")
     return state
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a file that training wrote, without running any code in it.
+
+    Raises:
+        ValueError: when it is missing or damaged.
+    """
+    if not path.is_file():
+        raise ValueError(f"no weights at {path}; expected a checkpoint. Train first, or name a file with --checkpoint.")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state["network_name"], state["protocol"]
+    except Exception as error:
+        raise ValueError(f"{path} is no checkpoint of this project ({error}); expected one that training wrote.") from None
+    return state
+
+
+def describe(path: str | Path, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a measurement was made of: `network`, `loss`, `fold`, and all other `settings`.
+
+    Args:
+        path: the checkpoint, whose protocol they are; to them come the file's name and, of a whole training state, the
+            epochs trained.
+        measured: settings of the measurement itself; they replace those of the training.
+    """
+    state = read_state(Path(path))
+    settings = {**state["protocol"], **measured, "weights": Path(path).name}
+    if "optimizer" in state:
+        settings["epochs"] = state["epoch"]
+    loss, fold = settings.pop("loss", "-"), settings.pop("fold", "-")
+    return {"network": state["network_name"], "loss": loss, "fold": fold, "settings": settings}
 
 
 def load_weights(network: torch.nn.Module, path: str | Path, protocol: Mapping[str, Any]) -> torch.nn.Module:

@@ -14,28 +14,16 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import NamedTuple
 
-from strokelesion.pipeline.metadata import Row, identifier, rows_by_scan
+from strokelesion.pipeline.metadata import Row, rows_by_scan
+from strokelesion.pipeline.records import Record, link_persons, untold
 
 logger = logging.getLogger(__name__)
 
 
 class CohortError(ValueError):
     """The folder cannot be read as one cohort; the message lists the files and says what to do."""
-
-
-class Record(TypedDict):
-    """One scan, usable as a MONAI data item. Paths are absolute; symbolic links are left as they are."""
-
-    image: str
-    main_mask: str
-    sub_masks: NotRequired[list[str]]
-    subject: str
-    session: str
-    site: str
-    release: str
-    metadata: NotRequired[Row]
 
 
 @dataclass(frozen=True)
@@ -99,9 +87,6 @@ LAYOUTS = (
 )
 _PATTERNS = [(row, kind, re.compile(getattr(row, kind))) for row in LAYOUTS for kind in ("t1", "mask", "table")]
 
-# R2.0's table is the only one that says who of the first releases is who in the later ones.
-LINK_COLUMNS = ("ATLAS 1.2 Subject ID", "INDI Subject ID")
-
 
 class _Key(NamedTuple):
     release: str
@@ -130,7 +115,8 @@ def read_cohort(folder: str | Path) -> list[Record]:
         3. Drop R2.0's Testing scans (published without masks) and, where R1.2 lies in standard space and natively,
            the native scans of that release: one cohort, one space. Both are logged.
         4. Add the metadata row and the site: from the folder, for R3.0 and BIDS from the table where it names one.
-        5. Refuse persons who are in two releases: they would end on both sides of a split.
+        5. Link the records of one person (`link_persons`); refuse releases of which no table says who is who: a person
+           could end on both sides of a split.
 
     R2.1 and R3.0 share their names: "R2.1" is told by the path (`ATLAS_2.1`, `R2.1`), everything else is "R3.0".
     Below one folder, BIDS data sets are read as one: their subjects must have names of their own.
@@ -143,7 +129,7 @@ def read_cohort(folder: str | Path) -> list[Record]:
 
     Raises:
         CohortError: The folder is missing or holds nothing known, files of a scan are missing or ambiguous, or a
-            person is in two releases. All findings come in one message.
+            person may be in two releases unseen. All findings come in one message.
     """
     root = Path(os.path.abspath(folder))
     if not root.is_dir():
@@ -156,8 +142,8 @@ def read_cohort(folder: str | Path) -> list[Record]:
     _refuse(_incomplete(scans.values()))
     metadata = {release: rows_by_scan(paths) for release, paths in tables.items()}
     records = [_record(key, scan, metadata) for key, scan in sorted(scans.items())]
-    _refuse([_in_two_releases(records)])
-    return records
+    _refuse([_may_be_in_two_releases(records)])
+    return link_persons(records)
 
 
 def _walk(root: Path) -> Iterator[str]:
@@ -251,6 +237,7 @@ def _record(key: _Key, scan: _Scan, metadata: dict[str, dict[str, Row]]) -> Reco
         image=scan.t1[0],
         main_mask=scan.main[0],
         subject=key.subject,
+        person=key.subject,
         session=key.session,
         site=str(row.get(scan.layout.site_column, scan.site)),
         release=key.release,
@@ -262,34 +249,14 @@ def _record(key: _Key, scan: _Scan, metadata: dict[str, dict[str, Row]]) -> Reco
     return record
 
 
-def _aliases(record: Record) -> set[str]:
-    row = record.get("metadata", {})
-    linked = (identifier(row[column]) for column in LINK_COLUMNS if column in row)
-    return {record["subject"], *(re.sub(r"t\d\d$", "", name) for name in linked)}
-
-
-def _in_two_releases(records: Sequence[Record]) -> str:
-    """Finding about persons who are in two releases, or of whom it cannot be told that they are not."""
-    releases = defaultdict(set)
-    for record in records:
-        for alias in _aliases(record):
-            releases[alias].add(record["release"])
-    shared = [r["image"] for r in records if any(len(releases[alias]) > 1 for alias in _aliases(r))]
+def _may_be_in_two_releases(records: Sequence[Record]) -> str:
     return _finding(
-        "scans of persons who are, or may be, in two releases",
-        sorted({*shared, *_untold(records)}),
-        "Expected each person in one release only: R1.1 and R1.2 hold the same persons, later releases most of them "
-        "again. Point --dataset_dir at one release.",
+        "scans of persons who may be in two releases",
+        sorted(record["image"] for record in untold(records)),
+        "Expected releases whose persons can be told apart: R1.1 and R1.2 hold the same persons, later releases most of "
+        "them again, and only R2.0's metadata table says who is who. Point --dataset_dir at one release, or put that "
+        "table into R2.0's folder and read R2.0 with one of R1.1 and R1.2.",
     )
-
-
-def _untold(records: Sequence[Record]) -> list[str]:
-    """Scans of R1.x beside other releases where no table links the persons; R1.1 and R1.2 have no common names."""
-    first = [r for r in records if r["release"] in ("R1.1", "R1.2")]
-    later = [r for r in records if r["release"] in ("R2.0", "R2.1", "R3.0")]
-    unlinked = [r for r in later if r["release"] != "R2.0" or "metadata" not in r]
-    both_first = len({r["release"] for r in first}) == 2
-    return [r["image"] for r in first + unlinked] if both_first or (first and unlinked) else []
 
 
 def _finding(what: str, files: Sequence[str], advice: str) -> str:

@@ -8,13 +8,16 @@ every value through one of the functions below.
 import difflib
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from strokelesion.pipeline.errors import show_error
+from fire.parser import DefaultParseValue
 
-VERBS = ("training", "evaluating", "inference")
+from strokelesion.pipeline.errors import show_error
+from strokelesion.pipeline.placement import FORMS, is_split
+
+VERBS = ("training", "evaluating", "inference", "experiments", "scoring", "reporting")
 # Options of `monai.bundle run` itself.
 RUNNER_OPTIONS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file")
 
@@ -23,6 +26,24 @@ def choice(name: str, value: object, allowed: Collection[str]) -> str:
     """Return a word that is one of `allowed`."""
     if value not in allowed:
         raise ValueError(f"--{name} got {value!r}; allowed are {', '.join(allowed)}.")
+    return str(value)
+
+
+def choices(name: str, value: object, allowed: Sequence[int | str]) -> list[int | str]:
+    """Return one or several of `allowed`, given as a list or as words with commas; `all` is all of them."""
+    if value == "all":
+        return list(allowed)
+    words = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    known = {str(choice): choice for choice in allowed}
+    if not words or any(str(word) not in known for word in words):
+        raise ValueError(f"--{name} got {value!r}; allowed are all, or some of {', '.join(known)}, with commas.")
+    return [known[word] for word in dict.fromkeys(map(str, words))]
+
+
+def given(name: str, value: object) -> str:
+    """Return a value that has no default."""
+    if value is None:
+        raise ValueError(f"--{name} is missing; it has no default. Name it on the command line.")
     return str(value)
 
 
@@ -54,6 +75,22 @@ def share(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise ValueError(f"--{name} got {value!r}; allowed is a number from 0 to below 1.")
     return float(value)
+
+
+def split(name: str, value: object) -> str:
+    """Return a way to split, as the text that `split_cohort` takes; a share may come as a number."""
+    if not is_split(str(value)):
+        raise ValueError(f"--{name} got {value!r}; allowed are {FORMS}.")
+    return str(value)
+
+
+def fold(name: str, value: object) -> int | str:
+    """Return the part of a split to hold out: a whole number from 0, or the name of a site."""
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"--{name} got {value!r}; allowed are a whole number of at least 0 and the name of a site.")
+    return value
 
 
 def spacing(name: str, value: object) -> list[float]:
@@ -89,20 +126,46 @@ def check_command(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: names the nearest knob and all that are allowed.
     """
-    if Path(arguments[0]).parts[-2:] != ("bundle", "__main__.py") or list(arguments[1:2]) != ["run"]:
+    if not is_bundle_run(arguments):
         return
     sys.excepthook = show_error
-    options = [word.lstrip("-").split("=")[0] for word in arguments[2:] if word.startswith("--")]
     words = option_values(arguments[2:])
+    config: dict[str, Any] = json.loads(Path(words["config_file"]).read_text()) if "config_file" in words else {}
     verb = words.get("run_id") or next(iter(arguments[2:3]), "")
-    if verb not in VERBS:
-        raise ValueError(f"got the verb {verb!r}; allowed are {', '.join(VERBS)}.")
-    knobs = knobs_of(words["config_file"]) if "config_file" in words else []
-    for option in options:
-        if knobs and option.split("::")[0].split("#")[0] not in (*knobs, *RUNNER_OPTIONS):
+    verbs = [name for name in VERBS if name in config] or VERBS
+    if verb not in verbs:
+        raise ValueError(f"got the verb {verb!r}; allowed are {', '.join(verbs)}.")
+    if verb == "experiments" and "args_file" in words:
+        raise ValueError("got --args_file, which experiments cannot hand on to its runs. Give the options on the command line.")
+    knobs = [*knobs_of(config), *(knobs_taken(config["runs_take"]) if verb == "experiments" and config else [])]
+    for option in words if config else ():
+        if option.split("::")[0].split("#")[0] not in (*knobs, *RUNNER_OPTIONS):
             near = difflib.get_close_matches(option, knobs, n=1)
             hint = f" Did you mean --{near[0]}?" if near else ""
-            raise ValueError(f"got the option --{option}, which no bundle has.{hint} Allowed are {', '.join(knobs)}.")
+            raise ValueError(f"got the option --{option}, which {verb} does not have.{hint} Allowed are {', '.join(knobs)}.")
+
+
+def is_bundle_run(arguments: Sequence[str]) -> bool:
+    """Return whether `sys.argv` is a call of `python -m monai.bundle run`."""
+    return Path(arguments[0]).parts[-2:] == ("bundle", "__main__.py") and list(arguments[1:2]) == ["run"]
+
+
+def handed_on(arguments: Sequence[str], runs_take: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a command line that are meant for each run of the verb `experiments`, with their values.
+
+    Args:
+        arguments: `sys.argv`. Nothing is handed on but from a call of the bundle runner.
+        runs_take: which knobs runs take, see `knobs_taken`.
+    """
+    words = option_values(arguments[2:]) if is_bundle_run(arguments) else {}
+    # As the bundle runner would read them.
+    return {name: DefaultParseValue(words[name]) for name in knobs_taken(runs_take) if name in words}
+
+
+def knobs_taken(runs_take: Mapping[str, Any]) -> list[str]:
+    """Return the knobs of the bundle file `knobs_of` without those in `but`."""
+    bundle = json.loads(Path(runs_take["knobs_of"]).read_text())
+    return [name for name in knobs_of(bundle) if name not in runs_take["but"]]
 
 
 def option_values(arguments: Sequence[str]) -> dict[str, str]:
@@ -116,14 +179,13 @@ def option_values(arguments: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def knobs_of(config_file: str) -> list[str]:
+def knobs_of(config: Mapping[str, Any]) -> list[str]:
     """Return the flat knobs of a bundle: its top-level keys that hold plain values."""
-    config = json.loads(Path(config_file).read_text())
     return [key for key, value in config.items() if not isinstance(value, dict) and not is_reference(value)]
 
 
 def is_reference(value: Any) -> bool:
     """Return whether a configuration value is a macro, or a list of expressions, rather than a knob's default."""
     if isinstance(value, list):
-        return any(is_reference(item) or (isinstance(item, str) and item.startswith("$")) for item in value)
+        return any(is_reference(item) or isinstance(item, dict) or str(item).startswith("$") for item in value)
     return isinstance(value, str) and value.startswith(("%", "@"))

@@ -34,4 +34,5 @@ def _plain(cell: object) -> str | float | int:
 
 def identifier(cell: str | float | int) -> str:
     """INDI's subjects are numbers in tables and have six digits on disk; "sub-1_ses-1" becomes "sub-1ses-1"."""
-    return f"{cell:06d}" if isinstance(cell, int) else str(cell).replace("_", "")
+    name = str(cell).replace("_", "")
+    return name.zfill(6) if name.isdigit() else name

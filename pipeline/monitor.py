@@ -10,19 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from numpy.typing import NDArray
-from scipy import ndimage
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from strokelesion.pipeline.files import written_whole
+from strokelesion.pipeline.pictures import lesion_panel
 
 METRICS = ("dice_main", "dice_sub", "dice_both")
-# Outline colors of a panel: main lesion red, sub-lesion cyan.
-COLORS = {1: (255, 60, 40), 2: (0, 230, 230)}
 # A log file, unlike a terminal, keeps every refresh of the bar.
 LOG_INTERVAL_S = 30.0
-BRIGHTEST_SHOWN = 2.0
 
 
 class RunHistory:
@@ -145,31 +141,6 @@ class LesionPanels:
         for item in output:
             volumes = (np.asarray(item[key][0].cpu(), dtype=np.float32) for key in ("image", "label", "pred"))
             self.writer.add_image(f"T1, truth, prediction/scan {case}", lesion_panel(*volumes), epoch, dataformats="HWC")
-
-
-def lesion_panel(image: NDArray[np.float32], label: NDArray[np.float32], pred: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return T1, T1 with truth and T1 with prediction side by side, `(H, W, 3)` bytes.
-
-    The slice is the axial one with the largest lesion in the truth. Front is up and the patient's left is on the left.
-
-    Args:
-        image: scaled T1 `(X, Y, Z)` in RAS, median tissue 1.
-        label: truth `(X, Y, Z)`.
-        pred: predicted labels `(X, Y, Z)`.
-    """
-    level = int((label > 0).sum((0, 1)).argmax())
-    t1, truth, prediction = (np.flipud(volume[..., level].T) for volume in (image, label, pred))
-    gray = np.repeat((t1.clip(0, BRIGHTEST_SHOWN) * (255 / BRIGHTEST_SHOWN)).astype(np.uint8)[..., None], 3, axis=2)
-    return np.concatenate([gray, outline(gray, truth), outline(gray, prediction)], axis=1)
-
-
-def outline(picture: NDArray[np.uint8], labels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the picture `(H, W, 3)` with the inner border of each lesion class drawn."""
-    drawn = picture.copy()
-    for value, color in COLORS.items():
-        mask = labels == value
-        drawn[mask & ~ndimage.binary_erosion(mask)] = color
-    return drawn
 
 
 class TimeLeft:

@@ -259,7 +259,7 @@ def _coded(mask: Mask, kind: int) -> NDArray[np.float64]:
 
 def _save(array: NDArray[np.floating], affine: NDArray[np.float64], path: Path) -> None:
     """Write a NIfTI file in MNI space that says what it is."""
-    image = nib.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
+    image = nib.Nifti1Image(array, affine)
     image.header["descrip"] = b"synthetic phantom, not a patient"
     image.header["xyzt_units"] = MILLIMETERS
     image.header["sform_code"] = image.header["qform_code"] = MNI_SPACE
@@ -297,3 +297,8 @@ def dataset_or_phantom(dataset_dir: str | Path | None) -> Path:
         "no --dataset_dir: using the phantom cohort in ./%s (synthetic scans; their scores are no results)", PHANTOM_FOLDER
     )
     return write_phantom(PHANTOM_FOLDER)
+
+
+def is_phantom_subject(subject: str) -> bool:
+    """Return whether a subject's name is one that phantoms have."""
+    return subject.isdigit() and FIRST_ID <= int(subject) <= LAST_ID

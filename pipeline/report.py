@@ -1,85 +1,112 @@
-"""From whole scans to a table of scores and a summary."""
+"""From evaluated runs to the report: tables, figures and one page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-from monai.data import Dataset
-from monai.engines import Evaluator
 
-from strokelesion.pipeline.files import written_whole
-from strokelesion.pipeline.metrics import score_scan, voxel_volume_ml
-from strokelesion.pipeline.scans import finish, predict_scans
+from strokelesion.pipeline.comparison import RANKED_BY, SCAN, best_experiment, compare, false_alarms, summarize
+from strokelesion.pipeline.page import Report, write_page
+from strokelesion.pipeline.phantom import is_phantom_subject
+from strokelesion.pipeline.runs import Gathered, find_runs, gather
 
-IDENTITY = ("subject", "session", "site", "release")
-DECIMALS = 6
+WORST_SHOWN = 10
 
 
-def evaluate(evaluator: Evaluator, dataset: Dataset, folder: str | Path, scored: str) -> None:
-    """Predict and score scans in their own grids; write `scores_<scored>.csv` and print the summary.
+def write_report(runs: str | Sequence[str], folder: str | Path, shown: str = "best") -> None:
+    """Gather runs into a report and print the table of experiments.
 
     Args:
-        evaluator: its post-processing brings label maps back to the scans' grids.
-        dataset: items with `image` and `truth`, the label map `(1, X, Y, Z)` on the grid of the scan's file.
-        folder: where the table goes.
-        scored: `held_out` or `all`, for the table's name and the summary's first line.
+        runs: folders of evaluated runs, or globs.
+        folder: where index.html, the tables and the figures go.
+        shown: the experiment that figures are about, as "network loss"; `best` is the one with the highest Dice.
+    """
+    gathered = gather(find_runs(runs))
+    table = compare(gathered.scores)
+    experiment = named_experiment(gathered.scores, shown)
+    report = Report(
+        scores=gathered.scores,
+        lesions=gathered.lesions,
+        history=gathered.history,
+        table=table,
+        summary=summarize(gathered.scores),
+        false_alarms=false_alarms(gathered.scores),
+        worst=worst_pictures(gathered.worst, experiment),
+        settings=gathered.settings,
+        notes=[*missing_scans(gathered.scores), *missing_subjects(gathered)],
+        shown=experiment,
+        is_phantom=bool(gathered.scores["subject"].map(is_phantom_subject).all()),
+    )
+    page = write_page(report, Path(folder))
+    print(printed(table))
+    print(f"The report is in {page}")
+
+
+def named_experiment(scores: pd.DataFrame, shown: str) -> tuple[str, str]:
+    """Return network and loss of the experiment to show.
 
     Raises:
-        SystemExit: with status 1 when a scan could not be scored; the others are in the table.
+        ValueError: names the experiments there are.
     """
-    rows, failed = [], {}
-    for item, outcome in predict_scans(evaluator, dataset):
-        if isinstance(outcome, Exception):
-            failed[item["image"]] = outcome
-        else:
-            rows.append({**{key: item[key] for key in IDENTITY}, **score_outcome(outcome)})
-    table = Path(folder) / f"scores_{scored}.csv"
-    if rows:
-        scores = pd.DataFrame(rows)
-        print(summarize(scores, scored))
-        with written_whole(table) as beside:
-            scores.round(DECIMALS).to_csv(beside, index=False)
-    finish(len(dataset), failed, f"scored, table in {table}")
+    if shown == "best":
+        return best_experiment(scores)
+    names = {
+        f"{network} {loss}": (str(network), str(loss))
+        for network, loss in scores[["network", "loss"]].drop_duplicates().to_numpy()
+    }
+    if shown not in names:
+        raise ValueError(f"--shown got {shown!r}; allowed are best, {', '.join(sorted(names))}.")
+    return names[shown]
 
 
-def image_and_truth(
-    batch: Mapping[str, Any], device: torch.device, non_blocking: bool = False, **kwargs: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the prepared image, on the device, and the truth, on the grid of the file; MONAI's `prepare_batch`."""
-    return batch["image"].to(device, non_blocking=non_blocking, **kwargs), batch["truth"]
+def worst_pictures(worst: pd.DataFrame, experiment: tuple[str, str]) -> list[tuple[str, bytes]]:
+    """Return title and PNG of the worst scans of an experiment; each of its folds kept its own ten worst."""
+    network, loss = experiment
+    rows = worst[(worst["network"] == network) & (worst["loss"] == loss)]
+    rows = rows.sort_values(["dice", "truth_ml", *SCAN], ascending=[True, False, True, True, True])[:WORST_SHOWN]
+    return [(title(row), Path(str(row.folder), str(row.picture)).read_bytes()) for row in rows.itertuples()]
 
 
-def score_outcome(outcome: Mapping[str, Any]) -> dict[str, float]:
-    """Score one output of the evaluator: two label maps `(1, X, Y, Z)` with the voxels of the scan's file, axes in RAS."""
-    pred, truth = outcome["pred"], outcome["label"]
-    return score_scan(pred[0].cpu(), truth[0].cpu(), voxel_volume_ml(pred.affine))
+def title(row: Any) -> str:
+    """Return what stands above the picture of a scan."""
+    volumes = f"truth {row.truth_ml:.1f} ml, predicted {row.pred_ml:.1f} ml"
+    return f"{row.site} {row.subject} {row.session}: Dice {row.dice:.3f}, {volumes}"
 
 
-def summarize(scores: pd.DataFrame, scored: str) -> str:
-    """Return the summary of a table of scores as text."""
-    scope = {"held_out": "held-out scans", "all": "scans, those trained on included if they are here"}[scored]
-    with_sub, without_sub = scores[scores["truth_sub_ml"] > 0], scores[scores["truth_sub_ml"] == 0]
-    without_lesion = scores[scores["truth_both_ml"] == 0]
-    lines = [
-        f"{len(scores)} {scope}, {scores['subject'].nunique()} subjects; means over whole scans",
-        line("Dice main", scores["dice_main"]),
-        line("Dice sub", with_sub["dice_sub"], "of the scans with a sub-lesion"),
-        line("Dice both", scores["dice_both"]),
-        line("volume both, truth", scores["truth_both_ml"], unit=" ml"),
-        line("volume both, predicted", scores["pred_both_ml"], unit=" ml"),
-        line("sub false alarms", without_sub["pred_sub_ml"], "of the scans without a sub-lesion", unit=" ml"),
-        line("false alarms", without_lesion["pred_both_ml"], "of the scans without lesion", unit=" ml"),
-        line("seed's slice score main", scores["seed_slice_dice_main"], "2TP/(P+T+1e-5), slices with lesion"),
-        line("seed's slice score sub", scores["seed_slice_dice_sub"], "slices without sub-lesion count 0"),
+def missing_scans(scores: pd.DataFrame) -> list[str]:
+    """Return a warning for each experiment that lacks scans that another has."""
+    scans = {name: set(map(tuple, rows[SCAN].to_numpy())) for name, rows in scores.groupby(["network", "loss"])}
+    of_all = set.union(*scans.values())
+    return [
+        f"{' '.join(map(str, name))} holds {len(held)} of the {len(of_all)} scans: folds are missing, and its mean does not "
+        "compare with the others. Differences and tests are over the scans that both have."
+        for name, held in scans.items()
+        if len(held) < len(of_all)
     ]
-    return "\n".join(lines)
 
 
-def line(name: str, values: Sequence[float] | pd.Series, remark: str = "", unit: str = "") -> str:
-    """Return one line of the summary: mean, median and number of scans."""
-    known = pd.Series(values, dtype=float).dropna()
-    if known.empty:
-        return f"{name:<26}     -           n = 0   {remark}"
-    return f"{name:<26} {known.mean():6.3f}{unit}   median {known.median():6.3f}{unit}   n = {len(known)}   {remark}".rstrip()
+def missing_subjects(gathered: Gathered) -> list[str]:
+    """Return a warning when some subjects of the splits were held out by no run."""
+    missing = gathered.to_hold_out - set(gathered.scores["subject"])
+    if not missing:
+        return []
+    counts = f"{len(missing)} of the {len(gathered.to_hold_out)} subjects of the split"
+    return [f"{counts} were held out in none of these runs: the scores are those of a part of the data set."]
+
+
+def printed(table: pd.DataFrame) -> str:
+    """Return the table of experiments as text, for main and for sub: rows networks, columns losses."""
+    parts = []
+    for lesion in ("main", "sub"):
+        if not (rows := table[table["lesion"] == lesion]).empty:
+            cells = rows.assign(cell=[cell(row) for row in rows.itertuples()])
+            grid = cells.pivot_table(index="network", columns="loss", values="cell", aggfunc="first", fill_value="-")
+            parts.append(f"Dice {lesion}\n{grid.rename_axis(index=None, columns=None).to_string()}")
+    return "\n\n".join([*parts, "p: against the best, corrected for the number of comparisons (Holm)"])
+
+
+def cell(row: Any) -> str:
+    """Return mean, interval and test of one experiment as text."""
+    sureness = ("best" if row.lesion == RANKED_BY else "reference") if row.is_best else f"p {row.p_holm:.3f}"
+    return f"{row.dice:.3f} [{row.low:.3f}, {row.high:.3f}] {sureness}"

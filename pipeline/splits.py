@@ -1,29 +1,24 @@
-"""Splits of a cohort into training and held-out subjects, the same on every machine.
+"""Splits of a cohort into training and held-out records, the same on every machine.
 
-A split is by person: all sessions of a subject are on one side. It is stratified by site and needs no random generator.
-Once written it rules: nobody who is listed ever moves.
+A split is by person: all sessions and releases of a person are on one side. It needs no random generator. Once written it
+rules: nobody who is listed ever moves.
 """
 
-import hashlib
 import logging
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from strokelesion.pipeline.datalist import Record
-from strokelesion.pipeline.files import written_whole
+from strokelesion.pipeline.placement import people_of, place, way_of
+from strokelesion.pipeline.records import Record
+from strokelesion.pipeline.split_files import Place, is_list, read_split, write_split
 
 logger = logging.getLogger(__name__)
-
-COLUMNS = ["subject", "site", "fold", "folds", "seed"]
 
 
 @dataclass(frozen=True)
 class Split:
-    """The two sides of one fold."""
+    """The two sides of a split."""
 
     training: list[Record]
     held_out: list[Record]
@@ -31,192 +26,142 @@ class Split:
 
 def split_cohort(
     records: Sequence[Record],
-    folds: int = 5,
-    fold: int = 0,
+    split: str = "5-fold",
+    fold: int | str = 0,
     seed: int = 0,
     written: str | Path | None = None,
 ) -> Split:
-    """Hold out one fold of the subjects of a cohort.
+    """Hold out one part of the persons of a cohort.
+
+    | split | parts | fold |
+    |---|---|---|
+    | 5-fold, any number from 2 | as many, each site spread evenly (`assign_folds`) | 0 to 4 |
+    | leave-one-site-out | the sites, in the order of their names | a site's name, or its number |
+    | 0.2, between 0 and 1 | one: this share of the persons, of each site as near as can be (`assign_share`) | 0 |
+    | FILE.csv | as listed, in a table of subjects and folds, or of those to hold out (`read_list`) | one that is listed |
 
     Recipe:
         1. Subjects listed in `written` keep their fold, also when they are gone from the cohort (logged).
-        2. The others are placed by `assign_folds` and appended to `written`.
-        3. Subjects of `fold` are held out, all others are for training.
+        2. Other subjects of the same persons follow them.
+        3. All other persons are placed as `split` says, and the new subjects are appended to `written`. A fixed list
+           takes no newcomers: its cohort must stay the same.
+        4. The persons of `fold` are held out, all others are for training.
 
     Args:
-        records: Scans as read by `read_cohort`; a subject belongs to the site of their first record.
-        folds: Number of folds, 2 or more.
-        fold: The fold to hold out, 0 to folds - 1.
-        seed: Another seed gives another split.
-        written: Path of a split CSV with the columns subject, site, fold, folds and seed. It rules if it exists and is
-            written (beside, then renamed) if it does not. None: nothing is read or written.
+        records: Scans as read by `read_cohort`; a person belongs to the site of the first of their records.
+        split: How to divide the persons.
+        fold: The part to hold out. Where a site is called by a number, its name is meant.
+        seed: Another seed gives another split, where chance has a say.
+        written: Path of the split's own file. It rules if it exists and is written (beside, then renamed) if it does not.
+            None: nothing is read or written.
 
     Returns:
         The records of both sides, in the order they came.
 
     Raises:
-        ValueError: `fold` or `folds` is out of range, a side would be empty, or `written` is not the file of a split
-            with these `folds` and this `seed`.
+        ValueError: There is no such `split` or `fold`, a side would be empty, a list puts a person on two sides, or
+            `written` is not the file of this `split` and `seed`.
     """
-    sites = _sites(records)
-    _check_request(len(sites), folds, fold)
     path = None if written is None else Path(written)
-    listed = _read(path, folds, seed) if path is not None and path.exists() else {}
-    if gone := sorted(listed.keys() - sites.keys()):
-        logger.warning("%d subjects of %s are not in the cohort and stay listed: %s", len(gone), path, gone[:10])
-    placed = assign_folds(sites, folds, seed, listed)
-    split = Split(
-        training=[record for record in records if placed[record["subject"]] != fold],
-        held_out=[record for record in records if placed[record["subject"]] == fold],
+    listed, placed = _placed(records, split, seed, path)
+    number = _number(fold, split, placed)
+    sides = Split(
+        training=[record for record in records if placed[record["subject"]].fold != number],
+        held_out=[record for record in records if placed[record["subject"]].fold == number],
     )
-    _check_sides(split, folds, fold, seed)
+    _check_sides(sides, split, fold, seed)
     if path is not None and placed.keys() != listed.keys():
-        _write(path, {**sites, **{subject: site for subject, (site, _) in listed.items()}}, placed, folds, seed)
-    return split
+        write_split(path, placed, split, seed)
+    return sides
 
 
 def scored_records(
-    records: Sequence[Record], scored: str, folds: int, fold: int, seed: int, written: str | Path
+    records: Sequence[Record], scored: str, split: str, fold: int | str, seed: int, written: str | Path
 ) -> list[Record]:
     """Return the records to score: `all`, or those that the split of a run holds out (`held_out`). Writes nothing.
 
     Raises:
-        ValueError: when there is no such split, or it holds out nobody of these records.
+        ValueError: There is no such split, it holds out nobody of these records, or it puts a person on two sides.
     """
     if scored == "all":
         return list(records)
-    if not Path(written).is_file():
-        raise ValueError(f"no split at {written}; expected that of a run. Train first, or score all scans: --scored all.")
-    listed = _read(Path(written), folds, seed)
-    held_out = [record for record in records if listed.get(record["subject"], ("", -1))[1] == fold]
+    path = Path(written)
+    if not path.is_file():
+        raise ValueError(f"no split at {path}; expected that of a run. Train first, or score all scans: --scored all.")
+    listed = _read(path, split, seed)
+    people_of(records, listed, path)  # refuses whom the records show to be on two sides
+    number = _number(fold, split, listed)
+    held_out = [r for r in records if r["subject"] in listed and listed[r["subject"]].fold == number]
     if not held_out:
         raise ValueError(
-            f"{written} holds out none of these {len(records)} scans; expected some. Point --dataset_dir at the data set "
+            f"{path} holds out none of these {len(records)} scans; expected some. Point --dataset_dir at the data set "
             "of the run, or score another one as a whole: --scored all."
         )
     return held_out
 
 
-def assign_folds(
-    sites: Mapping[str, str],
-    folds: int,
-    seed: int = 0,
-    listed: Mapping[str, tuple[str, int]] | None = None,
-) -> dict[str, int]:
-    """Give every subject a fold, each site spread evenly over the folds.
+def parts(records: Sequence[Record], split: str, seed: int = 0, written: str | Path | None = None) -> list[int | str]:
+    """Return all values of `fold` that a split has for a cohort, in order: numbers, or the names of the sites.
 
-    Recipe, within each site on its own, so that a new site moves nobody elsewhere:
-        1. Order the subjects by sha256("{seed}:{subject}").
-        2. fold = (floor(rank * folds / n_site) + offset) mod folds: blocks, so that one more subject shifts only those
-           at their edges. The offset is sha256("{seed}:{site}") mod folds: small sites do not all land in fold 0.
-        3. At a site with listed subjects the new ones go, in the same order, each to the fold that has the fewest.
-
-    Args:
-        sites: Site of each subject of the cohort.
-        folds: Number of folds.
-        seed: Seed of the order.
-        listed: Site and fold of the subjects who are placed already.
-
-    Returns:
-        Fold of each subject: first those listed, as they were, then the new ones.
+    With `written`, a split file that runs share, it is read and written as `split_cohort` does.
     """
-    listed = listed or {}
-    placed = {subject: fold for subject, (_, fold) in listed.items()}
-    taken: defaultdict[str, Counter[int]] = defaultdict(Counter)
-    for site, fold in listed.values():
-        taken[site][fold] += 1
-    newcomers = defaultdict(list)
-    for subject in sorted(sites.keys() - placed.keys(), key=lambda subject: _hash(seed, subject)):
-        newcomers[sites[subject]].append(subject)
-    for site, subjects in sorted(newcomers.items()):
-        offset = _hash(seed, site) % folds
-        count = len(subjects)
-        chosen = _fill(taken[site], count, folds, offset) if site in taken else _blocks(count, folds, offset)
-        placed.update(zip(subjects, chosen, strict=True))
-    return placed
+    path = None if written is None else Path(written)
+    listed, placed = _placed(records, split, seed, path)
+    if path is not None and placed.keys() != listed.keys():
+        write_split(path, placed, split, seed)
+    return list(way_of(split).numbers(split, placed.values()))
 
 
-def _hash(seed: int, name: str) -> int:
-    return int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest(), 16)
+def _placed(records: Sequence[Record], split: str, seed: int, path: Path | None) -> tuple[dict[str, Place], dict[str, Place]]:
+    """Return who is listed in the file, if it is there, and the places of all."""
+    listed = _read(path, split, seed) if path is not None and path.exists() else {}
+    if path is not None and listed:
+        _check_cohort(records, listed, split, path)
+    return listed, place(records, split, seed, listed, path)
 
 
-def _blocks(count: int, folds: int, offset: int) -> list[int]:
-    return [(rank * folds // count + offset) % folds for rank in range(count)]
-
-
-def _fill(taken: Counter[int], count: int, folds: int, offset: int) -> list[int]:
-    sizes = taken.copy()
-    chosen = []
-    for _ in range(count):
-        fold = min(range(folds), key=lambda fold: (sizes[fold], (fold - offset) % folds))
-        sizes[fold] += 1
-        chosen.append(fold)
-    return chosen
-
-
-def _sites(records: Sequence[Record]) -> dict[str, str]:
-    sites: dict[str, str] = {}
-    for record in records:
-        sites.setdefault(record["subject"], record["site"])
-    return sites
-
-
-def _check_request(subjects: int, folds: int, fold: int) -> None:
-    if folds < 2:
-        raise ValueError(f"folds is {folds}; expected 2 or more, so that there is something to train on.")
-    if not 0 <= fold < folds:
-        raise ValueError(f"fold is {fold}; expected 0 to {folds - 1} with folds={folds}. Choose one of these.")
-    if subjects < folds:
+def _read(path: Path, split: str, seed: int) -> dict[str, Place]:
+    listed = read_split(path, split, seed)
+    numbers = way_of(split).numbers(split, listed.values())
+    stray = [
+        subject
+        for subject, known in listed.items()
+        if known.fold is not None and known.fold not in (numbers.get(known.fold), numbers.get(known.site))
+    ]
+    if stray:
         raise ValueError(
-            f"The cohort has {subjects} subjects; expected at least folds={folds}. Add subjects or choose fewer folds."
+            f"{path} places {stray[:10]} in folds that split={split} does not have for them; expected "
+            f"{numbers}. Restore the file as it was written, or name another folder for a new run: --run_dir."
         )
+    return listed
 
 
-def _check_sides(split: Split, folds: int, fold: int, seed: int) -> None:
-    for side, records in (("held-out", split.held_out), ("training", split.training)):
+def _number(fold: int | str, split: str, placed: Mapping[str, Place]) -> int:
+    """The number that stands in the split for what `--fold` calls by a name or a number."""
+    numbers = {str(name): number for name, number in way_of(split).numbers(split, placed.values()).items()}
+    if str(fold) in numbers:
+        return numbers[str(fold)]
+    if isinstance(fold, int) and fold in numbers.values():
+        return fold
+    raise ValueError(f"fold is {fold!r}; allowed with split={split} are {', '.join(numbers)}. Choose one of these.")
+
+
+def _check_cohort(records: Sequence[Record], listed: Mapping[str, Place], split: str, path: Path) -> None:
+    subjects = {record["subject"] for record in records}
+    gone, new = sorted(listed.keys() - subjects), sorted(subjects - listed.keys())
+    if is_list(split) and (gone or new):
+        raise ValueError(
+            f"{path} was written from the list {split} for another cohort: gone are {gone[:10]}, new are {new[:10]}. "
+            "Expected the same subjects. Restore the data set, or name another folder for a new run: --run_dir."
+        )
+    if gone:
+        logger.warning("%d subjects of %s are not in the cohort and stay listed: %s", len(gone), path, gone[:10])
+
+
+def _check_sides(sides: Split, split: str, fold: int | str, seed: int) -> None:
+    for side, records in (("held-out", sides.held_out), ("training", sides.training)):
         if not records:
             raise ValueError(
-                f"The {side} side of fold {fold} is empty with folds={folds} and seed={seed}; expected at least one "
-                "subject on each side. Choose another seed or fold, fewer folds, or another split file."
+                f"The {side} side of fold {fold} is empty with split={split} and seed={seed}; expected at least one person "
+                "on each side. Choose another seed, fold or split."
             )
-
-
-def _read(path: Path, folds: int, seed: int) -> dict[str, tuple[str, int]]:
-    table = _read_columns(path)
-    for column, asked in (("folds", folds), ("seed", seed)):
-        came = sorted(set(table[column]))
-        if came != [asked]:
-            raise ValueError(
-                f"{path} was written with {column}={', '.join(map(str, came))}, but {column}={asked} was asked for. "
-                "Ask for what the file says, or name another file for a new split."
-            )
-    twice = sorted(table["subject"][table["subject"].duplicated()])
-    outside = sorted(table["subject"][~table["fold"].between(0, folds - 1)])
-    if twice or outside:
-        raise ValueError(
-            f"{path} lists these subjects twice: {twice[:10]}, and these with a fold outside 0 to {folds - 1}: "
-            f"{outside[:10]}. Expected each subject once. Restore the file as it was written, or name another one."
-        )
-    rows = zip(table["subject"], table["site"], table["fold"], strict=True)
-    return {subject: (site, int(fold)) for subject, site, fold in rows}
-
-
-def _read_columns(path: Path) -> pd.DataFrame:
-    try:
-        # Names stay text: a subject may be "031768" and a site "NA".
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        columns = list(table.columns)
-        if columns == COLUMNS and not table.empty:
-            return table.astype({"fold": int, "folds": int, "seed": int})
-    except ValueError as error:
-        columns = [str(error)]
-    raise ValueError(
-        f"{path} is not a split file: it has {columns}; expected rows with the columns {COLUMNS}, the last three whole "
-        "numbers. Restore the file as it was written, or name another one."
-    )
-
-
-def _write(path: Path, sites: Mapping[str, str], placed: Mapping[str, int], folds: int, seed: int) -> None:
-    rows = [(subject, sites[subject], fold, folds, seed) for subject, fold in placed.items()]
-    with written_whole(path) as beside:
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(beside, index=False)

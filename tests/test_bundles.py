@@ -29,13 +29,13 @@ def test_every_experiment_trains_evaluates_and_infers(network, loss, run_verb, p
     held_out = pd.read_csv(run_dir / "split.csv", dtype=str).query("fold == '0'")["subject"]
 
     run_verb("evaluating", network, dataset_dir=data, **where)
-    scores = pd.read_csv(run_dir / "evaluation" / "scores_held_out.csv", dtype={"subject": str})
+    scores = pd.read_csv(run_dir / "evaluation/held_out/scores.csv", dtype={"subject": str}).query("lesion == 'main'")
     assert set(scores["subject"]) == set(held_out)
-    assert scores["dice_main"].between(0, 1).all()
-    assert scores["truth_main_ml"].gt(0).all()
-    printed = capsys.readouterr().out
-    assert "Dice main" in printed
-    assert "seed's slice score" in printed
+    assert scores["dice"].between(0, 1).all()
+    assert scores["truth_ml"].gt(0).all()
+    assert "seed's Dice" in capsys.readouterr().out
+    about = json.loads((run_dir / "evaluation/held_out/about.json").read_text())
+    assert (about["network"].lower(), about["loss"], about["fold"]) == (network, loss, "0")
 
     scan = next(phantom_dir.rglob("*t1w*"))
     run_verb("inference", network, scans=str(scan), output_dir=str(tmp_path / "masks"), **where)
@@ -74,7 +74,7 @@ def save_fresh(network, folder):
     name = {"unet": "UNet", "segnet": "SegNet", "resunet": "ResUNet"}[network]
     path = folder / "fresh.pt"
     content = {"network_name": name, "network": getattr(networks, name)().state_dict()}
-    save_checkpoint({**content, "protocol": {"spacing_mm": [4.0, 4.0, 4.0]}}, path)
+    save_checkpoint({**content, "protocol": {"spacing_mm": [4.0, 4.0, 4.0], "slice_mm": [192, 224]}}, path)
     return path
 
 
@@ -98,7 +98,8 @@ def test_each_chapter_is_said_once_and_every_line_points_to_one(at_root):
         ({"loss": "dise"}, "--loss got 'dise'; allowed are cce, dice, cce_dice"),
         ({"slice_mm": [192]}, "two numbers of mm from 32"),
         ({"amp": "no"}, "true, false"),
-        ({"fold": 5}, "from 0 to 4"),
+        ({"fold": -1}, "a whole number of at least 0 and the name of a site"),
+        ({"split": "1-fold"}, "--split got '1-fold'; allowed are 5-fold"),
     ],
 )
 def test_wrong_knobs_are_refused_before_anything_starts(knobs, message, run_verb, tmp_path):

@@ -20,12 +20,12 @@ VOXELS_MM = [8.0, 7.0, 9.0]  # those of the fixture `oriented`
 def dark(run_verb, tmp_path):
     """Run a verb with the stand-in network, as if trained at the voxel size that is asked for."""
 
-    def run(verb, spacing_mm, rim_px=0, **knobs):
+    def run(verb, spacing_mm, rim_px=0, size=None, **knobs):
         checkpoint = tmp_path / "dark.pt"
-        protocol = {"spacing_mm": spacing("spacing_mm", spacing_mm)}
+        protocol = {"spacing_mm": spacing("spacing_mm", spacing_mm), "slice_mm": knobs.get("slice_mm", [224, 256])}
         save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": protocol}, checkpoint)
-        definition = {"_target_": "stand_ins.DarkIsLesion", "rim_px": rim_px}
-        where = {"checkpoint": str(checkpoint), "network_def": definition, "spacing_mm": spacing_mm}
+        definition = {"_target_": "stand_ins.DarkIsLesion", "rim_px": rim_px, "size": size}
+        where = {"checkpoint": str(checkpoint), "network_def": definition, "spacing_mm": spacing_mm, "slice_mm": [224, 256]}
         run_verb(verb, "resunet", **{"amp": "false", **where, **knobs})
 
     return run
@@ -87,8 +87,8 @@ def test_other_voxel_sizes_than_the_networks_come_back_on_the_scans_grid(oriente
 def test_native_scans_of_any_orientation_are_scored_on_their_own_grids(release_dir, dark, tmp_path):
     """R3.0's miniature: one anatomy as RAS, LAS, PSR, PSL in other voxel sizes; axial slices are found in each."""
     dark("evaluating", 2, rim_px=2, dataset_dir=str(release_dir("R3.0")), run_dir=str(tmp_path), scored="all")
-    scores = pd.read_csv(tmp_path / "evaluation" / "scores_all.csv")
-    for name, least in {"dice_main": 0.6, "seed_slice_dice_main": 0.6, "truth_main_ml": 40}.items():
+    scores = pd.read_csv(tmp_path / "evaluation" / "all" / "scores.csv").query("lesion == 'main'")
+    for name, least in {"dice": 0.6, "seed_dice": 0.6, "truth_ml": 40}.items():
         assert scores[name].min() > least, name
         assert scores[name].max() / scores[name].min() < 1.1, name
 
@@ -96,8 +96,8 @@ def test_native_scans_of_any_orientation_are_scored_on_their_own_grids(release_d
 def test_two_sessions_of_a_subject_keep_their_own_predictions(release_dir, dark, tmp_path):
     """R1.1 names the scans of t01 and t02 alike."""
     dark("evaluating", 8, dataset_dir=str(release_dir("R1.1")), run_dir=str(tmp_path), scored="all")
-    masks = list((tmp_path / "evaluation").rglob("*_lesion.nii.gz"))
-    assert len(masks) == len(pd.read_csv(tmp_path / "evaluation" / "scores_all.csv"))
+    masks = list((tmp_path / "evaluation" / "all" / "predictions").rglob("*_lesion.nii.gz"))
+    assert 3 * len(masks) == len(pd.read_csv(tmp_path / "evaluation" / "all" / "scores.csv"))
     assert len({mask.name for mask in masks}) < len(masks)
 
 
@@ -124,7 +124,15 @@ def test_heads_larger_than_the_window_are_predicted_whole(overlap, oriented, inf
 
     whole = found()
     assert whole.any()
-    assert np.array_equal(found(window_mm=[64, 80], overlap=overlap), whole)
+    assert np.array_equal(found(slice_mm=[64, 80], overlap=overlap), whole)
+
+
+@pytest.mark.parametrize("slice_mm", [[64, 80], [320, 288]])
+def test_networks_see_slices_of_the_size_that_they_were_trained_on(slice_mm, oriented, infer):
+    """Heads larger and smaller than a slice; in other windows, networks see lesions in the empty margin."""
+    size = [extent_mm // 4 for extent_mm in slice_mm]
+    mask = infer(oriented["LPS"]["image"], spacing_mm=4, slice_mm=slice_mm, size=size) / "T1w_lesion.nii.gz"
+    assert np.asarray(nib.load(mask).dataobj).any()
 
 
 def test_probabilities_are_kept_on_request_and_agree_with_the_mask(oriented, infer):

@@ -1,5 +1,7 @@
 """The command line's guard: values become what they mean or are refused with the choices."""
 
+import re
+
 import pytest
 
 from strokelesion.pipeline import knobs
@@ -43,11 +45,48 @@ def test_wrong_values_are_refused_with_the_choices(check, bad, hint):
         check(bad)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("5-fold", "5-fold"),
+        ("2-fold", "2-fold"),
+        ("10-fold", "10-fold"),
+        ("leave-one-site-out", "leave-one-site-out"),
+        (0.2, "0.2"),
+        (".25", ".25"),
+        ("lists/held out.csv", "lists/held out.csv"),
+        ("LIST.CSV", "LIST.CSV"),
+    ],
+)
+def test_the_four_ways_to_split_pass_as_text(value, text):
+    assert knobs.split("split", value) == text
+
+
+@pytest.mark.parametrize(
+    "value", ["5fold", "5-folds", "1-fold", "0-fold", "k-fold", 5, 0, 1.0, 0.0, -0.2, "20%", True, None, "", ".csv", "list.txt"]
+)
+@pytest.mark.parametrize("form", ["5-fold", "leave-one-site-out", "0.2", "FILE.csv"])
+def test_a_near_miss_of_a_split_is_answered_with_the_four_ways(value, form):
+    with pytest.raises(ValueError, match=rf"^--split got {re.escape(repr(value))}; allowed are .*{re.escape(form)}"):
+        knobs.split("split", value)
+
+
+@pytest.mark.parametrize("value", [0, 7, "Site1", "NA", "031768"])
+def test_folds_are_numbers_or_names_of_sites(value):
+    assert knobs.fold("fold", value) == value
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, True, None, "", " ", [0]])
+def test_other_folds_are_refused(value):
+    with pytest.raises(ValueError, match=r"^--fold got .*whole number of at least 0 .*the name of a site"):
+        knobs.fold("fold", value)
+
+
 def test_good_values_pass():
     assert knobs.whole("epochs", 3, 1) == 3
     assert knobs.number("lesion_share", 1, 0, 1) == 1.0
     assert knobs.share("overlap", 0) == 0.0
-    assert knobs.slice_size("window_mm", (224, 256), [2, 4, 1]) == [112, 64]
+    assert knobs.slice_size("slice_mm", (224, 256), [2, 4, 1]) == [112, 64]
     assert knobs.spacing("spacing_mm", [1, 1, 3]) == [1.0, 1.0, 3.0]
     assert knobs.spacing("spacing_mm", 2) == [2.0, 2.0, 2.0]
 
@@ -58,7 +97,7 @@ def test_an_unknown_verb_names_the_verbs(at_root):
 
 
 def test_an_unknown_option_names_the_nearest(at_root):
-    with pytest.raises(ValueError, match=r"--epoch, which no bundle has. Did you mean --epochs\?"):
+    with pytest.raises(ValueError, match=r"--epoch, which training does not have. Did you mean --epochs\?"):
         knobs.check_command([RUNNER, "run", "training", *CONFIG, "--epoch", "3"])
 
 

@@ -1,94 +1,246 @@
-"""Scores against plain loops, masks drawn by hand, and what empty masks mean."""
+"""Scores of masks drawn by hand, what empty masks mean, and what must not change a score; references are tested apart."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from strokelesion.pipeline.metrics import class_mask, class_pair, dice, score_scan, seed_dice, voxel_volume_ml
+from strokelesion.pipeline.metrics import MEASURES, class_mask, class_pair, score_scan, true_lesions, voxel_volume_ml
 
-LABELS = npst.arrays(np.uint8, (4, 5, 3), elements=st.integers(0, 2))
-
-
-def dice_by_loops(pred, truth):
-    both = p = t = 0
-    for index in np.ndindex(*pred.shape):
-        both += pred[index] and truth[index]
-        p += pred[index]
-        t += truth[index]
-    return 2 * both / (p + t) if t else float("nan")
+NAN = np.nan
+SHAPE = (5, 7, 6)
+# Voxels of 2 x 3 x 5 mm, 0.03 ml; left and right swapped, as in many files.
+AFFINE = np.diag([-2.0, 3.0, 5.0, 1.0])
+LABELS = npst.arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 0, 0, 0, 1, 2]))
+# Greedy matching takes the first of two equal pairs, and which is first depends on the order of voxels.
+ORDERED = "isles26_lesion_f1"
 
 
-def seed_dice_by_loops(pred, truth, slices):
-    scores = []
-    for z in slices:
-        tp = sum(pred[x, y, z] and truth[x, y, z] for x, y in np.ndindex(pred.shape[:2]))
-        scores.append(2 * tp / (pred[..., z].sum() + truth[..., z].sum() + 1e-5))
-    return np.mean(scores) if scores else float("nan")
+def empty(shape=SHAPE):
+    return np.zeros(shape, np.uint8)
+
+
+def rows(pred, truth, affine=AFFINE, probabilities=None):
+    return {row["lesion"]: row for row in score_scan(pred, truth, affine, probabilities)}
+
+
+def same(row, other, without=()):
+    names = [name for name in MEASURES if name not in without]
+    return [row[name] for name in names] == pytest.approx([other[name] for name in names], nan_ok=True)
+
+
+def test_rows_come_as_main_sub_both_and_columns_in_the_order_of_the_tables():
+    scored = score_scan(empty(), empty(), AFFINE)
+    assert [row["lesion"] for row in scored] == ["main", "sub", "both"]
+    assert all(list(row) == ["lesion", *MEASURES] for row in scored)
+    assert all(isinstance(row[name], float | int) for row in scored for name in MEASURES)
+
+
+def test_a_scan_derived_on_paper():
+    truth, pred = empty(), empty()
+    truth[1:4, 1:5, 1] = 1  # 3 x 4 = 12 voxels, 0.36 ml
+    truth[4, 6, 2] = 2  # 1 voxel
+    pred[2:4, 1:5, 1] = 1  # 8 of the 12
+    pred[0, 0, 4] = 1  # and one where nothing is
+    main, sub, both = rows(pred, truth).values()
+    assert (main["truth_ml"], main["pred_ml"]) == pytest.approx((0.36, 0.27))
+    assert main["volume_difference_ml"] == pytest.approx(-0.09)
+    assert (main["precision"], main["recall"]) == pytest.approx((8 / 9, 8 / 12))
+    assert main["dice"] == pytest.approx(2 * 8 / (12 + 9))
+    assert both["dice"] == pytest.approx(2 * 8 / (13 + 9))
+    # Slices 1 and 2 have a lesion; slice 2 has no main lesion and counts 0: (16 / 20 + 0) / 2.
+    assert main["seed_dice"] == pytest.approx(0.4, abs=1e-5)
+    # One lesion found, one false alarm: 1 / (1 + 1/2). IoU of the found one is 8 / 12.
+    assert (main["atlas22_lesion_f1"], main["isles26_lesion_f1"]) == pytest.approx((2 / 3, 2 / 3))
+    # Of both, one more is missed: 1 / (1 + 2/2).
+    assert (both["atlas22_lesion_f1"], both["isles26_lesion_f1"]) == pytest.approx((1 / 2, 1 / 2))
+    assert (both["atlas22_volume_difference_voxels"], both["atlas22_lesion_count_difference"]) == (4, 0)
+    assert sub["recall"] == 0
+    assert np.isnan(main["isles26_pr_auc"])
+
+
+def test_surface_distances_on_paper_are_in_millimeters_along_each_axis():
+    truth = empty((9, 8, 7))
+    truth[1, 1, 1] = 1
+    for shift, expected_mm in [((3, 0, 0), 6), ((0, 3, 0), 9), ((0, 0, 3), 15), ((2, 0, 0), 4), ((3, 0, 2), 136**0.5)]:
+        main = rows(np.roll(truth, shift, (0, 1, 2)), truth)["main"]
+        assert (main["hd95_mm"], main["asd_mm"]) == pytest.approx((expected_mm, expected_mm))
+
+
+def test_hd95_is_the_worse_direction_and_asd_pools_both():
+    truth, pred = empty((3, 4, 21)), empty((3, 4, 21))
+    truth[1, 1, 0] = 1
+    pred[1, 1, [0, 20]] = 1
+    # From the prediction 0 and 100 mm, 95th percentile 95; from the truth 0. Mean of (0, 100, 0).
+    main = rows(pred, truth)["main"]
+    assert (main["hd95_mm"], main["asd_mm"]) == pytest.approx((95, 100 / 3))
+
+
+# A truth or prediction that is there is two voxels in two lesions, 0.06 ml, in slices 1 and 3.
+@pytest.mark.parametrize(
+    ("measure", "both_empty", "only_truth_empty", "only_pred_empty"),
+    [
+        ("truth_ml", 0, 0, 0.06),
+        ("pred_ml", 0, 0.06, 0),
+        ("dice", NAN, NAN, 0),
+        ("precision", NAN, 0, NAN),
+        ("recall", NAN, NAN, 0),
+        ("hd95_mm", NAN, NAN, NAN),
+        ("asd_mm", NAN, NAN, NAN),
+        ("volume_difference_ml", 0, 0.06, -0.06),
+        ("seed_dice", NAN, NAN, 0),
+        ("atlas22_dice", 1, 0, 0),
+        ("atlas22_lesion_f1", 1, 0, 0),
+        ("atlas22_volume_difference_voxels", 0, 2, 2),
+        ("atlas22_lesion_count_difference", 0, 2, 2),
+        ("isles26_dice", 1, 0, 0),
+        ("isles26_lesion_f1", 1, 0, 0),
+        ("isles26_absolute_volume_difference_ml", 0, 0.06, 0.06),
+        ("isles26_lesion_count_difference", 0, 2, 2),
+        # All voxels are equally probable: precision is 2 of 210 wherever one is called.
+        ("isles26_pr_auc", NAN, NAN, 2 / 210),
+    ],
+)
+def test_what_empty_masks_mean(measure, both_empty, only_truth_empty, only_pred_empty):
+    there = empty()
+    there[1, 2, [1, 3]] = 1
+    flat = np.full((3, *SHAPE), 1 / 3)
+    for pred, truth, expected in [
+        (empty(), empty(), both_empty),
+        (there, empty(), only_truth_empty),
+        (empty(), there, only_pred_empty),
+    ]:
+        scored = rows(pred, truth, probabilities=flat)
+        assert scored["main"][measure] == pytest.approx(expected, nan_ok=True)
+        assert scored["both"][measure] == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("predicted", [0, 1])
+def test_an_empty_class_has_a_seed_score_of_0_in_a_scan_with_another_lesion(predicted):
+    truth, pred = empty(), empty()
+    truth[1, 2, 3] = 2
+    pred[1, 2, 3] = predicted
+    assert rows(pred, truth)["main"]["seed_dice"] == 0
+
+
+def test_every_measure_has_its_line_about_empty_masks():
+    [lines] = [mark.args[1] for mark in test_what_empty_masks_mean.pytestmark]
+    assert tuple(measure for measure, *_ in lines) == MEASURES
+
+
+@given(truth=LABELS)
+def test_a_perfect_prediction_has_nothing_to_find_fault_with(truth):
+    truth[0, 0, 0], truth[-1, -1, -1] = 1, 2
+    probabilities = np.stack([truth == label for label in range(3)]).astype(np.float32)
+    for row in score_scan(truth, truth, AFFINE, probabilities):
+        perfect = {name: 0 for name in MEASURES if "difference" in name} | {"hd95_mm": 0, "asd_mm": 0}
+        perfect |= dict.fromkeys(("dice", "precision", "recall", "atlas22_dice", "isles26_dice"), 1)
+        perfect |= dict.fromkeys(("atlas22_lesion_f1", "isles26_lesion_f1", "isles26_pr_auc"), 1)
+        assert {name: row[name] for name in perfect} == pytest.approx(perfect)
+    assert all(row["is_touched"] and row["is_matched"] for row in true_lesions(truth, truth, AFFINE))
+
+
+@given(truth=LABELS)
+def test_the_seeds_score_caps_a_perfect_prediction_at_the_share_of_slices_with_the_class(truth):
+    truth[0, 0, 0] = 1
+    slices = (truth > 0).any((0, 1)).sum()
+    assert rows(truth, truth)["main"]["seed_dice"] == pytest.approx((truth == 1).any((0, 1)).sum() / slices, rel=1e-4)
+
+
+@given(pred=LABELS, truth=LABELS, axes=st.lists(st.sampled_from([0, 1, 2]), unique=True))
+def test_flipping_both_changes_nothing(pred, truth, axes):
+    flipped = rows(np.flip(pred, axes), np.flip(truth, axes))
+    for name, row in rows(pred, truth).items():
+        assert same(row, flipped[name], without=[ORDERED])
+
+
+@given(pred=LABELS, truth=LABELS, axes=st.permutations([0, 1, 2]))
+def test_swapping_axes_changes_only_what_is_measured_by_slice(pred, truth, axes):
+    turned = rows(pred.transpose(axes), truth.transpose(axes), affine=AFFINE[np.ix_([*axes, 3], [*axes, 3])])
+    for name, row in rows(pred, truth).items():
+        assert same(row, turned[name], without=[ORDERED, "seed_dice"])
+
+
+@given(pred=LABELS, truth=LABELS, pads=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=3, max_size=3))
+def test_background_around_the_lesions_changes_nothing(pred, truth, pads):
+    padded = rows(np.pad(pred, pads), np.pad(truth, pads))
+    for name, row in rows(pred, truth).items():
+        assert same(row, padded[name])
+    assert true_lesions(pred, truth, AFFINE) == true_lesions(np.pad(pred, pads), np.pad(truth, pads), AFFINE)
 
 
 @given(pred=LABELS, truth=LABELS)
-def test_scores_equal_plain_loops(pred, truth):
-    scores = score_scan(torch.tensor(pred), torch.tensor(truth), voxel_ml=0.5)
-    for name, values in {"main": [1], "sub": [2], "both": [1, 2]}.items():
-        p, t = np.isin(pred, values), np.isin(truth, values)
-        assert scores[f"dice_{name}"] == pytest.approx(dice_by_loops(p, t), nan_ok=True)
-        assert scores[f"truth_{name}_ml"] == t.sum() / 2
-        assert scores[f"pred_{name}_ml"] == p.sum() / 2
-        if name != "both":
-            lesion_slices = [z for z in range(3) if truth[..., z].any()]
-            expected = seed_dice_by_loops(p, t, lesion_slices)
-            assert scores[f"seed_slice_dice_{name}"] == pytest.approx(expected, nan_ok=True)
+def test_swapping_the_classes_swaps_their_rows(pred, truth):
+    scored, swapped = rows(pred, truth), rows((3 - pred) % 3, (3 - truth) % 3)
+    assert same(scored["main"], swapped["sub"])
+    assert same(scored["sub"], swapped["main"])
+    assert same(scored["both"], swapped["both"])
 
 
-def test_an_answer_derived_by_hand():
-    truth = torch.zeros(6, 7, 3, dtype=torch.uint8)
-    truth[1:4, 1:5, 1] = 1  # 12 voxels
-    truth[5, 6, 2] = 2
-    pred = torch.zeros_like(truth)
-    pred[2:4, 1:5, 1] = 1  # 8 of the 12
-    pred[0, 0, 0] = 1
-    scores = score_scan(pred, truth, voxel_ml=0.001)
-    assert scores["dice_main"] == pytest.approx(2 * 8 / (12 + 9))
-    assert scores["dice_sub"] == 0
-    assert scores["dice_both"] == pytest.approx(2 * 8 / (13 + 9))
-    assert scores["truth_both_ml"] == pytest.approx(0.013)
-    # Slices 1 and 2 have lesion; slice 2 has no main lesion and counts 0.
-    assert scores["seed_slice_dice_main"] == pytest.approx((2 * 8 / 20) / 2, abs=1e-5)
+@given(pred=LABELS, truth=LABELS)
+def test_swapping_prediction_and_truth_swaps_precision_with_recall_and_keeps_what_is_symmetric(pred, truth):
+    pred[0, 0, 0] = truth[1, 1, 1] = 1
+    here, there = rows(pred, truth)["main"], rows(truth, pred)["main"]
+    assert here["precision"] == there["recall"]
+    assert here["volume_difference_ml"] == -there["volume_difference_ml"]
+    assert (here["dice"], here["hd95_mm"], here["asd_mm"]) == pytest.approx((there["dice"], there["hd95_mm"], there["asd_mm"]))
 
 
-@given(mask=npst.arrays(bool, (4, 5, 3)))
-def test_a_perfect_prediction_scores_one_and_the_order_of_voxels_does_not_matter(mask):
-    mask[0, 0, 0] = True
-    assert dice(torch.tensor(mask), torch.tensor(mask)) == 1
-    shuffled = np.random.default_rng(0).permutation(mask.ravel()).reshape(mask.shape)
-    turned = dice(torch.tensor(shuffled).flip(0), torch.tensor(mask).flip(0))
-    assert turned == dice(torch.tensor(shuffled), torch.tensor(mask))
+@given(pred=LABELS, truth=LABELS)
+def test_without_sub_lesions_both_is_main(pred, truth):
+    scored = rows(pred % 2, truth % 2)
+    assert same(scored["both"], scored["main"])
 
 
-@pytest.mark.parametrize("predicted", [0, 5])
-def test_an_empty_truth_has_no_dice(predicted):
-    pred = torch.zeros(6, 7, 3, dtype=torch.uint8)
-    pred.view(-1)[:predicted] = 1
-    scores = score_scan(pred, torch.zeros_like(pred), 1.0)
-    assert np.isnan(scores["dice_main"])
-    assert np.isnan(scores["seed_slice_dice_main"])
-    assert scores["pred_main_ml"] == predicted
+@given(pred=LABELS, truth=LABELS)
+@settings(max_examples=30)
+def test_scoring_leaves_its_arguments_alone_and_repeats_itself(pred, truth):
+    copies = pred.copy(), truth.copy()
+    first = rows(pred, truth)
+    assert all(np.array_equal(*pair) for pair in zip((pred, truth), copies, strict=True))
+    assert all(same(row, first[name]) for name, row in rows(pred.astype(np.int64), np.asfortranarray(truth)).items())
 
 
-def test_the_seeds_score_caps_a_perfect_prediction_at_the_share_of_slices_with_the_class():
-    truth = torch.zeros(6, 7, 4, dtype=torch.bool)
-    truth[..., 0] = True
-    assert seed_dice(truth, truth, torch.ones(4, dtype=torch.bool)) == pytest.approx(1 / 4, abs=1e-5)
+def test_true_lesions_are_listed_in_the_order_of_their_first_voxels():
+    truth, pred = empty(), empty()
+    truth[0, 6, 0:3] = 1  # matched, IoU 2/3
+    truth[2, 0:2, 3] = 1  # main and sub that touch are one lesion
+    truth[2, 2:6, 3] = 2  # of 6 voxels, touched in 1: IoU 1/6
+    truth[4, 0, 5] = 2  # missed
+    pred[0, 6, 0:2] = 2  # of the other class, which does not matter here
+    pred[2, 0, 3] = 1
+    assert true_lesions(pred, truth, AFFINE) == [
+        {"volume_ml": pytest.approx(0.09), "is_touched": True, "is_matched": True},
+        {"volume_ml": pytest.approx(0.18), "is_touched": True, "is_matched": False},
+        {"volume_ml": pytest.approx(0.03), "is_touched": False, "is_matched": False},
+    ]
+    assert true_lesions(truth, empty(), AFFINE) == []
 
 
-def test_another_grid_and_an_unknown_class_are_refused():
-    with pytest.raises(ValueError, match=r"\(3, 4, 5\).*\(5, 4, 3\)"):
-        score_scan(torch.zeros(3, 4, 5), torch.zeros(5, 4, 3), 1.0)
+def test_another_grid_is_refused():
+    with pytest.raises(ValueError, match=r"\(3, 4, 5\), \(5, 4, 3\).*expected"):
+        score_scan(empty((3, 4, 5)), empty((5, 4, 3)), AFFINE)
+    with pytest.raises(ValueError, match=r"\(5, 7, 6\).*\(2, 5, 7, 6\).*expected"):
+        score_scan(empty(), empty(), AFFINE, np.zeros((2, *SHAPE)))
+    with pytest.raises(ValueError, match="expected"):
+        true_lesions(empty((1, *SHAPE)), empty((1, *SHAPE)), AFFINE)
+
+
+@pytest.mark.parametrize("labels", [empty() + 0.99999, empty() + 3, empty().astype(np.int8) - 1, empty() > 0])
+def test_what_is_no_label_map_is_refused(labels):
+    with pytest.raises(ValueError, match=rf"prediction of {labels.dtype}.*1 \(main\)"):
+        score_scan(labels, empty(), AFFINE)
+    with pytest.raises(ValueError, match="got a truth"):
+        true_lesions(empty(), labels, AFFINE)
+
+
+def test_the_mask_of_a_class_is_taken_from_labels_and_an_unknown_class_refused():
+    labels = torch.tensor([[0, 1, 2]])
+    assert class_mask(labels, "both").tolist() == [[False, True, True]]
     with pytest.raises(ValueError, match="main, sub, both"):
-        class_mask(torch.zeros(3), "rim")
+        class_mask(labels, "rim")
 
 
 def test_pairs_for_monai_metrics_take_one_class():
@@ -100,4 +252,4 @@ def test_pairs_for_monai_metrics_take_one_class():
 
 def test_voxel_volume_is_the_determinant_whatever_the_orientation():
     oblique = np.array([[0, -3, 0, 9], [1.6, 0, 1.2, 9], [1.2, 0, -1.6, 9], [0, 0, 0, 1]])
-    assert voxel_volume_ml(torch.tensor(oblique)) == pytest.approx(0.012)
+    assert voxel_volume_ml(oblique) == pytest.approx(0.012)

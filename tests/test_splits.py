@@ -1,7 +1,6 @@
-"""A split is by person, even over sites, local, and once written it rules."""
+"""A split is by person, even over sites, local, and once written it rules: in each of the four ways."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,17 +8,27 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strokelesion.pipeline.datalist import Record, read_cohort
-from strokelesion.pipeline.splits import COLUMNS, assign_folds, scored_records, split_cohort
+from strokelesion.pipeline.datalist import read_cohort
+from strokelesion.pipeline.records import Record, link_persons
+from strokelesion.pipeline.split_files import COLUMNS, read_list
+from strokelesion.pipeline.splits import Split, parts, scored_records, split_cohort
 
 SITES = ["Site1", "c0003", "R039", "NA"]
+LINKS = {"indi": "INDI Subject ID", "r12": "ATLAS 1.2 Subject ID"}
+WAYS = ["3-fold", "leave-one-site-out", "0.3"]
 
 
-def scan(subject: str, site: str, session: str = "t01") -> Record:
-    return Record(image="T1.nii", main_mask="mask.nii", subject=subject, session=session, site=site, release="R1.1")
+def scan(subject: str, site: str, session: str = "t01", release: str = "R1.1", **links: int | str) -> Record:
+    """A scan; `indi` and `r12` are what R2.0's table says of the subject's names in the first releases."""
+    record = Record(
+        image="T1.nii", main_mask="mask.nii", subject=subject, person=subject, session=session, site=site, release=release
+    )
+    if links:
+        record["metadata"] = {LINKS[name]: cell for name, cell in links.items()}
+    return record
 
 
 def cohort(subjects: int, site: str = "Site1", first: int = 0) -> list[Record]:
@@ -32,131 +41,324 @@ def subjects_of(records: list[Record]) -> set[str]:
     return {record["subject"] for record in records}
 
 
-def sites_of(sites: list[str], prefix: str = "") -> dict[str, str]:
-    return {f"{prefix}{i:06d}": site for i, site in enumerate(sites)}
+def names_of(records: list[Record]) -> set[str]:
+    """All names that anything says of the persons: who shares one is the same person."""
+    rows = (record.get("metadata", {}) for record in records)
+    cells = (cell for row in rows for column, cell in row.items() if column in LINKS.values())
+    return subjects_of(records) | {f"{cell:06d}" if isinstance(cell, int) else str(cell) for cell in cells}
 
 
-cohorts = st.lists(st.sampled_from(SITES), min_size=1, max_size=60).map(sites_of)
-newcomers = st.lists(st.sampled_from([*SITES, "new"]), max_size=30).map(lambda sites: sites_of(sites, "new"))
-folds_and_seed = st.tuples(st.integers(2, 7), st.integers(0, 99))
+def write_list(folder: Path, folds: dict[str, Any], name: str = "list.csv") -> str:
+    """A list as people write it, with a column of their own."""
+    pd.DataFrame({"note": "x", "subject": list(folds), "fold": list(folds.values())}).to_csv(folder / name, index=False)
+    return str(folder / name)
 
 
-def sizes(placed: dict[str, int], sites: dict[str, str], folds: int) -> dict[str, list[int]]:
-    counts = Counter((sites[subject], fold) for subject, fold in placed.items())
-    return {site: [counts[site, fold] for fold in range(folds)] for site in set(sites.values())}
+def placed_in(path: Path) -> dict[str, str]:
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return dict(zip(table["subject"], table["fold"], strict=True))
 
 
-@given(cohorts, folds_and_seed)
-def test_every_fold_has_its_share_of_every_site_within_one_subject(sites: dict[str, str], folds_seed: tuple[int, int]) -> None:
-    placed = assign_folds(sites, *folds_seed)
-    assert placed.keys() == sites.keys()
-    for counts in sizes(placed, sites, folds_seed[0]).values():
-        assert max(counts) - min(counts) <= 1
+@st.composite
+def linked_cohorts(draw: st.DrawFn) -> list[Record]:
+    """R1.1, R2.0 and R3.0 side by side, with sessions, other sites later on, and names that several subjects share."""
+    records = []
+    for number in draw(st.sets(st.integers(0, 12), min_size=3)):
+        sessions = draw(st.integers(1, 3))
+        records += [scan(f"{31768 + number:06d}", f"Site{draw(st.integers(1, 4))}", f"t{t:02d}") for t in range(sessions)]
+    for number in draw(st.sets(st.integers(0, 12))):
+        # A few names for many subjects: chains come by themselves.
+        links = draw(
+            st.fixed_dictionaries(
+                {}, optional={"indi": st.integers(31768, 31790), "r12": st.integers(1, 9).map(lambda n: f"c0003s{n:04d}")}
+            )
+        )
+        site = f"R{draw(st.integers(1, 3)):03d}"
+        releases = draw(st.sampled_from([["R2.0"], ["R3.0"], ["R2.0", "R3.0"]]))
+        records += [scan(f"sub-{number:02d}", site, "ses-1", release, **links) for release in releases]
+    return link_persons(records)
 
 
-@given(cohorts, newcomers, folds_and_seed)
-def test_a_new_site_moves_nobody(sites: dict[str, str], others: dict[str, str], folds_seed: tuple[int, int]) -> None:
-    elsewhere = {subject: f"{site} of others" for subject, site in others.items()}
-    assert sites.keys() <= (sites | elsewhere).keys()
-    before, after = (assign_folds(all_sites, *folds_seed) for all_sites in (sites, sites | elsewhere))
-    assert {subject: after[subject] for subject in before} == before
+def splits_of(records: list[Record], split: str, folds: list[int] | None = None, **options: Any) -> list[Split]:
+    """The splits of these folds, or of all parts, but those that leave a side empty."""
+    found = []
+    for fold in parts(records, split) if folds is None else folds:
+        try:
+            found.append(split_cohort(records, split, fold, **options))
+        except ValueError as error:
+            if "is empty" not in str(error):
+                raise
+    return found
 
 
-@given(cohorts, newcomers, folds_and_seed)
-def test_listed_subjects_stay_and_newcomers_keep_the_folds_even(
-    sites: dict[str, str], others: dict[str, str], folds_seed: tuple[int, int]
-) -> None:
-    before = assign_folds(sites, *folds_seed)
-    listed = {subject: (sites[subject], fold) for subject, fold in before.items()}
-    after = assign_folds(others, *folds_seed, listed=listed)
-    assert list(after)[: len(before)] == list(before), "listed subjects come first: the file only grows"
-    assert {subject: after[subject] for subject in before} == before
-    for counts in sizes(after, sites | others, folds_seed[0]).values():
-        assert max(counts) - min(counts) <= 1
-
-
-@given(st.integers(2, 80), folds_and_seed)
-def test_one_more_subject_at_a_site_moves_at_most_one_at_each_edge_of_a_fold(count: int, folds_seed: tuple[int, int]) -> None:
-    sites = sites_of(["Site1"] * count)
-    before, after = assign_folds(sites, *folds_seed), assign_folds({**sites, "new": "Site1"}, *folds_seed)
-    assert sum(after[subject] != before[subject] for subject in before) < folds_seed[0]
-
-
-@given(st.data())
-def test_a_written_split_never_moves_anybody_whatever_comes_or_goes(data: st.DataObject) -> None:
-    records = cohort(12) + cohort(5, "c0003", first=50)
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "split.csv")
-        known: dict[str, int] = {}
-        for step in range(3):
-            staying = data.draw(st.lists(st.sampled_from(records), min_size=15, unique_by=lambda record: record["subject"]))
-            coming = cohort(data.draw(st.integers(0, 6)), data.draw(st.sampled_from(SITES)), first=100 * (step + 1))
-            held_out = subjects_of(split_cohort(staying + coming, folds=3, fold=1, written=path).held_out)
-            table = pd.read_csv(path, dtype={"subject": str})
-            placed = dict(zip(table["subject"], table["fold"], strict=True))
-            assert {subject: placed[subject] for subject in known} == known
-            assert held_out == {s for s in subjects_of(staying + coming) if placed[s] == 1}
-            known = placed
-
-
-@pytest.mark.parametrize("fold", range(5))
-def test_nobody_is_on_both_sides_and_every_scan_is_on_one(fold: int) -> None:
-    records = cohort(31) + cohort(9, "c0003", first=60)
-    split = split_cohort(records, fold=fold)
-    assert not subjects_of(split.training) & subjects_of(split.held_out)
+def assert_divides(split: Split, records: list[Record]) -> None:
+    assert not names_of(split.training) & names_of(split.held_out)
     assert sorted(map(str, split.training + split.held_out)) == sorted(map(str, records))
+
+
+# Nobody is on both sides.
+
+
+@settings(max_examples=60)
+@given(linked_cohorts(), st.sampled_from(["2-fold", "3-fold", "leave-one-site-out", "0.3", "list"]), st.data())
+def test_nobody_is_on_both_sides_in_whatever_release_session_or_chain_of_links(
+    records: list[Record], split: str, data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as folder:
+        if split == "list":
+            persons = sorted({record["person"] for record in records})
+            folds = {person: data.draw(st.sampled_from([0, 2, ""])) for person in persons[1:]} | {persons[0]: 0}
+            split = write_list(Path(folder), {record["subject"]: folds[record["person"]] for record in records})
+        enough = len({record["person"] for record in records}) >= 3
+        for sides in splits_of(records, split) if enough else []:
+            assert_divides(sides, records)
+
+
+@settings(max_examples=40)
+@given(linked_cohorts(), st.sampled_from(["2-fold", "leave-one-site-out", "0.3"]), st.data())
+def test_nobody_is_on_both_sides_of_a_written_split_when_more_of_the_same_persons_come(
+    records: list[Record], split: str, data: st.DataObject
+) -> None:
+    known = data.draw(st.sets(st.sampled_from(sorted(subjects_of(records))), min_size=1))
+    first = [record for record in records if record["subject"] in known]
+    with TemporaryDirectory() as folder:
+        written = Path(folder, "split.csv")
+        if len({record["person"] for record in first}) < 2 or not splits_of(first, split, written=written):
+            return
+        before = placed_in(written)
+        folds = [int(fold) for fold in set(before.values()) - {""}]
+        for sides in splits_of(records, split, folds, written=written):
+            assert_divides(sides, records)
+        assert {subject: placed_in(written)[subject] for subject in before} == before
+
+
+@given(linked_cohorts(), st.data())
+def test_a_list_that_puts_a_person_on_two_sides_is_refused_and_any_other_divides(
+    records: list[Record], data: st.DataObject
+) -> None:
+    folds = {subject: data.draw(st.integers(0, 1)) for subject in sorted(subjects_of(records))}
+    sides_of = {person: {folds[r["subject"]] for r in records if r["person"] == person} for person in names_of(records)}
+    with TemporaryDirectory() as folder:
+        split = write_list(Path(folder), folds)
+        if any(len(sides) > 1 for sides in sides_of.values()):
+            with pytest.raises(ValueError, match="puts one person's subjects on two sides"):
+                parts(records, split)
+        else:
+            for sides in splits_of(records, split):
+                assert_divides(sides, records)
+
+
+@pytest.mark.parametrize("split", [*WAYS, "list"])
+def test_persons_of_two_linked_releases_on_disk_are_on_one_side(
+    release_dir: Callable[..., Path], tmp_path: Path, split: str
+) -> None:
+    release_dir("R1.1", subjects=6)
+    records = read_cohort(release_dir("R2.0", subjects=6).parent)
+    one_person = {"031768", "sub-r001s001"}
+    assert subjects_of([r for r in records if r["person"] == "031768"]) == one_person
+    assert len({record["person"] for record in records}) == 11
+    if split == "list":
+        split = write_list(tmp_path, {s: 0 if s in one_person else "" for s in subjects_of(records)})
+    written = tmp_path / "split.csv"
+    for fold in parts(records, split):
+        sides = split_cohort(records, split, fold, written=written)
+        assert_divides(sides, records)
+        assert scored_records(records, "held_out", split, fold, 0, written) == sides.held_out
+    table = pd.read_csv(written, dtype=str).set_index("subject")
+    assert len(set(table.loc[sorted(one_person), ["person", "site", "fold"]].itertuples(index=False))) == 1
+
+
+def test_a_run_on_the_first_release_rules_where_its_persons_are_in_the_second(
+    release_dir: Callable[..., Path], tmp_path: Path
+) -> None:
+    first = read_cohort(release_dir("R1.1", subjects=6))
+    second = read_cohort(release_dir("R2.0", subjects=6))
+    for fold in range(2):
+        split_cohort(first, "2-fold", fold, written=tmp_path / "split.csv")
+        split_cohort(second, "2-fold", fold, written=tmp_path / "split.csv")
+    placed = placed_in(tmp_path / "split.csv")
+    assert placed["sub-r001s001"] == placed["031768"]
+    assert len(placed) == 12
+
+
+# k folds.
 
 
 def test_every_subject_is_held_out_exactly_once() -> None:
     records = cohort(23)
-    held_out = [subject for fold in range(4) for subject in subjects_of(split_cohort(records, 4, fold).held_out)]
+    held_out = [subject for fold in range(4) for subject in subjects_of(split_cohort(records, "4-fold", fold).held_out)]
     assert sorted(held_out) == sorted(subjects_of(records))
 
 
 def test_a_subject_scanned_at_two_sites_stays_one_person() -> None:
     records = [*cohort(9), *(scan(f"{31768 + i:06d}", "c0003", "t09") for i in range(9))]
-    split = split_cohort(records, folds=3)
-    assert not subjects_of(split.training) & subjects_of(split.held_out)
+    assert_divides(split_cohort(records, "3-fold"), records)
 
 
 def test_the_split_is_known_and_does_not_depend_on_the_order_of_records() -> None:
     records = cohort(8)
-    # The order of `printf 0:031772 | sha256sum`; `printf 0:Site1 | sha256sum` ends in 0 mod 4.
-    order = ["031772", "031768", "031769", "031775", "031771", "031773", "031770", "031774"]
-    assert list(assign_folds(dict.fromkeys(order, "Site1"), folds=4).items()) == [
-        (subject, rank // 2) for rank, subject in enumerate(order)
-    ]
-    assert subjects_of(split_cohort(records[::-1], 4).held_out) == subjects_of(split_cohort(records, 4).held_out)
+    # The two smallest of `printf 0:031768 | sha256sum`; `printf 0:Site1 | sha256sum` ends in 0 mod 4.
+    assert subjects_of(split_cohort(records, "4-fold").held_out) == {"031772", "031768"}
+    assert subjects_of(split_cohort(records[::-1], "4-fold").held_out) == {"031772", "031768"}
 
 
-def test_seeds_and_site_names_spread_small_sites_over_the_folds() -> None:
-    lonely = {f"sub-{i}": f"site {i}" for i in range(40)}
-    assert set(assign_folds(lonely, folds=5).values()) == set(range(5))
-    assert assign_folds(lonely, folds=5, seed=1) != assign_folds(lonely, folds=5)
+# A share.
 
 
-def test_a_split_of_a_miniature_release_is_written_and_read_back(release_dir: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_share_is_known_and_does_not_depend_on_the_order_of_records() -> None:
+    records = cohort(8) + cohort(4, "c0003", first=50)
+    # Of 12 persons 3: two of the eight and one of the four. The first of Site1 as above; 0:031820 is the smallest of c0003.
+    for order in (records, records[::-1]):
+        assert subjects_of(split_cohort(order, "0.25").held_out) == {"031772", "031768", "031820"}
+
+
+# Sites.
+
+
+def test_leaving_a_site_out_by_its_name_or_its_number_holds_out_all_of_it_and_nothing_else() -> None:
+    records = cohort(5, "Site2") + cohort(3, "Site10", first=20) + cohort(4, "NA", first=40)
+    assert parts(records, "leave-one-site-out") == ["NA", "Site10", "Site2"]
+    for number, name in enumerate(["NA", "Site10", "Site2"]):
+        split = split_cohort(records, "leave-one-site-out", name)
+        assert split.held_out == [record for record in records if record["site"] == name]
+        assert split_cohort(records, "leave-one-site-out", number) == split
+
+
+def test_where_sites_are_called_by_numbers_the_name_is_meant() -> None:
+    records = cohort(3, "1") + cohort(3, "2", first=20)
+    assert {r["site"] for r in split_cohort(records, "leave-one-site-out", 1).held_out} == {"1"}
+    assert {r["site"] for r in split_cohort(records, "leave-one-site-out", 0).held_out} == {"1"}
+
+
+def test_a_new_site_does_not_take_the_number_of_a_written_one(tmp_path: Path) -> None:
+    written = tmp_path / "split.csv"
+    records = cohort(5, "Site2") + cohort(3, "Site4", first=20)
+    before = split_cohort(records, "leave-one-site-out", 0, written=written)
+    grown = [*records, *cohort(4, "Site1", first=40), *cohort(2, "Site2", first=60)]
+    assert subjects_of(before.held_out) < subjects_of(split_cohort(grown, "leave-one-site-out", 0, written=written).held_out), (
+        "fold 0 is Site2 still"
+    )
+    assert split_cohort(grown, "leave-one-site-out", "Site1", written=written).held_out == cohort(4, "Site1", first=40)
+    assert set(placed_in(written).values()) == {"0", "1", "2"}
+
+
+# Lists.
+
+
+def test_a_list_of_folds_is_followed_and_its_empty_folds_are_never_held_out(tmp_path: Path) -> None:
+    records = cohort(4)
+    split = write_list(tmp_path, {"031771": 4, "031768": 1, "031770": None, "031769": 1})
+    assert "1.0" in Path(split).read_text(), "as programs write whole numbers beside empty cells"
+    assert parts(records, split) == [1, 4]
+    assert subjects_of(split_cohort(records, split, 1).held_out) == {"031768", "031769"}
+    assert subjects_of(split_cohort(records, split, 4).held_out) == {"031771"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_plain_list_of_subjects_holds_them_out(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "held out.CSV"
+    path.write_text("subject\n031769\n031768\n", encoding=encoding)
+    assert parts(cohort(4), str(path)) == [0]
+    assert subjects_of(split_cohort(cohort(4), str(path)).held_out) == {"031768", "031769"}
+
+
+@pytest.mark.parametrize("split", WAYS)
+def test_the_split_of_a_run_can_be_the_list_of_another(tmp_path: Path, split: str) -> None:
+    records = cohort(7) + cohort(5, "c0003", first=50)
+    written = tmp_path / "split.csv"
+    first = split_cohort(records, split, 0, written=written)
+    assert split_cohort(records, str(written), 0, written=tmp_path / "other.csv") == first
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("031768\n031769\n", r"no column subject: its first line is '031768'. Expected a header there"),
+        ("subject;fold\n031768;0\n", r"its first line is 'subject;fold'"),
+        ("", "cannot be read as a CSV table"),
+        ("subject\n", "holds nobody out"),
+        ("subject,fold\n031768,\n031769,\n031770,\n", "holds nobody out"),
+        ("subject\n031768\n031769\n031768\n", r"twice: 031768\. "),
+        ("subject\n031768\n31769\n999999\n", "not in the cohort: 31769, 999999"),
+        ("subject,fold\n031768,0\n", "lacks these subjects of the cohort: 031769, 031770"),
+        ("subject,fold\n031768,0\n031769,one\n031770,-1\n", "no whole number: 031769, 031770"),
+        ("subject,fold\n031768,0\n031769,0.5\n031770,1\n", "no whole number: 031769"),
+    ],
+)
+def test_a_list_that_does_not_fit_is_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        split_cohort(cohort(3), str(path))
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_list_and_a_long_list_of_strangers_are_answered_briefly(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere\.csv"):
+        split_cohort(cohort(3), str(tmp_path / "nowhere.csv"))
+    with pytest.raises(ValueError, match="031780 and 20 more"):
+        read_list(Path(write_list(tmp_path, dict.fromkeys(sorted(subjects_of(cohort(33))), 0))), ["031768", "031769", "031770"])
+
+
+def test_a_written_list_needs_no_list_any_more_but_refuses_a_changed_one_and_another_cohort(tmp_path: Path) -> None:
+    written = tmp_path / "split.csv"
+    split = str(tmp_path / "list.csv")
+    Path(split).write_text("subject\n031768\n")
+    first = split_cohort(cohort(4), split, written=written)
+    content = written.read_bytes()
+    for other in (3, 5):
+        with pytest.raises(ValueError, match=r"written from the list .* for another cohort.*03177[12]"):
+            split_cohort(cohort(other), split, written=written)
+    Path(split).write_text("subject\n031768\n031770\n")
+    with pytest.raises(ValueError, match=r"list\.csv has changed since .*split\.csv was written"):
+        split_cohort(cohort(4), split, written=written)
+    with pytest.raises(ValueError, match="has changed since"):
+        scored_records(cohort(4), "held_out", split, 0, 0, written)
+    Path(split).unlink()
+    assert split_cohort(cohort(4), split, written=written) == first
+    assert scored_records(cohort(4), "held_out", split, 0, 0, written) == first.held_out
+    assert written.read_bytes() == content
+
+
+# A written split rules.
+
+
+@given(st.sampled_from(WAYS), st.data())
+def test_a_written_split_never_moves_anybody_whatever_comes_or_goes(split: str, data: st.DataObject) -> None:
+    records = cohort(12, "A") + cohort(5, "c0003", first=50)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "split.csv")
+        known: dict[str, str] = {}
+        for step in range(3):
+            staying = data.draw(st.lists(st.sampled_from(records), min_size=15, unique_by=lambda record: record["subject"]))
+            coming = cohort(data.draw(st.integers(0, 6)), data.draw(st.sampled_from(SITES)), first=100 * (step + 1))
+            held_out = subjects_of(split_cohort(staying + coming, split, 0, written=path).held_out)
+            placed = placed_in(path)
+            assert {subject: placed[subject] for subject in known} == known
+            assert held_out == {s for s in subjects_of(staying + coming) if placed[s] == "0"}
+            known = placed
+
+
+@pytest.mark.parametrize("split", WAYS)
+def test_a_split_of_a_miniature_release_is_written_and_read_back(
+    release_dir: Callable[..., Path], tmp_path: Path, split: str
+) -> None:
     records = read_cohort(release_dir("R1.1", subjects=6))
     path = tmp_path / "runs" / "split.csv"
-    first = split_cohort(records, folds=2, written=path)
+    first = split_cohort(records, split, written=path)
     file = path.stat()
-    assert split_cohort(records, folds=2, written=path) == first == split_cohort(records, folds=2)
+    assert split_cohort(records, split, written=path) == first == split_cohort(records, split)
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (file.st_ino, file.st_mtime_ns), "untouched"
     assert [file.name for file in path.parent.iterdir()] == ["split.csv"], "nothing is left beside"
-    assert list(pd.read_csv(path).columns) == COLUMNS
-
-
-def test_newcomers_of_even_sites_spread_over_the_folds() -> None:
-    listed = {f"sub-{site}{fold}": (f"site {site}", fold) for site in range(40) for fold in range(5)}
-    newcomers = {f"new-{site}": f"site {site}" for site in range(40)}
-    placed = assign_folds(newcomers, folds=5, listed=listed)
-    assert {placed[subject] for subject in newcomers} == set(range(5))
+    table = pd.read_csv(path, dtype=str)
+    assert list(table.columns) == COLUMNS
+    assert set(table["split"]) == {split}
 
 
 def test_a_site_named_na_is_a_site_like_any_other_when_read_back(tmp_path: Path) -> None:
     path = tmp_path / "split.csv"
     for subjects in (3, 4, 7, 12):
-        split_cohort(cohort(subjects, "NA"), folds=3, written=path)
+        split_cohort(cohort(subjects, "NA"), "3-fold", written=path)
         table = pd.read_csv(path, keep_default_na=False)
         assert set(table["site"]) == {"NA"}
         assert table["fold"].value_counts().max() - table["fold"].value_counts().min() <= 1
@@ -164,32 +366,55 @@ def test_a_site_named_na_is_a_site_like_any_other_when_read_back(tmp_path: Path)
 
 def test_a_file_edited_by_hand_rules(tmp_path: Path) -> None:
     path = tmp_path / "split.csv"
-    split_cohort(cohort(6), folds=3, written=path)
+    split_cohort(cohort(6), "3-fold", written=path)
     table = pd.read_csv(path, dtype=str)
-    chosen = set(table["subject"][:4])
-    table["fold"] = ["0"] * 4 + ["1", "2"]
+    chosen = set(table["subject"][:3])
+    table["fold"] = ["0"] * 3 + ["1", "2", ""]
     table.to_csv(path, index=False)
-    assert subjects_of(split_cohort(cohort(6), folds=3, written=path).held_out) == chosen
+    assert subjects_of(split_cohort(cohort(6), "3-fold", written=path).held_out) == chosen
 
 
 def test_subjects_who_are_gone_stay_in_the_file_and_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "split.csv"
-    split_cohort(cohort(20), folds=2, written=path)
+    split_cohort(cohort(20), "2-fold", written=path)
     content = path.read_bytes()
     with caplog.at_level(logging.WARNING):
-        split_cohort(cohort(18), folds=2, written=path)
+        split_cohort(cohort(18), "2-fold", written=path)
     assert path.read_bytes() == content
     assert "2 subjects" in caplog.text
     assert "031787" in caplog.text
 
 
+def test_a_link_that_came_later_and_joins_both_sides_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    records = [*cohort(4), scan("sub-1", "R001", release="R2.0")]
+    held_out = split_cohort(records, "2-fold", written=path).held_out
+    other = next(s for s in subjects_of(records[:-1]) if (s in subjects_of(held_out)) != ("sub-1" in subjects_of(held_out)))
+    linked = link_persons([*cohort(4), scan("sub-1", "R001", release="R2.0", indi=int(other))])
+    for request in (
+        lambda: split_cohort(linked, "2-fold", written=path),
+        lambda: scored_records(linked, "held_out", "2-fold", 0, 0, path),
+    ):
+        with pytest.raises(ValueError, match=rf"on two sides, 2 subjects in all: {other} .*sub-1 \(person {other}\)"):
+            request()
+
+
+# Requests that cannot be met.
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fold": 5}, "fold is 5; expected 0 to 4"),
-        ({"fold": -1}, "fold is -1; expected 0 to 4"),
-        ({"folds": 1}, "folds is 1; expected 2 or more"),
-        ({"folds": 8}, "7 subjects; expected at least folds=8"),
+        ({"fold": 5}, "fold is 5; allowed with split=5-fold are 0, 1, 2, 3, 4"),
+        ({"fold": -1}, "fold is -1; allowed"),
+        ({"fold": "Site1"}, "fold is 'Site1'; allowed with split=5-fold are 0"),
+        ({"split": "8-fold"}, "7 persons; expected at least 8"),
+        ({"split": "1-fold"}, "split is '1-fold'; allowed are 5-fold .*leave-one-site-out.*0.2.*FILE.csv"),
+        ({"split": "0.2", "fold": 1}, "fold is 1; allowed with split=0.2 are 0"),
+        ({"split": "0.01"}, "The held-out side of fold 0 is empty with split=0.01"),
+        ({"split": "leave-one-site-out"}, "The training side of fold 0 is empty"),
+        ({"split": "leave-one-site-out", "fold": "Site2"}, "fold is 'Site2'; allowed with split=leave-one-site-out are Site1"),
+        ({"split": "leave-one-site-out", "fold": 1}, "fold is 1; allowed .* Site1"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_answered_with_what_can(options: dict[str, Any], message: str) -> None:
@@ -197,54 +422,85 @@ def test_a_request_that_cannot_be_met_is_answered_with_what_can(options: dict[st
         split_cohort(cohort(7), **options)
 
 
+def test_a_fold_that_a_list_gives_to_nobody_is_refused_with_those_it_gives(tmp_path: Path) -> None:
+    split = write_list(tmp_path, {"031768": 0, "031769": 3, "031770": 3})
+    with pytest.raises(ValueError, match=r"fold is 1; allowed with split=.*list\.csv are 0, 3"):
+        split_cohort(cohort(3), split, 1)
+
+
+def written_by_hand(path: Path, split: str, *rows: tuple[str, str, int | str]) -> None:
+    table = pd.DataFrame([(subject, subject, site, fold, split, 0) for subject, site, fold in rows], columns=COLUMNS)
+    table.to_csv(path, index=False)
+
+
 @pytest.mark.parametrize(("fold", "side"), [(0, "training"), (1, "held-out")])
 def test_an_empty_side_is_refused_and_the_file_left_alone(tmp_path: Path, fold: int, side: str) -> None:
     path = tmp_path / "split.csv"
-    rows = [(subject, "Site1", 0, 2, 0) for subject in sorted(subjects_of(cohort(4)))]
-    pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False)
+    written_by_hand(path, "2-fold", *((subject, "Site1", 0) for subject in sorted(subjects_of(cohort(4)))))
     content = path.read_bytes()
     with pytest.raises(ValueError, match=f"The {side} side of fold {fold} is empty"):
-        split_cohort(cohort(4), folds=2, fold=fold, written=path)
+        split_cohort(cohort(4), "2-fold", fold, written=path)
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["", "subject,fold\n1,0\n", ",".join(COLUMNS) + "\n", ",".join(COLUMNS) + "\na,Site1,zero,2,0\n"],
+    ("content", "message"),
+    [
+        ("", "cannot be read as a CSV table"),
+        ("subject,fold\n1,0\n", "not a split file"),
+        (",".join(COLUMNS) + "\n", "not a split file"),
+        (",".join(COLUMNS) + "\na,a,Site1,zero,2-fold,0\n", "no whole number: a"),
+    ],
     ids=["empty", "other columns", "no rows", "no numbers"],
 )
-def test_a_file_that_is_no_split_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_no_split_is_refused_and_left_alone(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "split.csv"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"split\.csv is not a split file"):
-        split_cohort(cohort(4), folds=2, written=path)
+    with pytest.raises(ValueError, match=rf"split\.csv .*{message}"):
+        split_cohort(cohort(4), "2-fold", written=path)
     assert path.read_text() == content
 
 
-@pytest.mark.parametrize(("folds", "seed", "message"), [(4, 0, "written with folds=3"), (3, 7, "written with seed=0")])
-def test_other_folds_or_seeds_than_the_file_are_refused(tmp_path: Path, folds: int, seed: int, message: str) -> None:
+@pytest.mark.parametrize(
+    ("split", "seed", "message"),
+    [
+        ("4-fold", 0, "written with split=3-fold, but split=4-fold"),
+        ("leave-one-site-out", 0, "written with split=3-fold"),
+        ("3-fold", 7, "written with seed=0"),
+    ],
+)
+def test_another_split_or_seed_than_that_of_the_file_is_refused(tmp_path: Path, split: str, seed: int, message: str) -> None:
     path = tmp_path / "split.csv"
-    split_cohort(cohort(9), folds=3, written=path)
+    split_cohort(cohort(9), "3-fold", written=path)
     with pytest.raises(ValueError, match=message):
-        split_cohort(cohort(9), folds=folds, seed=seed, written=path)
+        split_cohort(cohort(9), split, seed=seed, written=path)
 
 
-@pytest.mark.parametrize("row", ["031768,Site1,1,2,0", "031999,Site1,2,2,0"], ids=["twice", "outside"])
-def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, row: str) -> None:
+@pytest.mark.parametrize(
+    ("split", "row", "message"),
+    [
+        ("2-fold", ("031768", "Site1", 1), "twice: 031768"),
+        ("2-fold", ("031999", "Site1", 2), r"places \['031999'\] in folds that split=2-fold does not have"),
+        ("leave-one-site-out", ("031999", "Site1", 1), r"places \['031768'\] in folds"),
+        ("0.2", ("031999", "Site1", 1), r"places \['031999'\] in folds"),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, split: str, row: tuple[str, str, int], message: str) -> None:
     path = tmp_path / "split.csv"
-    path.write_text(f"{','.join(COLUMNS)}\n031768,Site1,0,2,0\n{row}\n")
-    with pytest.raises(ValueError, match=row.split(",", maxsplit=1)[0]):
-        split_cohort(cohort(4), folds=2, written=path)
+    written_by_hand(path, split, ("031768", "Site1", 0), row)
+    with pytest.raises(ValueError, match=message):
+        split_cohort(cohort(4), split, written=path)
 
 
-def test_scored_records_are_those_a_written_split_holds_out_and_nothing_is_written(tmp_path):
+@pytest.mark.parametrize("split", WAYS)
+def test_scored_records_are_those_a_written_split_holds_out_and_nothing_is_written(tmp_path: Path, split: str) -> None:
     written = tmp_path / "split.csv"
-    records = [scan(f"s{number}", "site") for number in range(10)]
-    split = split_cohort(records, written=written)
+    records = cohort(10) + cohort(4, "c0003", first=50)
+    held_out = split_cohort(records, split, written=written).held_out
     before = written.read_bytes()
     stranger = scan("stranger", "elsewhere")
-    options = {"folds": 5, "fold": 0, "seed": 0, "written": written}
-    assert scored_records([*records, stranger], "held_out", **options) == split.held_out
+    options: dict[str, Any] = {"split": split, "fold": 0, "seed": 0, "written": written}
+    assert scored_records([*records, stranger], "held_out", **options) == held_out
     assert scored_records([*records, stranger], "all", **options) == [*records, stranger]
     assert written.read_bytes() == before
     with pytest.raises(ValueError, match=r"holds out none of these 1 scans.*--scored all"):

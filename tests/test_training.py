@@ -168,7 +168,7 @@ def test_missing_weights_and_weights_of_another_network_are_refused(handler, tmp
     with pytest.raises(ValueError, match=r"no weights at .*--checkpoint"):
         load_weights(ResUNet(), tmp_path / "best.pt", {})
     network = ResUNet(channels=(2, 3, 4))
-    save_checkpoint({"network_name": "ResUNet", "network": network.state_dict()}, tmp_path / "best.pt")
+    save_checkpoint({"network_name": "ResUNet", "network": network.state_dict(), "protocol": {}}, tmp_path / "best.pt")
     with pytest.raises(ValueError, match="holds weights of ResUNet; expected SegNet"):
         load_weights(SegNet(), tmp_path / "best.pt", {})
     with pytest.raises(ValueError, match="does not fit this ResUNet"):

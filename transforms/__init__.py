@@ -3,11 +3,13 @@
 from strokelesion.transforms.augmentation import RandAugmentSlicesd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd
+from strokelesion.transforms.predictions import CheckPredictiond
 from strokelesion.transforms.recipe import Recipe
 from strokelesion.transforms.slices import ExtractSlicesd
 
 __all__ = [
     "BinarizeMasksd",
+    "CheckPredictiond",
     "ExtractSlicesd",
     "FillBackgroundd",
     "FuseSubmasksd",

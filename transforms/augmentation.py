@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.transforms import MapTransform, RandomizableTransform
+from numpy.typing import NDArray
 
 # Control points of the elastic deformation along height and width.
 ELASTIC_GRID = (6, 7)
@@ -110,7 +111,7 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
         label[moved] = moved_label.to(label.dtype)
         return image, label
 
-    def _sampling_grid(self, chosen: np.ndarray, image: torch.Tensor) -> torch.Tensor:
+    def _sampling_grid(self, chosen: NDArray[np.integer[Any]], image: torch.Tensor) -> torch.Tensor:
         """Return where each output pixel of the chosen slices looks, `(N, H, W, 2)` in grid_sample's coordinates."""
         height, width = image.shape[-2:]
         angle, (mirror_h, mirror_w) = self._angle_rad[chosen], self._mirror[chosen].T

@@ -56,7 +56,7 @@ class ExtractSlicesd(MapTransform):
         if lost := lesion_voxels - int((label > 0).sum()):
             raise ValueError(
                 f"{lost} of {lesion_voxels} lesion voxels lie outside the {image.shape[1]}x{image.shape[2]} window; "
-                "expected all inside. Choose a larger --slice_mm (training) or --window_mm (validation)."
+                "expected all inside. Choose a larger --slice_mm."
             )
         kept = select_slices(image, label, self.select)
         sample[image_key], sample[label_key] = (x[..., kept].permute(3, 0, 1, 2) for x in (image, label))

@@ -1,0 +1,229 @@
+"""All experiments, networks x losses x folds, one after the other: trained, evaluated, resumed where they stopped.
+
+Each is a run of its network's bundle in a folder of its own, `<runs_dir>/<network>_<loss>_<fold>`. Its record says with which
+settings it was begun and whether it is done; then it is skipped. A run that was stopped, by whatever, goes on from its
+last epoch. All share the split that lies beside them, `<runs_dir>/split.csv`.
+"""
+
+import gc
+import json
+import logging
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import monai.bundle
+import torch
+from tqdm import tqdm
+
+from strokelesion.pipeline.errors import innermost
+from strokelesion.pipeline.files import written_whole
+from strokelesion.pipeline.report import write_report
+from strokelesion.pipeline.runs import EVALUATION
+from strokelesion.pipeline.scoring import SCORES
+
+RECORD, SPLIT = "experiment.json", "split.csv"
+# What a site's name may have and a folder's should not.
+NO_NAME = re.compile(r"[^\w.-]+|^\.+")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One network, loss and fold, and where its run lies.
+
+    Attributes:
+        network: name of a bundle file.
+        loss: a knob of it.
+        fold: which part of the cohort it holds out.
+        folder: the run's.
+    """
+
+    network: str
+    loss: str
+    fold: int | str
+    folder: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What earlier calls noted: `settings`, `is_done`, and `duration_s` if it ran in one go."""
+        path = self.folder / RECORD
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was carried out and its scores are there."""
+        return self.record.get("is_done", False) and (self.folder / EVALUATION / SCORES).is_file()
+
+    def note(self, **record: Any) -> None:
+        """Add to the record."""
+        with written_whole(self.folder / RECORD) as beside:
+            beside.write_text(json.dumps(self.record | record, indent=2, sort_keys=True) + "\n")
+
+
+def run_experiments(
+    networks: Sequence[str],
+    losses: Sequence[str],
+    folds: Sequence[int | str],
+    runs_dir: str | Path,
+    knobs: Mapping[str, Any],
+    report_dir: str | Path,
+) -> None:
+    """Train and evaluate every combination that is not done, say before each how much time is left, and report on all.
+
+    All combinations of the first fold come before those of the second. One that fails is reported and the others go on.
+
+    Args:
+        networks: names of bundle files.
+        losses: values of the knob `loss`.
+        folds: values of the knob `fold`.
+        runs_dir: folder of the runs.
+        knobs: further knobs, handed to each run.
+        report_dir: where the report on these experiments goes.
+
+    Raises:
+        ValueError: when a knob is wrong, or a run was begun with other settings; nothing was started then.
+        SystemExit: with status 1 when an experiment failed.
+    """
+    planned = plan(networks, losses, folds, Path(runs_dir))
+    settings = resolve(planned, knobs)
+    for experiment in planned:
+        check_record(experiment, settings[experiment.folder])
+    failed = {}
+    for experiment in announced(planned):
+        try:
+            carry_out(experiment, knobs, settings[experiment.folder])
+        except (Exception, SystemExit) as error:
+            failed[experiment.folder] = error
+            logger.error("%s failed: %s", experiment.folder, reason(error))
+        release_memory()
+    if done := [str(experiment.folder) for experiment in planned if experiment.is_done]:
+        write_report(done, report_dir)
+    print(f"{len(planned) - len(failed)} of {len(planned)} experiments are done; {len(failed)} failed.")
+    if failed:
+        raise SystemExit(1)
+
+
+def plan(networks: Sequence[str], losses: Sequence[str], folds: Sequence[int | str], runs_dir: Path) -> list[Experiment]:
+    """Return the experiments in the order in which they are run.
+
+    Raises:
+        ValueError: when two folds would share a folder, or one would be read as an expression by the bundle runner.
+    """
+    names = [NO_NAME.sub("-", str(fold)) for fold in folds]
+    strange = [
+        fold for fold, name in zip(folds, names, strict=True) if names.count(name) > 1 or str(fold)[:1] in ("$", "@", "%")
+    ]
+    if strange:
+        raise ValueError(
+            f"got folds named {strange}; expected names that differ in their letters and digits, and none that begins with "
+            "$, @ or %. Rename these sites, or give them numbers in a list: --split FILE.csv."
+        )
+    return [
+        Experiment(network, loss, fold, runs_dir / f"{network}_{loss}_{name}")
+        for (fold, name), network, loss in product(zip(folds, names, strict=True), networks, losses)
+    ]
+
+
+def resolve(planned: Sequence[Experiment], knobs: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """Return the settings of each experiment, by its folder, as its bundle reads the knobs.
+
+    Raises:
+        RuntimeError: when a bundle refuses a knob.
+    """
+    of_network = {}
+    for experiment in {experiment.network: experiment for experiment in planned}.values():
+        workflow = monai.bundle.ConfigWorkflow(workflow_type="train", **arguments(experiment, knobs))
+        workflow.initialize()
+        of_network[experiment.network] = workflow.parser.get_parsed_content("protocol::experiment")
+    return {
+        # As JSON has them.
+        experiment.folder: json.loads(
+            json.dumps(of_network[experiment.network] | {"loss": experiment.loss, "fold": str(experiment.fold)})
+        )
+        for experiment in planned
+    }
+
+
+def check_record(experiment: Experiment, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError when a run was begun with other settings."""
+    was = experiment.record.get("settings", settings)
+    for key in sorted(was.keys() | settings.keys()):
+        if was.get(key) != settings.get(key):
+            raise ValueError(
+                f"{experiment.folder} was begun with {key} {was.get(key)}; got {settings.get(key)}. Give what it was begun "
+                "with, choose another --runs_dir, or remove it."
+            )
+
+
+def arguments(experiment: Experiment, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `monai.bundle` for one experiment; logging is set up already."""
+    return {
+        "logging_file": False,
+        **knobs,
+        "config_file": f"bundles/{experiment.network}.json",
+        "loss": experiment.loss,
+        "fold": experiment.fold,
+        "run_dir": str(experiment.folder),
+        "resume": True,
+    }
+
+
+def carry_out(experiment: Experiment, knobs: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Train, or go on training, and evaluate."""
+    is_new, started_s = not experiment.record, time.monotonic()
+    experiment.note(settings=settings)
+    share_split(experiment)
+    for verb in ("training", "evaluating"):
+        monai.bundle.run(verb, **arguments(experiment, knobs))
+    experiment.note(is_done=True, **({"duration_s": round(time.monotonic() - started_s, 1)} if is_new else {}))
+
+
+def share_split(experiment: Experiment) -> None:
+    """Give a new run the split that lies beside the runs; where it has one, that rules."""
+    shared, own = experiment.folder.parent / SPLIT, experiment.folder / SPLIT
+    if shared.is_file() and not own.exists():
+        with written_whole(own) as beside:
+            shutil.copyfile(shared, beside)
+
+
+def reason(error: BaseException) -> str:
+    """Return why an experiment failed, as one line."""
+    return "not every scan could be predicted, see above" if isinstance(error, SystemExit) else str(innermost(error))
+
+
+def announced(planned: Sequence[Experiment]) -> Iterator[Experiment]:
+    """Yield the experiments that are not done, each after a line that says which it is and how much time is left."""
+    for number, experiment in enumerate(planned, start=1):
+        if experiment.is_done:
+            continue
+        left_s = time_left_s(planned)
+        time_left = "not known before one is done" if left_s is None else f"about {tqdm.format_interval(left_s)}"
+        name = f"{experiment.network}, {experiment.loss}, fold {experiment.fold}"
+        print(f"experiment {number} of {len(planned)}: {name}; time left {time_left}", flush=True)
+        yield experiment
+
+
+def time_left_s(planned: Sequence[Experiment]) -> float | None:
+    """Return how long the experiments that are not done will take, as those done of the same network, else of any, took."""
+    durations_s: dict[str, list[float]] = {}
+    for experiment in planned:
+        if "duration_s" in experiment.record:
+            durations_s.setdefault(experiment.network, []).append(experiment.record["duration_s"])
+    if not durations_s:
+        return None
+    of_any = mean(mean(of_network) for of_network in durations_s.values())
+    waiting = [experiment for experiment in planned if not experiment.is_done]
+    return sum(mean(durations_s.get(experiment.network, [of_any])) for experiment in waiting)
+
+
+def release_memory() -> None:
+    """Give back what a run held: its engines refer to each other in circles."""
+    gc.collect()
+    torch.cuda.empty_cache()

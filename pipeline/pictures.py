@@ -1,0 +1,55 @@
+"""Pictures of one scan: an axial slice of its T1 with lesions outlined, front up, the patient's left on the left."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+# Outline colors of a panel: main lesion red, sub-lesion cyan.
+COLORS = {1: (255, 60, 40), 2: (0, 230, 230)}
+BRIGHTEST_SHOWN = 2.0
+MARK_COLOR = (255, 255, 255)
+
+
+def lesion_panel(image: NDArray[np.float32], label: NDArray[np.float32], pred: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return T1, T1 with truth and T1 with prediction side by side, `(H, W, 3)` bytes.
+
+    The slice is the axial one with the largest lesion in the truth. Front is up and the patient's left is on the left.
+
+    Args:
+        image: scaled T1 `(X, Y, Z)` in RAS, median tissue 1.
+        label: truth `(X, Y, Z)`.
+        pred: predicted labels `(X, Y, Z)`.
+    """
+    level = int((label > 0).sum((0, 1)).argmax())
+    t1, truth, prediction = (np.flipud(volume[..., level].T) for volume in (image, label, pred))
+    gray = np.repeat((t1.clip(0, BRIGHTEST_SHOWN) * (255 / BRIGHTEST_SHOWN)).astype(np.uint8)[..., None], 3, axis=2)
+    return np.concatenate([gray, outline(gray, truth), outline(gray, prediction)], axis=1)
+
+
+def outline(picture: NDArray[np.uint8], labels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the picture `(H, W, 3)` with the inner border of each lesion class drawn."""
+    drawn = picture.copy()
+    for value, color in COLORS.items():
+        mask = labels == value
+        drawn[mask & ~ndimage.binary_erosion(mask)] = color
+    return drawn
+
+
+def marked_png(panel: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> bytes:
+    """Return a panel as PNG, at the finer of its pixels' two edges, with an L at the patient's left.
+
+    Args:
+        panel: `(H, W, 3)`.
+        pixel_mm: width and height of its pixels.
+    """
+    height, width = panel.shape[:2]
+    finest_mm = min(pixel_mm)
+    size = round(width * pixel_mm[0] / finest_mm), round(height * pixel_mm[1] / finest_mm)
+    picture = Image.fromarray(panel).resize(size, Image.Resampling.BICUBIC)
+    ImageDraw.Draw(picture).text((3, size[1] // 2), "L", fill=MARK_COLOR)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

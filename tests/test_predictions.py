@@ -1,0 +1,114 @@
+"""Which prediction belongs to which scan, and what of them is refused."""
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from strokelesion.pipeline.datalist import read_cohort
+from strokelesion.pipeline.predictions import match_predictions
+from strokelesion.transforms import CheckPredictiond
+
+
+def put(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+def stem(record, root):
+    return record["image"].removeprefix(f"{root}/").removesuffix(".nii.gz")
+
+
+@pytest.mark.parametrize("postfix", ["_lesion.nii.gz", ".nii.gz", "_lesion.nii", "_Lesion.mha"])
+def test_predictions_are_found_under_the_scans_own_names(postfix, release_dir, tmp_path):
+    """R1.1 names the scans of t01 and t02 alike: their folders tell them apart."""
+    root = release_dir("R1.1")
+    records = read_cohort(root)
+    folder = put(tmp_path / "predictions", *(stem(record, root) + postfix for record in records))
+    put(folder, stem(records[0], root) + "_probabilities.nii.gz", "notes.txt", ".hidden.nii.gz")
+    items = match_predictions(records, folder)
+    assert [item["image"] for item in items] == [record["image"] for record in records]
+    assert [item["pred"] for item in items] == [str(folder / (stem(record, root) + postfix)) for record in records]
+    assert ["probabilities" in item for item in items] == [True] + [False] * (len(items) - 1)
+
+
+def test_a_flat_folder_is_taken_where_the_names_are_unique(release_dir, tmp_path):
+    records = read_cohort(release_dir("R2.0"))
+    folder = put(tmp_path / "flat", *(stem(record, release_dir).split("/")[-1] + ".nii.gz" for record in records))
+    assert all(item["pred"].startswith(str(folder)) for item in match_predictions(records, folder))
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("stranger_lesion.nii.gz", "1 predictions that belong to no scan.*/stranger_lesion.nii.gz"),
+        ("{bare}_lesion.nii.gz", "1 predictions that belong to no scan, or to several.*/p/{bare}_lesion.nii.gz"),
+        ("{twice}.nii.gz", "1 second predictions of a scan: .*{twice}_lesion.nii.gz beside .*{twice}.nii.gz"),
+    ],
+)
+def test_a_surplus_prediction_is_refused_by_name(extra, message, release_dir, tmp_path):
+    """Of no scan; one whose bare name two sessions share; a second one of a scan."""
+    root = release_dir("R1.1")
+    records = read_cohort(root)
+    words = {"twice": stem(records[1], root), "bare": stem(records[0], root).split("/")[-1]}
+    folder = put(tmp_path / "p", *(stem(record, root) + "_lesion.nii.gz" for record in records), extra.format(**words))
+    with pytest.raises(ValueError, match=message.format(**words)):
+        match_predictions(records, folder)
+
+
+def test_a_missing_prediction_is_refused_by_name(release_dir, tmp_path):
+    root = release_dir("R2.0")
+    records = read_cohort(root)
+    folder = put(tmp_path / "p", *(stem(record, root) + "_lesion.nii.gz" for record in records[1:]))
+    with pytest.raises(ValueError, match="1 scans without a prediction") as error:
+        match_predictions(records, folder)
+    assert records[0]["image"] in str(error.value)
+    with pytest.raises(ValueError, match="nowhere is not a folder"):
+        match_predictions(records, tmp_path / "nowhere")
+
+
+def loaded(values, name, shift_mm=0.0):
+    affine = torch.eye(4, dtype=torch.float64)
+    affine[0, 3] = shift_mm
+    return MetaTensor(torch.as_tensor(values, dtype=torch.float32), affine=affine, meta={"filename_or_obj": name})
+
+
+def sample(pred=None, probabilities=None, **shift):
+    image = loaded(np.ones((1, 4, 5, 6)), "t1.nii.gz")
+    data = {"image": image, "pred": loaded(np.zeros((1, 4, 5, 6)) if pred is None else pred, "pred.nii.gz", **shift)}
+    return data if probabilities is None else {**data, "probabilities": loaded(probabilities, "map.nii.gz")}
+
+
+def spoiled(shape, value):
+    array = np.full(shape, 1 / 3)
+    array[(0,) * len(shape)] = value
+    return array
+
+
+def test_labels_become_bytes_and_sound_probabilities_pass():
+    checked = CheckPredictiond()(sample(np.eye(4, 30).reshape(1, 4, 5, 6) * 2, np.full((3, 4, 5, 6), 1 / 3)))
+    assert checked["pred"].dtype == torch.uint8
+    assert checked["pred"].sum() == 8
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (sample(np.zeros((1, 4, 5, 7))), "pred.nii.gz.*is not on the grid of t1.nii.gz"),
+        (sample(shift_mm=1.0), "pred.nii.gz.*is not on the grid of t1.nii.gz"),
+        (sample(np.full((1, 4, 5, 6), 3)), "pred.nii.gz holds 3; expected one label map"),
+        (sample(np.full((1, 4, 5, 6), 0.5)), "pred.nii.gz holds 0.5"),
+        (sample(np.full((1, 4, 5, 6), np.nan)), "pred.nii.gz holds nan"),
+        (sample(np.zeros((3, 4, 5, 6))), "pred.nii.gz holds 3 channels"),
+        (sample(probabilities=spoiled((3, 4, 5, 6), 1.01)), "map.nii.gz runs from .* to 1.01"),
+        (sample(probabilities=spoiled((3, 4, 5, 6), -0.01)), "map.nii.gz runs from -0.01"),
+        (sample(probabilities=spoiled((3, 4, 5, 6), np.nan)), "map.nii.gz runs from nan"),
+        (sample(probabilities=np.zeros((2, 4, 5, 6))), "map.nii.gz has 2 channels; expected 3"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_with_its_file(data, message):
+    with pytest.raises(ValueError, match=message):
+        CheckPredictiond()(data)

@@ -1,0 +1,168 @@
+"""Gathering runs: whatever their order, folds of one experiment only, no scan twice; and the report made of them."""
+
+import io
+import json
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from strokelesion.pipeline.report import missing_scans, missing_subjects, named_experiment, worst_pictures, write_report
+from strokelesion.pipeline.runs import find_runs, gather
+
+SCORED = {"precision": 0.5, "recall": 0.5, "hd95_mm": 4.0, "asd_mm": 1.0, "volume_difference_ml": -1.0, "seed_dice": 0.4}
+SCORED |= {
+    f"{scorer}_{name}": 0.5 for scorer in ("atlas22", "isles26") for name in ("dice", "lesion_f1", "lesion_count_difference")
+}
+SCORED |= {"atlas22_volume_difference_voxels": 9, "isles26_absolute_volume_difference_ml": 1.0, "isles26_pr_auc": float("nan")}
+
+
+def png(shade):
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20), (shade, shade, shade)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def write_run(
+    folder, network="ResUNet", loss="dice", fold=0, subjects=("099001", "099002"), dice=0.5, truth_ml=5.0, **settings
+):
+    """Write the folder of an evaluated run by hand; the n-th subject scores 0.1 n more than the first."""
+    evaluation = folder / "evaluation" / "held_out"
+    (evaluation / "worst").mkdir(parents=True)
+    names = [{"release": "R1.1", "site": "NA", "person": subject, "subject": subject, "session": "t01"} for subject in subjects]
+    dices = [dice + number / 10 for number in range(len(subjects))]
+    rows = [
+        {**name, "lesion": lesion, "truth_ml": truth_ml, "pred_ml": 4.0, "dice": value, **SCORED}
+        for name, value in zip(names, dices, strict=True)
+        for lesion in ("main", "sub", "both")
+    ]
+    pd.DataFrame(rows).to_csv(evaluation / "scores.csv", index=False)
+    lesions = [{**name, "volume_ml": 5.0, "is_touched": True, "is_matched": False} for name in names]
+    pd.DataFrame(lesions).to_csv(evaluation / "lesions.csv", index=False)
+    pictured = [
+        {**name, "dice": value, "truth_ml": 5.0, "pred_ml": 4.0, "picture": f"worst/{number}.png"}
+        for number, (name, value) in enumerate(zip(names, dices, strict=True))
+    ]
+    pd.DataFrame(pictured).to_csv(evaluation / "worst.csv", index=False)
+    for number, value in enumerate(dices):
+        (evaluation / "worst" / f"{number}.png").write_bytes(png(int(100 * value)))
+    about = {
+        "network": network,
+        "loss": loss,
+        "fold": fold,
+        "settings": {"spacing_mm": [2.0] * 3, "dataset_dir": "d", **settings},
+    }
+    (evaluation / "about.json").write_text(json.dumps(about))
+    curves = {"epoch": [1, 2], "loss": [0.9, 0.5], "learning_rate": 0.1, "slices_per_s": 9.0}
+    pd.DataFrame({**curves, "dice_main": [None, 0.4], "dice_sub": [None, 0.1], "dice_both": [None, 0.4]}).to_csv(
+        folder / "history.csv", index=False
+    )
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two folds of one experiment, and one of another."""
+    folder = tmp_path / "runs"
+    write_run(folder / "a", fold=0, subjects=("099001", "099002"), dice=0.6)
+    write_run(folder / "b", fold=1, subjects=("099003", "099004"), dice=0.2)
+    write_run(folder / "c", network="UNet", loss="cce", fold=0, dice=0.3)
+    (folder / "not_evaluated").mkdir()
+    return folder
+
+
+def test_names_stay_text_and_every_row_says_whose_it_is(runs):
+    gathered = gather(find_runs(f"{runs}/*"))
+    assert set(gathered.scores["subject"]) == {"099001", "099002", "099003", "099004"}
+    assert set(gathered.scores["site"]) == {"NA"}
+    assert gathered.scores.groupby(["network", "loss", "fold"]).size().to_dict() == {
+        ("ResUNet", "dice", "0"): 6,
+        ("ResUNet", "dice", "1"): 6,
+        ("UNet", "cce", "0"): 6,
+    }
+    assert gathered.history["training_loss"].tolist() == [0.9, 0.5] * 3
+    assert len(gathered.lesions) == 6
+    assert gathered.settings["spacing_mm"] == "[2.0, 2.0, 2.0]"
+
+
+def test_the_order_and_the_names_of_runs_change_nothing(runs):
+    found = find_runs([f"{runs}/a", f"{runs}/b", f"{runs}/c"])
+    there, back = gather(found), gather(found[::-1])
+    for name in ("scores", "lesions", "history"):
+        pd.testing.assert_frame_equal(getattr(there, name), getattr(back, name))
+
+
+def test_folds_made_with_other_settings_are_no_folds_of_one_experiment(runs):
+    write_run(runs / "d", fold=2, subjects=("099005",), spacing_mm=[1.0] * 3)
+    with pytest.raises(ValueError, match=r"runs/d was made with spacing_mm \[1.0.*runs/a with \[2.0"):
+        gather(find_runs(f"{runs}/*"))
+
+
+def test_the_same_data_may_lie_elsewhere_and_experiments_may_differ(runs):
+    write_run(runs / "d", fold=2, subjects=("099005",), dataset_dir="elsewhere")
+    write_run(runs / "e", network="SegNet", spacing_mm=[1.0] * 3)
+    settings = gather(find_runs(f"{runs}/*")).settings
+    assert settings["spacing_mm"] == "[2.0, 2.0, 2.0] (ResUNet dice, UNet cce); [1.0, 1.0, 1.0] (SegNet dice)"
+
+
+def test_a_scan_in_two_runs_of_an_experiment_is_refused(runs):
+    write_run(runs / "d", fold=0, subjects=("099002",))
+    with pytest.raises(ValueError, match=r"runs/a and .*runs/d both hold R1.1 099002 t01 of ResUNet, dice"):
+        gather(find_runs(f"{runs}/*"))
+
+
+def test_a_scan_with_another_truth_is_refused(runs):
+    write_run(runs / "d", network="SegNet", subjects=("099004",), truth_ml=4.5)
+    with pytest.raises(ValueError, match=r"true both lesion of R1.1 099004 t01 has 4.5 ml in one run and 5 in another"):
+        gather(find_runs(f"{runs}/*"))
+
+
+def test_folders_with_the_letters_of_globs_are_found_by_name(tmp_path):
+    folder = write_run(tmp_path / "resunet_dice_[a]")
+    assert [run.folder for run in find_runs([str(folder)])] == [folder]
+
+
+def test_subjects_whom_no_run_held_out_are_counted(runs):
+    rows = [(f"09900{number}", number % 3) for number in range(1, 8)] + [("099009", "")]
+    pd.DataFrame(rows, columns=["subject", "fold"]).to_csv(runs / "a" / "split.csv", index=False)
+    gathered = gather(find_runs(f"{runs}/*"))
+    assert missing_subjects(gathered)[0].startswith("3 of the 7 subjects of the split were held out in none of these runs")
+    assert missing_subjects(gather(find_runs(f"{runs}/b"))) == []
+
+
+def test_no_run_is_answered_with_what_a_run_is(tmp_path):
+    with pytest.raises(ValueError, match=r"found no evaluated run in .*evaluation/held_out/scores.csv"):
+        find_runs(f"{tmp_path}/*")
+
+
+def test_missing_folds_are_said_and_the_worst_of_all_folds_are_shown(runs):
+    gathered = gather(find_runs(f"{runs}/*"))
+    assert missing_scans(gathered.scores) == [
+        "UNet cce holds 2 of the 4 scans: folds are missing, and its mean does not compare with the others. Differences and "
+        "tests are over the scans that both have."
+    ]
+    pictures = worst_pictures(gathered.worst, ("ResUNet", "dice"))
+    assert [title.split(": ")[1].split(",")[0] for title, _ in pictures] == [
+        "Dice 0.200",
+        "Dice 0.300",
+        "Dice 0.600",
+        "Dice 0.700",
+    ]
+    assert pictures[0][1] == png(20)
+    assert named_experiment(gathered.scores, "best") == ("ResUNet", "dice")
+    assert named_experiment(gathered.scores, "UNet cce") == ("UNet", "cce")
+    with pytest.raises(ValueError, match="--shown got 'unet'; allowed are best, ResUNet dice, UNet cce"):
+        named_experiment(gathered.scores, "unet")
+
+
+def test_the_report_is_the_same_bytes_whatever_the_order_of_runs(runs, tmp_path, capsys):
+    names = [f"{runs}/{name}" for name in "abc"]
+    for folder, order in (("there", names), ("back", names[::-1])):
+        write_report(order, tmp_path / folder)
+    files = sorted(path.relative_to(tmp_path / "there") for path in (tmp_path / "there").rglob("*") if path.is_file())
+    assert "index.html" in map(str, files)
+    for file in files:
+        assert (tmp_path / "there" / file).read_bytes() == (tmp_path / "back" / file).read_bytes(), file
+    printed = capsys.readouterr().out
+    assert "Dice main\n" in printed
+    assert "0.450 [" in printed  # (0.2 + 0.3 + 0.6 + 0.7) / 4

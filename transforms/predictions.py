@@ -1,0 +1,75 @@
+"""What a saved prediction must be before it is scored: on its scan's grid, whole labels, probabilities in [0, 1]."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.transforms import Transform
+
+from strokelesion.transforms.lesions import MAIN, SUB, require_same_grid, source_of
+
+LABELS = (0, MAIN, SUB)
+# Probabilities are written in single precision; the last of three is one less the others.
+PROBABILITY_TOLERANCE = 1e-4
+
+
+class CheckPredictiond(Transform):
+    """Refuse a predicted label map, and class probabilities where there are any, that cannot be scored.
+
+    Args:
+        image_key: the scan `(1, X, Y, Z)`.
+        pred_key: predicted labels `(1, X, Y, Z)` in {0, 1, 2}.
+        probabilities_key: probabilities of background, main and sub `(3, X, Y, Z)`; need not be there.
+
+    Raises:
+        ValueError: names the file, what is wrong with it and what to do.
+    """
+
+    def __init__(self, image_key: str = "image", pred_key: str = "pred", probabilities_key: str = "probabilities") -> None:
+        self.image_key = image_key
+        self.pred_key = pred_key
+        self.probabilities_key = probabilities_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with its predicted labels as bytes, and predictions with the scan's affine."""
+        sample = dict(data)
+        image, pred = sample[self.image_key], sample[self.pred_key]
+        require_same_grid(image, pred)
+        check_labels(pred)
+        sample[self.pred_key] = pred.to(torch.uint8)
+        if self.probabilities_key in sample:
+            require_same_grid(image, sample[self.probabilities_key])
+            check_probabilities(sample[self.probabilities_key])
+        # Affines that differ by rounding could still be turned to different axes.
+        for key in {self.pred_key, self.probabilities_key} & sample.keys():
+            sample[key].affine = image.affine
+        return sample
+
+
+def check_labels(pred: torch.Tensor) -> None:
+    """Raise ValueError unless a predicted label map `(1, X, Y, Z)` holds labels only."""
+    values = pred.as_subclass(torch.Tensor)
+    strange = values[~torch.isin(values, torch.tensor(LABELS, dtype=values.dtype))]
+    if len(strange) or len(values) != 1:
+        came = ", ".join(f"{value:g}" for value in sorted(set(strange.tolist()))[:5]) or f"{len(values)} channels"
+        raise ValueError(
+            f"{source_of(pred)} holds {came}; expected one label map of 0 background, 1 main, 2 sub. Write labels, and "
+            "keep probabilities in a file of their own."
+        )
+
+
+def check_probabilities(probabilities: torch.Tensor) -> None:
+    """Raise ValueError unless class probabilities `(3, X, Y, Z)` are finite and in [0, 1]."""
+    values = probabilities.as_subclass(torch.Tensor)
+    if len(values) != len(LABELS):
+        raise ValueError(
+            f"{source_of(probabilities)} has {len(values)} channels; expected {len(LABELS)} along the last axis of the file: "
+            "background, main, sub."
+        )
+    low, high = float(values.min()), float(values.max())
+    # NaN compares false.
+    if not (low >= -PROBABILITY_TOLERANCE and high <= 1 + PROBABILITY_TOLERANCE):
+        raise ValueError(
+            f"{source_of(probabilities)} runs from {low:g} to {high:g}; expected probabilities from 0 to 1. Write softmax "
+            "outputs, not logits."
+        )

@@ -13,10 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from strokelesion.pipeline.records import NAMES
+
 EXPERIMENT = ["network", "loss"]
 SCAN = ["release", "subject", "session"]
 # Columns of a table of scores that say which scan a row is about; all others are measures.
-IDENTITY = [*EXPERIMENT, "fold", "release", "site", "person", "subject", "session", "lesion"]
+IDENTITY = [*EXPERIMENT, "fold", *NAMES, "lesion"]
 TABLE = [*EXPERIMENT, "lesion", "scans", "persons", "dice", "low", "high", "difference", "p", "p_holm", "is_best"]
 LESIONS = ("main", "sub", "both")
 RANKED_BY = "main"

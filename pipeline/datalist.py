@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from strokelesion.pipeline.errors import finding, refuse
 from strokelesion.pipeline.metadata import Row, rows_by_scan
 from strokelesion.pipeline.records import Record, link_persons, untold
 
@@ -139,10 +140,10 @@ def read_cohort(folder: str | Path) -> list[Record]:
     scans = _without_native(_without_testing(scans))
     if not scans:
         raise CohortError(_nothing_found(root, files))
-    _refuse(_incomplete(scans.values()))
+    refuse(_incomplete(scans.values()), CohortError)
     metadata = {release: rows_by_scan(paths) for release, paths in tables.items()}
     records = [_record(key, scan, metadata) for key, scan in sorted(scans.items())]
-    _refuse([_may_be_in_two_releases(records)])
+    refuse([_may_be_in_two_releases(records)], CohortError)
     return link_persons(records)
 
 
@@ -211,17 +212,17 @@ def _incomplete(scans: Collection[_Scan]) -> list[str]:
     orphaned = [path for scan in scans if not scan.t1 for path in scan.main + scan.sub]
     rivals = [path for scan in scans for group in (scan.t1, scan.main) if len(group) > 1 for path in group]
     return [
-        _finding(
+        finding(
             "T1w scans without a main lesion mask",
             unmasked,
             "Expected one main mask for each scan, named as its release does. Add the masks or move the scans away.",
         ),
-        _finding(
+        finding(
             "lesion masks without a T1w scan",
             orphaned,
             "Expected a T1w scan of the same subject and session. Add the scans or move the masks away.",
         ),
-        _finding(
+        finding(
             "T1w scans or main masks share their session with another",
             rivals,
             "Expected one T1w scan and one mask for each subject and session. Keep the lesion mask and the scan it was "
@@ -250,25 +251,13 @@ def _record(key: _Key, scan: _Scan, metadata: dict[str, dict[str, Row]]) -> Reco
 
 
 def _may_be_in_two_releases(records: Sequence[Record]) -> str:
-    return _finding(
+    return finding(
         "scans of persons who may be in two releases",
         sorted(record["image"] for record in untold(records)),
         "Expected releases whose persons can be told apart: R1.1 and R1.2 hold the same persons, later releases most of "
         "them again, and only R2.0's metadata table says who is who. Point --dataset_dir at one release, or put that "
         "table into R2.0's folder and read R2.0 with one of R1.1 and R1.2.",
     )
-
-
-def _finding(what: str, files: Sequence[str], advice: str) -> str:
-    if not files:
-        return ""
-    more = [f"… and {len(files) - 10} more"] if len(files) > 10 else []
-    return "\n  ".join([f"{len(files)} {what}:", *files[:10], *more]) + f"\n{advice}"
-
-
-def _refuse(findings: Iterable[str]) -> None:
-    if message := "\n\n".join(filter(None, findings)):
-        raise CohortError(message)
 
 
 def _nothing_found(root: Path, files: Sequence[str]) -> str:

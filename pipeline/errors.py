@@ -1,7 +1,11 @@
-"""What an error says to a user: the sentence that this project raised, not the frames around it."""
+"""What an error says to a user: the sentence that this project raised, not the frames around it, and all files at fault."""
 
 import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
+
+NAMED_AT_MOST = 10
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -26,3 +30,17 @@ def show_error(kind: type[BaseException], error: BaseException, trace: Traceback
         print(f"error: {cause}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def finding(what: str, files: Sequence[str | Path], advice: str) -> str:
+    """Return one paragraph of a message: how many files are at fault, the first of them, and what to do; "" for none."""
+    if not files:
+        return ""
+    more = [f"… and {len(files) - NAMED_AT_MOST} more"] if len(files) > NAMED_AT_MOST else []
+    return "\n  ".join([f"{len(files)} {what}:", *map(str, files[:NAMED_AT_MOST]), *more]) + f"\n{advice}"
+
+
+def refuse(findings: Iterable[str], kind: type[ValueError] = ValueError) -> None:
+    """Raise an error of all findings in one message, if there are any."""
+    if message := "\n\n".join(filter(None, findings)):
+        raise kind(message)

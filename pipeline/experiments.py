@@ -9,7 +9,6 @@ import gc
 import json
 import logging
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from strokelesion.pipeline.errors import innermost
-from strokelesion.pipeline.files import written_whole
+from strokelesion.pipeline.files import write_bytes, write_json
 from strokelesion.pipeline.report import write_report
 from strokelesion.pipeline.runs import EVALUATION
 from strokelesion.pipeline.scoring import SCORES
@@ -63,8 +62,7 @@ class Experiment:
 
     def note(self, **record: Any) -> None:
         """Add to the record."""
-        with written_whole(self.folder / RECORD) as beside:
-            beside.write_text(json.dumps(self.record | record, indent=2, sort_keys=True) + "\n")
+        write_json(self.folder / RECORD, self.record | record)
 
 
 def run_experiments(
@@ -189,8 +187,7 @@ def share_split(experiment: Experiment) -> None:
     """Give a new run the split that lies beside the runs; where it has one, that rules."""
     shared, own = experiment.folder.parent / SPLIT, experiment.folder / SPLIT
     if shared.is_file() and not own.exists():
-        with written_whole(own) as beside:
-            shutil.copyfile(shared, beside)
+        write_bytes(own, shared.read_bytes())
 
 
 def reason(error: BaseException) -> str:

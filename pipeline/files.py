@@ -1,10 +1,16 @@
 """How this project writes a file: all of it or nothing."""
 
+import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+DECIMALS = 6
 
 
 @contextmanager
@@ -23,3 +29,20 @@ def written_whole(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file whole and return its path."""
+    with written_whole(path) as beside:
+        beside.write_bytes(content)
+    return path
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write an object as JSON, keys sorted, and return its path."""
+    return write_bytes(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+
+def write_table(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table as CSV, numbers with six decimals, and return its path."""
+    return write_bytes(path, table.round(DECIMALS).to_csv(index=False, lineterminator="\n").encode())

@@ -58,6 +58,7 @@ class RunHistory:
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self.note_iteration)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+        trainer.add_event_handler(Events.COMPLETED, self.writer.close)
 
     def note_scores(self, validator: Engine) -> None:
         """Keep the scores of the validation that just ended."""

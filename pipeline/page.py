@@ -17,10 +17,9 @@ from matplotlib.figure import Figure
 
 from strokelesion.pipeline import figures
 from strokelesion.pipeline.comparison import SCAN, with_truth
-from strokelesion.pipeline.files import written_whole
+from strokelesion.pipeline.files import write_bytes, write_table
 from strokelesion.pipeline.published import published
 
-DECIMALS = 6
 SIGNIFICANCE = 0.05
 
 
@@ -115,12 +114,12 @@ def write_page(report: Report, folder: Path) -> Path:
     for old in (folder / "figures").glob("*.png"):
         old.unlink()
     for name, content in pictures.items():
-        write(folder / "figures" / f"{name}.png", content)
+        write_bytes(folder / "figures" / f"{name}.png", content)
     for number, (_, content) in enumerate(report.worst, start=1):
-        write(folder / "figures" / f"worst_{number:02d}.png", content)
+        write_bytes(folder / "figures" / f"worst_{number:02d}.png", content)
     for name, frame in frames(report).items():
-        write(folder / f"{name}.csv", frame.round(DECIMALS).to_csv(index=False, lineterminator="\n").encode())
-    return write(folder / "index.html", render(report, pictures).encode())
+        write_table(folder / f"{name}.csv", frame)
+    return write_bytes(folder / "index.html", render(report, pictures).encode())
 
 
 def draw(report: Report) -> dict[str, bytes]:
@@ -234,10 +233,3 @@ def p_value(p: float) -> str:
 def data_uri(png: bytes) -> str:
     """Return a PNG as an address that needs no file."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def write(path: Path, content: bytes) -> Path:
-    """Write a file, all of it or nothing, and return its path."""
-    with written_whole(path) as beside:
-        beside.write_bytes(content)
-    return path

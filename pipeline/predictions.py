@@ -11,19 +11,19 @@ belongs to one scan only.
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.transforms import AsDiscreted, Compose, SaveImaged, Transform
 
+from strokelesion.pipeline.errors import finding, refuse
 from strokelesion.pipeline.records import Record
 from strokelesion.pipeline.scans import IMAGE_SUFFIXES
 
 LABELS, PROBABILITIES = "lesion", "probabilities"
 _SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True))
 _NAME = re.compile(rf"(?P<scan>.+?)(?:_(?P<kind>{LABELS}|{PROBABILITIES}))?(?:{_SUFFIX})", re.IGNORECASE)
-NAMED_AT_MOST = 10
 
 
 def save_predictions(output_dir: str, data_root_dir: str, probabilities: bool = False) -> Transform:
@@ -62,34 +62,35 @@ def match_predictions(records: Sequence[Record], folder: str | Path) -> list[dic
     items: list[dict[str, Any]] = [dict(record) for record in records]
     scans = scans_by_ending(items)
     strange, rivals = [], []
-    for path in predictions_in(Path(folder)):
-        name, key = scan_and_kind(path.relative_to(folder))
+    for path, name, key in predictions_in(Path(folder)):
         candidates = scans.get(name, [])
         if len(candidates) != 1:
             strange.append(path)
-        elif (other := candidates[0].setdefault(key, str(path))) != str(path):
+        elif (other := candidates[0].setdefault(key, path)) != path:
             rivals.append(f"{path} beside {other}")
-    refuse("predictions that belong to no scan, or to several by their names", strange, "Move them away.")
-    refuse("second predictions of a scan", rivals, "Keep one of each.")
     missing = [item["image"] for item in items if "pred" not in item]
-    refuse(f"scans without a prediction in {folder}", missing, "Predict them, or score the data set without them.")
+    refuse(
+        [
+            finding("predictions that belong to no scan, or to several by their names", strange, "Move them away."),
+            finding("second predictions of a scan", rivals, "Keep one of each."),
+            finding(f"scans without a prediction in {folder}", missing, "Predict them, or score the data set without them."),
+        ]
+    )
     return items
 
 
-def predictions_in(folder: Path) -> list[Path]:
-    """Return all images below a folder, hidden ones left out, sorted."""
+def predictions_in(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield all images below a folder, sorted, hidden ones left out.
+
+    Yields:
+        The path; what it says below the folder: the path of the scan without suffix; and the key of the item it is for.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; expected that of the predictions. Predict first, or check --predictions.")
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name[0] != "." and _NAME.fullmatch(p.name))
-
-
-def scan_and_kind(path: Path) -> tuple[str, str]:
-    """Return what a prediction's path, below its folder, says: the scan's path without suffix, and the key of the item."""
-    match = _NAME.fullmatch(path.name)
-    if match is None:
-        raise ValueError(f"{path} is no image; expected one of {', '.join(IMAGE_SUFFIXES)}.")
-    is_map = (match["kind"] or "").lower() == PROBABILITIES
-    return path.with_name(match["scan"]).as_posix(), "probabilities" if is_map else "pred"
+    for path in sorted(folder.rglob("[!.]*")):
+        if path.is_file() and (match := _NAME.fullmatch(path.name)):
+            scan = path.relative_to(folder).with_name(match["scan"]).as_posix()
+            yield str(path), scan, "probabilities" if (match["kind"] or "").lower() == PROBABILITIES else "pred"
 
 
 def scans_by_ending(items: Sequence[dict[str, Any]]) -> Mapping[str, list[dict[str, Any]]]:
@@ -100,10 +101,3 @@ def scans_by_ending(items: Sequence[dict[str, Any]]) -> Mapping[str, list[dict[s
         for start in range(len(parts)):
             endings["/".join(parts[start:])].append(item)
     return endings
-
-
-def refuse(what: str, files: Sequence[str | Path], advice: str) -> None:
-    """Raise ValueError if there are such files, naming the first of them."""
-    if files:
-        more = f" and {len(files) - NAMED_AT_MOST} more" if len(files) > NAMED_AT_MOST else ""
-        raise ValueError(f"{len(files)} {what}: {', '.join(map(str, files[:NAMED_AT_MOST]))}{more}. {advice}")

@@ -13,6 +13,8 @@ from strokelesion.pipeline.metadata import Row, identifier
 
 logger = logging.getLogger(__name__)
 
+# What names a scan in every table, and the order that tables are in.
+NAMES = ["release", "site", "person", "subject", "session"]
 # R2.0's table is the only one that says who of the first releases is who in the later ones.
 LINK_COLUMNS = ("ATLAS 1.2 Subject ID", "INDI Subject ID")
 

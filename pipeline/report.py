@@ -9,7 +9,7 @@ import pandas as pd
 from strokelesion.pipeline.comparison import RANKED_BY, SCAN, best_experiment, compare, false_alarms, summarize
 from strokelesion.pipeline.page import Report, write_page
 from strokelesion.pipeline.phantom import is_phantom_subject
-from strokelesion.pipeline.runs import Gathered, find_runs, gather
+from strokelesion.pipeline.runs import EVALUATION, Gathered, find_runs, gather
 
 WORST_SHOWN = 10
 
@@ -65,7 +65,7 @@ def worst_pictures(worst: pd.DataFrame, experiment: tuple[str, str]) -> list[tup
     network, loss = experiment
     rows = worst[(worst["network"] == network) & (worst["loss"] == loss)]
     rows = rows.sort_values(["dice", "truth_ml", *SCAN], ascending=[True, False, True, True, True])[:WORST_SHOWN]
-    return [(title(row), Path(str(row.folder), str(row.picture)).read_bytes()) for row in rows.itertuples()]
+    return [(title(row), Path(str(row.folder), EVALUATION, str(row.picture)).read_bytes()) for row in rows.itertuples()]
 
 
 def title(row: Any) -> str:

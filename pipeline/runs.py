@@ -7,7 +7,7 @@ two of them.
 
 import glob
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from typing import Any
 import pandas as pd
 
 from strokelesion.pipeline.comparison import EXPERIMENT, SCAN
+from strokelesion.pipeline.records import NAMES
 from strokelesion.pipeline.scoring import ABOUT, LESIONS, SCORES, WORST
 
 EVALUATION = Path("evaluation", "held_out")
-# Names stay text: a subject may be "031768" and a site "NA".
-NAMES = dict.fromkeys(("release", "site", "person", "subject", "session"), str)
 CURVES = ["epoch", "training_loss", "dice_main", "dice_sub", "dice_both"]
 # The same data may lie elsewhere on another machine.
 MAY_DIFFER = {"dataset_dir"}
@@ -41,7 +40,9 @@ class Run:
 
     def table(self, path: Path, **renamed: str) -> pd.DataFrame:
         """Read one of its tables, each row with its network, loss and fold."""
-        table = pd.read_csv(self.folder / path, dtype=NAMES, keep_default_na=False, na_values=[""]).rename(columns=renamed)
+        # Names stay text: a subject may be "031768" and a site "NA".
+        text = dict.fromkeys(NAMES, str)
+        table = pd.read_csv(self.folder / path, dtype=text, keep_default_na=False, na_values=[""]).rename(columns=renamed)
         names = [name for name in NAMES if name in table]
         return table.assign(**table[names].fillna(""), **self.experiment)
 
@@ -93,16 +94,15 @@ def gather(runs: Sequence[Run]) -> Gathered:
             same truth in all experiments.
     """
     require_same_settings(runs)
-    require_each_scan_once(runs)
-    scores = sorted_rows([run.table(EVALUATION / SCORES) for run in runs], SCAN)
+    scores = of_all_runs(runs, EVALUATION / SCORES, SCAN)
+    require_each_scan_once(scores)
     require_same_truth(scores)
-    pictured = [run.table(EVALUATION / WORST).assign(folder=str(run.folder / EVALUATION)) for run in runs]
-    curves = [run.table(Path("history.csv"), loss="training_loss") for run in runs if (run.folder / "history.csv").is_file()]
+    curves = of_all_runs(runs, Path("history.csv"), ["fold", "epoch"], loss="training_loss")
     return Gathered(
-        scores=scores,
-        lesions=sorted_rows([run.table(EVALUATION / LESIONS) for run in runs], SCAN),
-        history=sorted_rows([table[[*EXPERIMENT, "fold", *CURVES]] for table in curves], ["fold", "epoch"]),
-        worst=sorted_rows(pictured, ["dice"]),
+        scores=scores.drop(columns="folder"),
+        lesions=of_all_runs(runs, EVALUATION / LESIONS, SCAN).drop(columns="folder"),
+        history=curves.reindex(columns=[*EXPERIMENT, "fold", *CURVES]),
+        worst=of_all_runs(runs, EVALUATION / WORST, SCAN),
         settings=settings_of_all(runs),
         to_hold_out=set().union(*map(subjects_in_folds, runs)),
     )
@@ -115,11 +115,12 @@ def subjects_in_folds(run: Run) -> set[str]:
     return set(rows.loc[rows["fold"] != "", "subject"])
 
 
-def sorted_rows(tables: Iterable[pd.DataFrame], by: Sequence[str]) -> pd.DataFrame:
-    """Return tables as one, sorted by experiment and then as said; rows that tie stay in the order of their table."""
+def of_all_runs(runs: Sequence[Run], path: Path, by: Sequence[str], **renamed: str) -> pd.DataFrame:
+    """Return one table of all runs that have it, with the `folder` of each row's run; sorted by experiment and as said."""
+    tables = [run.table(path, **renamed).assign(folder=str(run.folder)) for run in runs if (run.folder / path).is_file()]
     filled = [table for table in tables if not table.empty]
     if not filled:
-        return pd.DataFrame(columns=[*EXPERIMENT, "fold", *CURVES])
+        return pd.DataFrame(columns=[*EXPERIMENT, "fold", *by, "folder"])
     return pd.concat(filled).sort_values([*EXPERIMENT, *by], kind="stable", ignore_index=True)
 
 
@@ -136,17 +137,15 @@ def require_same_settings(runs: Sequence[Run]) -> None:
                 )
 
 
-def require_each_scan_once(runs: Sequence[Run]) -> None:
+def require_each_scan_once(scores: pd.DataFrame) -> None:
     """Raise ValueError when two runs of an experiment hold the same scan."""
-    first: dict[tuple[str, ...], Run] = {}
-    for run in runs:
-        for scan in run.table(EVALUATION / SCORES)[SCAN].drop_duplicates().itertuples(index=False):
-            other = first.setdefault((*name_of(run), *scan), run)
-            if other is not run:
-                raise ValueError(
-                    f"{other.folder} and {run.folder} both hold {' '.join(scan)} of {', '.join(name_of(run))}; expected each "
-                    "scan once in an experiment. Name one of them with --runs."
-                )
+    rows = scores[[*EXPERIMENT, *SCAN, "folder"]].drop_duplicates()
+    if not (twice := rows[rows.duplicated([*EXPERIMENT, *SCAN], keep=False)]).empty:
+        (network, loss, *scan, first), second = twice.iloc[0], twice["folder"].iloc[1]
+        raise ValueError(
+            f"{first} and {second} both hold {' '.join(scan)} of {network}, {loss}; expected each scan once in an experiment. "
+            "Name one of them with --runs."
+        )
 
 
 def require_same_truth(scores: pd.DataFrame) -> None:

@@ -10,7 +10,6 @@ A folder of scores holds
 `scores.csv` is written last: where it is, the others are. The order of scans and of work changes no byte of them.
 """
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,18 +24,17 @@ import pandas as pd
 from nibabel.affines import voxel_sizes
 from tqdm import tqdm
 
-from strokelesion.pipeline.errors import innermost
-from strokelesion.pipeline.files import written_whole
-from strokelesion.pipeline.metrics import score_scan, true_lesions
+from strokelesion.pipeline.comparison import with_truth
+from strokelesion.pipeline.errors import finding, innermost, refuse
+from strokelesion.pipeline.files import write_bytes, write_json, write_table
+from strokelesion.pipeline.metrics import CLASSES, score_scan, true_lesions
 from strokelesion.pipeline.pictures import lesion_panel, marked_png
-from strokelesion.pipeline.predictions import refuse
+from strokelesion.pipeline.records import NAMES
 
 SCORES, LESIONS, WORST, ABOUT = "scores.csv", "lesions.csv", "worst.csv", "about.json"
-SCAN = ["release", "site", "person", "subject", "session"]
 LESION_COLUMNS = ["volume_ml", "is_touched", "is_matched"]
 WORST_COLUMNS = ["dice", "truth_ml", "pred_ml"]
 PICTURED = 10
-DECIMALS = 6
 # What the printed summary shows of a table of scores.
 SUMMARY = {
     "dice": "Dice",
@@ -83,19 +81,19 @@ def score_predictions(
             would be read as if it had them.
     """
     folder = Path(folder)
-    ordered = sorted(items, key=lambda item: [item[key] for key in SCAN])
+    ordered = sorted(items, key=lambda item: [item[key] for key in NAMES])
     scores, lesions, worst = [], [], list[Scored]()
     refused = []
     for item, outcome in zip(ordered, score_items(ordered, transform, workers), strict=True):
         if isinstance(outcome, Exception):
-            refused.append(f"{item['pred']} ({innermost(outcome)})")
+            refused.append(f"{item['pred']}: {innermost(outcome)}")
             continue
         scores += [outcome.scan | row for row in outcome.scores]
         lesions += [outcome.scan | row for row in outcome.lesions]
         worst = sorted([*worst, outcome], key=lambda scan: scan.badness)[:PICTURED] if outcome.lesions else worst
-    refuse("predictions cannot be scored", refused, "No table was written.")
+    refuse([finding("predictions cannot be scored", refused, "No table was written.")])
     table = pd.DataFrame(scores)
-    write_scores(folder, table, pd.DataFrame(lesions, columns=[*SCAN, *LESION_COLUMNS]), worst, about)
+    write_scores(folder, table, pd.DataFrame(lesions, columns=[*NAMES, *LESION_COLUMNS]), worst, about)
     print(summary(table))
     print(f"Scores of {len(ordered)} scans in {folder}; means are over the scans whose truth has the lesion class.")
 
@@ -112,12 +110,12 @@ def score_item(item: Mapping[str, Any], transform: Any) -> Scored | Exception:
     try:
         # A copy of its own: MONAI's readers hold state, and threads that share one mix up their files.
         sample: dict[str, Any] = deepcopy(transform)(dict(item))
-        return scored({key: item[key] for key in SCAN}, sample)
+        return score_sample({key: item[key] for key in NAMES}, sample)
     except Exception as error:
         return error
 
 
-def scored(scan: dict[str, str], sample: Mapping[str, Any]) -> Scored:
+def score_sample(scan: dict[str, str], sample: Mapping[str, Any]) -> Scored:
     """Return the scores of one prepared scan."""
     image, pred, truth = (np.asarray(sample[key][0]) for key in ("image", "pred", "truth"))
     affine = np.asarray(sample["image"].affine, dtype=float)
@@ -159,29 +157,21 @@ def write_scores(
     pictured = []
     for rank, scan in enumerate(worst, start=1):
         name = f"worst/{rank:02d}.png"
-        with written_whole(folder / name) as beside:
-            beside.write_bytes(scan.picture)
+        write_bytes(folder / name, scan.picture)
         whole = scan.scores[-1]
         pictured.append({**scan.scan, **{key: whole[key] for key in WORST_COLUMNS}, "picture": name})
-    with written_whole(folder / ABOUT) as beside:
-        beside.write_text(json.dumps({**about, "strokelesion": version("strokelesion")}, indent=2, sort_keys=True) + "\n")
-    write_csv(pd.DataFrame(pictured, columns=[*SCAN, *WORST_COLUMNS, "picture"]), folder / WORST)
-    write_csv(lesions, folder / LESIONS)
-    write_csv(scores, folder / SCORES)
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table, numbers with six decimals."""
-    with written_whole(path) as beside:
-        table.round(DECIMALS).to_csv(beside, index=False)
+    write_json(folder / ABOUT, {**about, "strokelesion": version("strokelesion")})
+    write_table(folder / WORST, pd.DataFrame(pictured, columns=[*NAMES, *WORST_COLUMNS, "picture"]))
+    write_table(folder / LESIONS, lesions)
+    write_table(folder / SCORES, scores)
 
 
 def summary(scores: pd.DataFrame) -> str:
     """Return the means of a table of scores as text: a row a lesion class, over the scans whose truth has it."""
     rows = {}
-    for lesion, of_class in scores.groupby("lesion", sort=False):
-        known = of_class[of_class["truth_ml"] > 0]
-        alarms = of_class.loc[of_class["truth_ml"] == 0, "pred_ml"]
+    for lesion in CLASSES:
+        known = with_truth(scores, lesion)
+        alarms = scores.loc[(scores["lesion"] == lesion) & (scores["truth_ml"] == 0), "pred_ml"]
         means = {title: known[measure].mean() for measure, title in SUMMARY.items()}
         rows[lesion] = {"scans": len(known), **means, "scans without": len(alarms), "false alarms ml": alarms.mean()}
     return pd.DataFrame(rows).T.astype({"scans": int, "scans without": int}).to_string(float_format="{:.3f}".format, na_rep="-")

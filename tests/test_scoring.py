@@ -16,7 +16,8 @@ from PIL import Image
 from strokelesion.pipeline.datalist import read_cohort
 from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.predictions import match_predictions
-from strokelesion.pipeline.scoring import SCAN, clear, score_predictions
+from strokelesion.pipeline.records import NAMES
+from strokelesion.pipeline.scoring import clear, score_predictions
 
 
 def truth_of(record):
@@ -35,7 +36,7 @@ def truth_of(record):
 def predicted(release_dir, tmp_path):
     """A miniature R1.1 and predictions for it, each the truth moved by so many voxels as its number: root, folder."""
     root = release_dir("R1.1")
-    for number, record in enumerate(sorted(read_cohort(root), key=lambda record: [record[key] for key in SCAN])):
+    for number, record in enumerate(sorted(read_cohort(root), key=lambda record: [record[key] for key in NAMES])):
         label, affine = truth_of(record)
         path = tmp_path / "predictions" / Path(record["image"].replace(".nii", "_lesion.nii")).relative_to(root)
         path.parent.mkdir(parents=True)
@@ -61,7 +62,7 @@ def test_tables_pictures_and_where_they_come_from_are_written(score, predicted, 
     records = read_cohort(predicted[0])
     scores = pd.read_csv(folder / "scores.csv", dtype={"subject": str, "person": str})
     assert scores["lesion"].tolist() == ["main", "sub", "both"] * len(records)
-    assert scores[SCAN].drop_duplicates().to_numpy().tolist() == sorted([record[key] for key in SCAN] for record in records)
+    assert scores[NAMES].drop_duplicates().to_numpy().tolist() == sorted([record[key] for key in NAMES] for record in records)
     main = scores.query("lesion == 'main'")["dice"]
     assert main.iloc[0] == 1
     assert main.is_monotonic_decreasing  # each prediction is further off than the one before

@@ -1,5 +1,6 @@
 """Checkpoints that a run goes on from as if it had not stopped, and that refuse what they were not made for."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from ignite.engine import Engine, Events
 from torch.optim.lr_scheduler import LRScheduler
 
 from strokelesion.pipeline.files import written_whole
+from strokelesion.pipeline.weights import SUFFIX, read_weights
 
 CHECKPOINT_VERSION = 1
 logger = logging.getLogger(__name__)
@@ -31,6 +33,8 @@ class Checkpoints:
         validator: the engine that measures `metric`.
         metric: name of the validation metric that decides what is best; larger is better.
         resume: go on from `last.pt`, if it is there.
+        init: weights to start a new run from, of the same network, whatever their protocol. Which they were is kept in the
+            checkpoints, also when the run is resumed.
 
     Raises:
         ValueError: when the folder holds a run and `resume` is false, or the checkpoint is of another network or protocol.
@@ -46,6 +50,7 @@ class Checkpoints:
         validator: Engine,
         metric: str = "dice_main",
         resume: bool = False,
+        init: str | Path | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.network = network
@@ -57,6 +62,7 @@ class Checkpoints:
         self.fresh_score: float | None = None
         validator.add_event_handler(Events.COMPLETED, self.judge)
         self.start = self._open(resume)
+        self.init = self._initialize(init)
 
     def _open(self, resume: bool) -> dict[str, Any] | None:
         last = self.folder / "last.pt"
@@ -69,6 +75,16 @@ class Checkpoints:
             logger.info("nothing to resume in %s: starting at epoch 1", self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         return read_checkpoint(last, self.network, self.protocol) if last.exists() else None
+
+    def _initialize(self, init: str | Path | None) -> str | None:
+        """Start a new run from given weights; return what the run, new or resumed, was started from."""
+        if self.start is not None:
+            known: str | None = self.start.get("init")
+            return known
+        if init is None:
+            return None
+        load_weights(self.network, init, {})
+        return f"{Path(init).name}, SHA-256 {hashlib.sha256(Path(init).read_bytes()).hexdigest()[:12]}"
 
     def attach(self, trainer: Engine) -> None:
         """Restore the state when `trainer` starts and write it after each of its epochs."""
@@ -98,6 +114,7 @@ class Checkpoints:
             "network_name": type(self.network).__name__,
             "network": self.network.state_dict(),
             "protocol": self.protocol,
+            "init": self.init,
             "epoch": trainer.state.epoch,
         }
         if self.fresh_score is not None and self.fresh_score > self.best:
@@ -115,7 +132,7 @@ def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
 
 
 def read_checkpoint(path: Path, network: torch.nn.Module, protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a checkpoint of this project without running any code in it.
+    """Read a checkpoint of this project, or shipped weights, without running any code in them.
 
     Args:
         path: the file.
@@ -132,6 +149,11 @@ def read_checkpoint(path: Path, network: torch.nn.Module, protocol: Mapping[str,
             f"{path} holds weights of {name}; expected {type(network).__name__}. Use the bundle of {name}, or another "
             "--checkpoint."
         )
+    if "split" in protocol and "split" not in state["protocol"]:
+        raise ValueError(
+            f"{path} does not say which scans it was not trained on; expected a run's checkpoint. Name one, or measure on all "
+            "scans with --scored all."
+        )
     for knob, came in protocol.items():
         if (was := state["protocol"].get(knob)) != came:
             raise ValueError(f"{path} was made with {knob} {was}; got {came}. Give --{knob} {was}, or use another run's file.")
@@ -139,13 +161,15 @@ def read_checkpoint(path: Path, network: torch.nn.Module, protocol: Mapping[str,
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read a file that training wrote, without running any code in it.
+    """Read a file that training wrote, or `NAME.safetensors` as shipping does, without running any code in it.
 
     Raises:
         ValueError: when it is missing or damaged.
     """
     if not path.is_file():
         raise ValueError(f"no weights at {path}; expected a checkpoint. Train first, or name a file with --checkpoint.")
+    if path.suffix == SUFFIX:
+        return read_weights(path)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         state["network_name"], state["protocol"]
@@ -158,12 +182,14 @@ def describe(path: str | Path, measured: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a measurement was made of: `network`, `loss`, `fold`, and all other `settings`.
 
     Args:
-        path: the checkpoint, whose protocol they are; to them come the file's name and, of a whole training state, the
-            epochs trained.
+        path: the checkpoint or shipped weights, whose settings they are; to them come the file's name, what the training
+            started from and, of a whole training state, the epochs trained.
         measured: settings of the measurement itself; they replace those of the training.
     """
     state = read_state(Path(path))
-    settings = {**state["protocol"], **measured, "weights": Path(path).name}
+    settings = {**state.get("training", {}), **state["protocol"], **measured, "weights": Path(path).name}
+    if state.get("init"):
+        settings["init"] = state["init"]
     if "optimizer" in state:
         settings["epochs"] = state["epoch"]
     loss, fold = settings.pop("loss", "-"), settings.pop("fold", "-")
@@ -171,7 +197,7 @@ def describe(path: str | Path, measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_weights(network: torch.nn.Module, path: str | Path, protocol: Mapping[str, Any]) -> torch.nn.Module:
-    """Return the network with the weights of a checkpoint; see `read_checkpoint` for what is refused."""
+    """Return the network with the weights of a file, `.pt` or `.safetensors`; see `read_checkpoint` for what is refused."""
     state = read_checkpoint(Path(path), network, protocol)
     try:
         network.load_state_dict(state["network"])

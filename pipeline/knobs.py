@@ -9,6 +9,7 @@ import difflib
 import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -17,7 +18,7 @@ from fire.parser import DefaultParseValue
 from strokelesion.pipeline.errors import show_error
 from strokelesion.pipeline.placement import FORMS, is_split
 
-VERBS = ("training", "evaluating", "inference", "experiments", "scoring", "reporting")
+VERBS = ("training", "evaluating", "inference", "shipping", "synthesis", "experiments", "scoring", "reporting")
 # Options of `monai.bundle run` itself.
 RUNNER_OPTIONS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file")
 
@@ -77,6 +78,13 @@ def share(name: str, value: object) -> float:
     return float(value)
 
 
+def portion(name: str, value: object) -> float:
+    """Return a number from 0 to 1, both included."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"--{name} got {value!r}; allowed is a number from 0 to 1.")
+    return float(value)
+
+
 def split(name: str, value: object) -> str:
     """Return a way to split, as the text that `split_cohort` takes; a share may come as a number."""
     if not is_split(str(value)):
@@ -91,6 +99,40 @@ def fold(name: str, value: object) -> int | str:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"--{name} got {value!r}; allowed are a whole number of at least 0 and the name of a site.")
     return value
+
+
+def volume_ml(name: str, value: object) -> float:
+    """Return a volume in milliliters of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
+        raise ValueError(f"--{name} got {value!r}; allowed is a number of ml of at least 0.")
+    return float(value)
+
+
+def shipped(path: str | None) -> str:
+    """Return the file of the weights that ship for a network, where there is one."""
+    if path is None:
+        raise ValueError(
+            "no weights ship for this network; expected a file of them. Train it and name the run's best.pt with "
+            "--checkpoint, or use bundles/resunet.json."
+        )
+    return path
+
+
+def init(value: str | None, shipped_path: str | None, resume: bool) -> str | None:
+    """Return the file that training starts from, if any; the word `weights` stands for the shipped ones."""
+    if value is None:
+        return None
+    if resume:
+        raise ValueError(
+            f"got --init {value} and --resume true; allowed is one of them. A resumed run has weights: omit --init."
+        )
+    path = shipped(shipped_path) if value == "weights" else str(value)
+    if not Path(path).is_file():
+        raise ValueError(
+            f"--init got {value!r}, and there is no file {path}; allowed are the word weights, for those that ship with the "
+            "network, and a file that training or shipping wrote. Check the path."
+        )
+    return path
 
 
 def spacing(name: str, value: object) -> list[float]:

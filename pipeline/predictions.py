@@ -15,23 +15,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.transforms import AsDiscreted, Compose, SaveImaged, Transform
+from monai.transforms import Compose, SaveImaged, Transform
 
 from strokelesion.pipeline.errors import finding, refuse
+from strokelesion.pipeline.operating_point import OperatingPoint
 from strokelesion.pipeline.records import Record
 from strokelesion.pipeline.scans import IMAGE_SUFFIXES
+from strokelesion.transforms import DecideLesionsd
 
 LABELS, PROBABILITIES = "lesion", "probabilities"
 _SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True))
 _NAME = re.compile(rf"(?P<scan>.+?)(?:_(?P<kind>{LABELS}|{PROBABILITIES}))?(?:{_SUFFIX})", re.IGNORECASE)
 
 
-def save_predictions(output_dir: str, data_root_dir: str, probabilities: bool = False) -> Transform:
+def save_predictions(
+    output_dir: str, data_root_dir: str, operating_point: OperatingPoint, probabilities: bool = False
+) -> Transform:
     """Return the transform that turns `pred`, class probabilities `(3, X, Y, Z)`, into labels and writes both.
 
     Args:
         output_dir: where files go, in the folders that the scans have below `data_root_dir`.
         data_root_dir: folder of the scans.
+        operating_point: how labels are decided.
         probabilities: write these as well.
     """
 
@@ -48,7 +53,7 @@ def save_predictions(output_dir: str, data_root_dir: str, probabilities: bool = 
         )
 
     before = [saver(PROBABILITIES, "float32")] if probabilities else []
-    return Compose([*before, AsDiscreted("pred", argmax=True), saver(LABELS, "uint8")])
+    return Compose([*before, DecideLesionsd("pred", **vars(operating_point)), saver(LABELS, "uint8")])
 
 
 def match_predictions(records: Sequence[Record], folder: str | Path) -> list[dict[str, Any]]:

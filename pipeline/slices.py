@@ -27,7 +27,9 @@ from strokelesion.pipeline.files import written_whole
 from strokelesion.transforms import Recipe
 
 STORE_VERSION = 1
-FILE_KEYS = ("image", "main_mask", "sub_masks")
+FILE_KEYS = ("image", "main_mask", "sub_masks", "tissues")
+# What else makes a composed scan what it is.
+COMPOSITION_KEYS = ("lesions", "seed")
 logger = logging.getLogger(__name__)
 
 
@@ -41,7 +43,8 @@ def files_of(record: Mapping[str, Any]) -> Iterator[Path]:
 def store_path(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Path:
     """Return where the slices of one scan lie: its name and 20 digits of the SHA-256 of inputs and transforms."""
     inputs = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in files_of(record)]
-    recipe = json.dumps([STORE_VERSION, inputs, transform.fingerprint])
+    composition = [record[key] for key in COMPOSITION_KEYS if key in record]
+    recipe = json.dumps([STORE_VERSION, inputs, composition, transform.fingerprint])
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:20]
     return folder / f"{record['subject']}_{record['session']}_{digest}.npy"
 
@@ -68,7 +71,8 @@ def store_scan(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Pa
             # A copy of its own: MONAI's readers hold state, and threads that share one mix up their files.
             sample: Any = deepcopy(transform)(dict(record))
         except Exception as error:
-            raise ValueError(f"cannot prepare {record['image']}: {innermost(error)}") from error
+            source = record.get("image", record["subject"])
+            raise ValueError(f"cannot prepare {source}: {innermost(error)}") from error
         with written_whole(path) as beside, beside.open("wb") as file:
             np.save(file, pack(sample["image"], sample["label"]), allow_pickle=False)
     return path

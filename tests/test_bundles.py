@@ -38,8 +38,25 @@ def test_every_experiment_trains_evaluates_and_infers(network, loss, run_verb, p
     assert (about["network"].lower(), about["loss"], about["fold"]) == (network, loss, "0")
 
     scan = next(phantom_dir.rglob("*t1w*"))
-    run_verb("inference", network, scans=str(scan), output_dir=str(tmp_path / "masks"), **where)
+    best = str(run_dir / "best.pt")
+    run_verb("inference", network, scans=str(scan), output_dir=str(tmp_path / "masks"), checkpoint=best, **where)
     assert [path.name for path in (tmp_path / "masks").iterdir()] == [scan.name.replace(".nii", "_lesion.nii")]
+
+
+def test_training_and_evaluating_keep_to_the_brain_where_asked(run_verb, phantom_dir, cache_dir, tmp_path):
+    where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path), "cache_dir": cache_dir}
+    extractor = {
+        "_target_": "strokelesion.transforms.BrainExtractor",
+        "network": {"_target_": "stand_ins.BrightIsBrain", "level": 0.2},
+    }
+    run_verb("training", "resunet", epochs=1, intensities="brain", brain_extractor=extractor, **where)
+    run_verb("evaluating", "resunet", intensities="brain", brain_extractor=extractor, **where)
+    scores = pd.read_csv(tmp_path / "evaluation/held_out/scores.csv")
+    assert scores["dice"].between(0, 1).all()
+
+    with pytest.raises(RuntimeError) as error:
+        run_verb("evaluating", "resunet", intensities="tissue", **where)
+    assert "was made with intensities brain; got tissue. Give --intensities brain" in str(innermost(error.value))
 
 
 def test_tensorboard_gets_curves_and_panels(run_verb, phantom_dir, cache_dir, tmp_path):
@@ -65,6 +82,7 @@ def test_monais_official_properties_are_all_there(network, kind, at_root, phanto
         cache_dir=cache_dir,
         checkpoint=str(save_fresh(network, tmp_path)),
         spacing_mm=4,
+        intensities="tissue",
     )
     workflow.initialize()
     assert workflow.check_properties() == []
@@ -74,14 +92,15 @@ def save_fresh(network, folder):
     name = {"unet": "UNet", "segnet": "SegNet", "resunet": "ResUNet"}[network]
     path = folder / "fresh.pt"
     content = {"network_name": name, "network": getattr(networks, name)().state_dict()}
-    save_checkpoint({**content, "protocol": {"spacing_mm": [4.0, 4.0, 4.0], "slice_mm": [192, 224]}}, path)
+    save_checkpoint({**content, "protocol": {"spacing_mm": [4.0] * 3, "slice_mm": [192, 224], "intensities": "tissue"}}, path)
     return path
 
 
-def test_the_bundles_differ_in_their_network_only(at_root):
+def test_the_bundles_differ_in_their_network_and_its_shipped_weights_only(at_root):
     files = [json.loads((at_root / f"bundles/{network}.json").read_text()) for network in NETWORKS]
     names = {file.pop("network_def")["_target_"] for file in files}
     assert len(names) == 3
+    assert [file.pop("shipped") for file in files] == [None, None, "bundles/weights/resunet.safetensors"]
     assert files[0] == files[1] == files[2]
 
 
@@ -98,6 +117,7 @@ def test_each_chapter_is_said_once_and_every_line_points_to_one(at_root):
         ({"loss": "dise"}, "--loss got 'dise'; allowed are cce, dice, cce_dice"),
         ({"slice_mm": [192]}, "two numbers of mm from 32"),
         ({"amp": "no"}, "true, false"),
+        ({"intensities": "head"}, "--intensities got 'head'; allowed are brain, tissue"),
         ({"fold": -1}, "a whole number of at least 0 and the name of a site"),
         ({"split": "1-fold"}, "--split got '1-fold'; allowed are 5-fold"),
     ],

@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from nibabel.affines import apply_affine
+from stand_ins import tissue_is_brain
 
 from strokelesion.pipeline.checkpoints import save_checkpoint
+from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.knobs import spacing
+from strokelesion.pipeline.weights import write_weights
 
 VOXELS_MM = [8.0, 7.0, 9.0]  # those of the fixture `oriented`
 
@@ -22,7 +25,11 @@ def dark(run_verb, tmp_path):
 
     def run(verb, spacing_mm, rim_px=0, size=None, **knobs):
         checkpoint = tmp_path / "dark.pt"
-        protocol = {"spacing_mm": spacing("spacing_mm", spacing_mm), "slice_mm": knobs.get("slice_mm", [224, 256])}
+        protocol = {
+            "intensities": knobs.get("intensities", "tissue"),
+            "spacing_mm": spacing("spacing_mm", spacing_mm),
+            "slice_mm": knobs.get("slice_mm", [224, 256]),
+        }
         save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": protocol}, checkpoint)
         definition = {"_target_": "stand_ins.DarkIsLesion", "rim_px": rim_px, "size": size}
         where = {"checkpoint": str(checkpoint), "network_def": definition, "spacing_mm": spacing_mm, "slice_mm": [224, 256]}
@@ -135,6 +142,41 @@ def test_networks_see_slices_of_the_size_that_they_were_trained_on(slice_mm, ori
     assert np.asarray(nib.load(mask).dataobj).any()
 
 
+@pytest.fixture
+def brain_weights(tmp_path):
+    """Weights for the bundles' brain network that call all tissue in one piece brain."""
+    path = tmp_path / "weights" / "brain.safetensors"
+    protocol = {"spacing_mm": [2.0, 2.0, 2.0], "slice_mm": [224, 256]}
+    write_weights(tissue_is_brain(), path, {"protocol": protocol, "threshold": 0.5, "min_component_ml": 0.0, "training": {}})
+    return str(path)
+
+
+def test_lesions_are_found_in_the_brain_only(oriented, infer, brain_weights, tmp_path):
+    """A gray ball beside the head is lesion to the stand-in, until predictions keep to the brain."""
+    item = oriented["LPS"]
+    scan = nib.load(item["image"])
+    values = np.asarray(scan.dataobj).copy()
+    ball = np.s_[-3:-1, -4:-1, -4:-1]
+    assert not values[ball].any()
+    values[ball] = 25
+    nib.save(nib.Nifti1Image(values, scan.affine), tmp_path / "ball.nii.gz")
+
+    def found(**knobs):
+        return nib.load(infer(tmp_path / "ball.nii.gz", **knobs) / "ball_lesion.nii.gz")
+
+    assert np.asarray(found().dataobj)[ball].all()
+    kept = found(intensities="brain", brain_weights=brain_weights)
+    assert not np.asarray(kept.dataobj)[ball].any()
+    assert overlap_with_truth(kept, item) == 1
+
+
+def test_brain_weights_are_opened_only_where_they_are_needed(oriented, infer):
+    infer(oriented["RAS"]["image"], intensities="tissue", brain_weights="/nowhere/brain.safetensors")
+    with pytest.raises(RuntimeError) as error:
+        infer(oriented["RAS"]["image"], intensities="brain", brain_weights="/nowhere/brain.safetensors")
+    assert "no weights at /nowhere/brain.safetensors" in str(innermost(error.value))
+
+
 def test_probabilities_are_kept_on_request_and_agree_with_the_mask(oriented, infer):
     masks = infer(oriented["LAS"]["image"], save_probabilities="true")
     probabilities = nib.load(masks / "T1w_probabilities.nii.gz")
@@ -162,7 +204,7 @@ def test_one_unreadable_scan_is_reported_and_the_rest_go_on(oriented, infer, tmp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train"], "error: got the verb 'train'; allowed are training, evaluating, inference."),
+        (["train"], "error: got the verb 'train'; allowed are training, evaluating, inference, shipping."),
         (["training", "--loss", "dise"], "error: --loss got 'dise'; allowed are cce, dice, cce_dice."),
         (["inference", "--scans", "/nowhere"], "error: found no scan at /nowhere"),
         (["training", "--dataset_dir", "/nowhere"], "error: /nowhere is not a folder."),

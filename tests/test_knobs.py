@@ -35,6 +35,14 @@ def test_flags_mean_what_they_say(word, value):
         (lambda v: knobs.slice_size("slice_mm", v, [1, 1, 1]), [192], "two numbers of mm"),
         (lambda v: knobs.slice_size("slice_mm", v, [1, 1, 1]), [16, 224], "from 32 to 1024"),
         (lambda v: knobs.slice_size("slice_mm", v, [1, 1, 1]), "192x224", r"such as \[192,224\]"),
+        (lambda v: knobs.volume_ml("min_component_ml", v), -0.1, "of at least 0"),
+        (lambda v: knobs.volume_ml("min_component_ml", v), float("nan"), "number of ml"),
+        (lambda v: knobs.volume_ml("min_component_ml", v), "small", "number of ml"),
+        (lambda v: knobs.init(v, None, False), "weights", "no weights ship for this network.*bundles/resunet.json"),
+        (lambda v: knobs.init(v, "gone.safetensors", False), "weights", "there is no file gone.safetensors"),
+        (lambda v: knobs.init(v, None, False), "gone.pt", "there is no file gone.pt; allowed are the word weights"),
+        (lambda v: knobs.init(v, None, True), "last.pt", "--init last.pt and --resume true"),
+        (knobs.shipped, None, "no weights ship for this network"),
         (lambda v: knobs.spacing("spacing_mm", v), [1, 1], "one or three numbers"),
         (lambda v: knobs.spacing("spacing_mm", v), True, "one or three numbers"),
         (lambda v: knobs.spacing("spacing_mm", v), [0, 1, 1], "from 0.1 to 10"),
@@ -86,9 +94,19 @@ def test_good_values_pass():
     assert knobs.whole("epochs", 3, 1) == 3
     assert knobs.number("lesion_share", 1, 0, 1) == 1.0
     assert knobs.share("overlap", 0) == 0.0
+    assert knobs.volume_ml("min_component_ml", 0) == 0.0
     assert knobs.slice_size("slice_mm", (224, 256), [2, 4, 1]) == [112, 64]
     assert knobs.spacing("spacing_mm", [1, 1, 3]) == [1.0, 1.0, 3.0]
     assert knobs.spacing("spacing_mm", 2) == [2.0, 2.0, 2.0]
+
+
+def test_training_starts_from_nothing_the_shipped_weights_or_a_file(tmp_path):
+    (tmp_path / "shipped.safetensors").touch()
+    (tmp_path / "best.pt").touch()
+    shipped, best = str(tmp_path / "shipped.safetensors"), str(tmp_path / "best.pt")
+    assert knobs.init(None, shipped, True) is None
+    assert knobs.init("weights", shipped, False) == shipped
+    assert knobs.init(best, None, False) == best
 
 
 def test_an_unknown_verb_names_the_verbs(at_root):

@@ -21,14 +21,14 @@ def imported_layers(path):
 
 @pytest.mark.parametrize("layer", ALLOWED)
 def test_layers_import_only_what_they_may_know(layer):
-    files = list((ROOT / layer).glob("*.py"))
+    files = list((ROOT / layer).rglob("*.py"))
     assert files
     for path in files:
         assert set(imported_layers(path)) <= ALLOWED[layer], path
 
 
 def test_every_module_says_why_it_exists():
-    for path in (path for layer in ALLOWED for path in (ROOT / layer).glob("*.py")):
+    for path in (path for layer in ALLOWED for path in (ROOT / layer).rglob("*.py")):
         assert ast.get_docstring(ast.parse(path.read_text())), path
 
 

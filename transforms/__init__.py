@@ -1,6 +1,8 @@
 """MONAI dictionary transforms; each knows one sample, an array with its affine, and nothing of data sets."""
 
 from strokelesion.transforms.augmentation import RandAugmentSlicesd
+from strokelesion.transforms.brain import BrainExtractor, ExtractBraind, KeepInBraind
+from strokelesion.transforms.decision import DecideLesionsd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd
 from strokelesion.transforms.predictions import CheckPredictiond
@@ -9,10 +11,14 @@ from strokelesion.transforms.slices import ExtractSlicesd
 
 __all__ = [
     "BinarizeMasksd",
+    "BrainExtractor",
     "CheckPredictiond",
+    "DecideLesionsd",
+    "ExtractBraind",
     "ExtractSlicesd",
     "FillBackgroundd",
     "FuseSubmasksd",
+    "KeepInBraind",
     "LabelLesionsd",
     "RandAugmentSlicesd",
     "Recipe",

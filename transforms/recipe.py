@@ -22,14 +22,21 @@ class Recipe(Compose):
 
     def __init__(self, transforms: Any) -> None:
         super().__init__(transforms)
-        description = json.dumps([describe(transform) for transform in self.transforms], sort_keys=True)
-        self.fingerprint = hashlib.sha256(description.encode()).hexdigest()
+        self.fingerprint = fingerprint(self.transforms)
+
+
+def fingerprint(thing: Any) -> str:
+    """Return the SHA-256, in hexadecimal digits, of what `describe` says of a thing."""
+    return hashlib.sha256(json.dumps(describe(thing), sort_keys=True).encode()).hexdigest()
 
 
 def describe(thing: Any) -> Any:
-    """Return what a transform is made of as plain lists, dictionaries and words."""
-    if isinstance(thing, Recipe):
-        return thing.fingerprint
+    """Return what a transform is made of as plain lists, dictionaries and words.
+
+    Of a thing that has a `fingerprint`, a hash that it took of itself, that is all: chains in chains, networks.
+    """
+    if isinstance(known := getattr(thing, "fingerprint", None), str):
+        return known
     if isinstance(thing, str | int | float | bool | None):
         return thing
     if isinstance(thing, Mapping):

@@ -14,13 +14,18 @@ SELECTIONS = ("lesion", "brain", "all")
 LEAST_TISSUE_SHARE = 0.02
 
 
-def select_slices(image: torch.Tensor, label: torch.Tensor, select: str) -> torch.Tensor:
-    """Return which of D slices `(1, H, W, D)` to keep: those with lesion, those with tissue or lesion, or all."""
+def select_slices(image: torch.Tensor, label: torch.Tensor, select: str, brain: torch.Tensor | None = None) -> torch.Tensor:
+    """Return which of D slices `(1, H, W, D)` to keep: those with lesion, those with brain or lesion, or all.
+
+    Without a brain mask, slices with enough tissue count as slices with brain.
+    """
     has_lesion = (label > 0).flatten(0, 2).any(dim=0)
     if select == "lesion":
         return has_lesion
     if select == "all":
         return torch.ones_like(has_lesion)
+    if brain is not None:
+        return has_lesion | (brain > 0).flatten(0, 2).any(dim=0)
     return has_lesion | (is_tissue(image).flatten(0, 2).float().mean(dim=0) >= LEAST_TISSUE_SHARE)
 
 
@@ -30,21 +35,26 @@ class ExtractSlicesd(MapTransform):
     Args:
         keys: the image and the label map, both `(1, X, Y, Z)`.
         slice_size: height (left-right) and width (posterior-anterior) of the slices in voxels.
-        select: `lesion` keeps slices with lesion (the protocol of the seed study), `brain` all slices with tissue,
-            `all` every slice. Skull and brain are not told apart: a slice through the neck counts as tissue.
+        select: `lesion` keeps slices with lesion (the protocol of the seed study), `brain` all slices with brain,
+            `all` every slice.
+        brain_key: the brain mask `(1, X, Y, Z)`. In samples that have it, `brain` keeps the slices with brain; in others
+            skull and brain are not told apart, and a slice through the neck counts too.
 
     Raises:
         ValueError: on an unknown `select`, or when lesion lies outside the window, because such a slice would teach that
             there is none.
     """
 
-    def __init__(self, keys: KeysCollection, slice_size: Sequence[int], select: str = "lesion") -> None:
+    def __init__(
+        self, keys: KeysCollection, slice_size: Sequence[int], select: str = "lesion", brain_key: str = "brain"
+    ) -> None:
         super().__init__(keys)
         if len(self.keys) != 2:
             raise ValueError(f"got keys {self.keys}; expected two: the image's and the label map's.")
         if select not in SELECTIONS:
             raise ValueError(f"got slices {select!r}; allowed are {', '.join(SELECTIONS)}.")
         self.select = select
+        self.brain_key = brain_key
         self.fit = ResizeWithPadOrCrop(spatial_size=(*slice_size, -1))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -58,6 +68,6 @@ class ExtractSlicesd(MapTransform):
                 f"{lost} of {lesion_voxels} lesion voxels lie outside the {image.shape[1]}x{image.shape[2]} window; "
                 "expected all inside. Choose a larger --slice_mm."
             )
-        kept = select_slices(image, label, self.select)
+        kept = select_slices(image, label, self.select, sample.get(self.brain_key))
         sample[image_key], sample[label_key] = (x[..., kept].permute(3, 0, 1, 2) for x in (image, label))
         return sample

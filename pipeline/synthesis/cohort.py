@@ -1,0 +1,196 @@
+"""Composed scans: which head gets which lesions, and the cohort in ATLAS R1.1's layout that comes of it.
+
+A composed scan is first a record (head, lesions, seed) and then what bundles/synthesis.json makes of it. Training can take
+the records as they are, and then writes slices only; the verb `synthesis` writes scans and masks.
+"""
+
+import gzip
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from strokelesion.pipeline.files import write_bytes, write_table
+from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
+from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_procedural_masks, read_lesions
+from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
+from strokelesion.transforms import Recipe
+
+RELEASE = "ATLAS_R1.1"
+# Six digits as R1.1's, out of the range of its patients and of the phantom's: side, then number.
+FIRST_ID = 200_000
+IDS_PER_SIDE = 100_000
+COMPOSITION = "composition.csv"
+COMPOSED_OF = ["head", "lesions", "seed"]
+# What a prepared head consists of.
+FILE_KEYS = ("tissues", "image")
+logger = logging.getLogger(__name__)
+
+
+class Sides(NamedTuple):
+    """Records to train on and to validate on, as `split_cohort` gives them for scans on disk."""
+
+    training: list[dict[str, Any]]
+    held_out: list[dict[str, Any]]
+
+
+class Material(NamedTuple):
+    """Prepared heads, and lesion masks with their volumes, of one side."""
+
+    heads: list[dict[str, Any]]
+    lesions: pd.DataFrame
+
+
+def read_material(
+    heads: Folders, masks: Folders | None, cache_dir: str | Path, side: str, extract_brain: Any = None
+) -> Material:
+    """Prepare the heads and masks of one side; see `divide` for who is on which.
+
+    Args:
+        heads: folder or folders of label maps and T1s, see `find_heads`.
+        masks: folder or folders of lesion masks in MNI space; None makes procedural ones.
+        cache_dir: where prepared heads, the table of masks and procedural masks are kept.
+        side: `training`, `validation` or `held_out`.
+        extract_brain: finds the brain of heads without labels.
+    """
+    cache_dir = Path(cache_dir)
+    chosen = divide(find_heads(heads), side)
+    folder = masks if masks is not None else make_procedural_masks(cache_dir / "procedural", count=300, seed=0)
+    lesions = read_lesions(folder, cache_dir)
+    # By their names, so that the sides are the same wherever the folder lies.
+    named = [{"person": Path(path).name, "path": path} for path in lesions["path"]]
+    mine = lesions[lesions["path"].isin([item["path"] for item in divide(named, side)])].reset_index(drop=True)
+    logger.info("%s: %d heads and %d lesion masks", side, len(chosen), len(mine))
+    return Material(prepare_heads(chosen, cache_dir, extract_brain), mine)
+
+
+def compose_sides(
+    heads: Folders,
+    masks: Folders | None,
+    cache_dir: str | Path,
+    scans: Sequence[int],
+    seed: int,
+    lesion_free: float,
+    extract_brain: Any = None,
+) -> Sides:
+    """Decide about the scans to train on and to validate on, of heads and masks of their own; `scans` says how many each."""
+
+    def side_of(side: str, count: int) -> list[dict[str, Any]]:
+        material = read_material(heads, masks, cache_dir, side, extract_brain)
+        return compose_records(material, side, count, seed, lesion_free)
+
+    return Sides(*map(side_of, SIDES[:2], scans))
+
+
+def compose_records(material: Material, side: str, scans: int, seed: int = 0, lesion_free: float = 0.1) -> list[dict[str, Any]]:
+    """Decide about composed scans: which head, which lesions, which seed. A longer list begins with the shorter one.
+
+    Args:
+        material: what they are composed of.
+        side: becomes part of the names and of the randomness.
+        scans: how many.
+        seed: another one gives other scans.
+        lesion_free: share of the scans without lesion.
+
+    Returns:
+        Records with `subject`, `person`, `session`, `site`, `image` or `tissues` or both, `lesions` and `seed`.
+    """
+    return [compose_record(material, SIDES.index(side), number, seed, lesion_free) for number in range(scans)]
+
+
+def compose_record(material: Material, side: int, number: int, seed: int, lesion_free: float) -> dict[str, Any]:
+    """Decide about one composed scan."""
+    rng = np.random.default_rng([seed, side, number])
+    head = material.heads[rng.integers(len(material.heads))]
+    lesions = [] if rng.uniform() < lesion_free else draw_lesions(material.lesions, rng)
+    subject = f"{FIRST_ID + side * IDS_PER_SIDE + number}"
+    names = {"subject": subject, "person": subject, "session": "t01", "site": f"Site{side + 1}", "release": "R1.1"}
+    files: dict[str, Any] = {key: value for key, value in head.items() if key in FILE_KEYS}
+    return {**names, **files, "head": head["person"], "lesions": lesions, "seed": int(rng.integers(2**31))}
+
+
+def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output_dir: str | Path, workers: int = 2) -> Path:
+    """Compose scans and write them in R1.1's layout, with the true brain masks beside them; those there are kept.
+
+    `composition.csv` beside the release says what each scan was composed of.
+
+    Returns:
+        The folder of the release, `<output_dir>/ATLAS_R1.1`.
+    """
+    release = Path(output_dir) / RELEASE
+    claim(release.parent, records)
+    missing = [record for record in records if not done_file(release, record).exists()]
+    started_s = time.monotonic()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        work = pool.map(lambda record: write_scan(release, record, transform(dict(record))), missing)
+        for _ in tqdm(work, total=len(missing), desc="composed scans", unit="scan"):
+            pass
+    speed = len(missing) / max((time.monotonic() - started_s) / 60, 1e-9)
+    print(f"{len(missing)} scans composed in {release}, {speed:.1f} a minute; {len(records) - len(missing)} were there.")
+    return release
+
+
+def claim(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write what the scans are composed of to `composition.csv`, or refuse a folder whose scans are composed otherwise."""
+    path = folder / COMPOSITION
+    rows = pd.DataFrame([describe(record) for record in records])
+    if path.exists():
+        found = pd.read_csv(path, dtype=str, keep_default_na=False)
+        both = found.merge(rows, on="subject", suffixes=("", "_asked"))
+        other = both.loc[
+            (both[COMPOSED_OF] != both[[f"{name}_asked" for name in COMPOSED_OF]].to_numpy()).any(axis=1), "subject"
+        ]
+        if not other.empty:
+            raise ValueError(
+                f"{path} says that {len(other)} of these scans were composed otherwise, {other.iloc[0]} for one; expected the "
+                "same heads, masks and seed. Name another --output_dir, or remove this one."
+            )
+        rows = pd.concat([rows, found[~found["subject"].isin(rows["subject"])]])
+    write_table(path, rows.sort_values("subject"))
+
+
+def describe(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a scan was composed of, as a row."""
+    masks = " ".join(Path(lesion["path"]).name for lesion in record["lesions"])
+    return {"subject": record["subject"], "head": record["head"], "lesions": masks, "seed": str(record["seed"])}
+
+
+def file_of(release: Path, record: Mapping[str, Any], name: str) -> Path:
+    """Return where a file of a scan lies."""
+    folder = Path(release, record["site"], record["subject"], record["session"])
+    return folder / f"{record['subject']}_{name}_stx.nii.gz"
+
+
+def done_file(release: Path, record: Mapping[str, Any]) -> Path:
+    """Return the file of a scan that is written last."""
+    return file_of(release, record, "t1w_deface")
+
+
+def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, Any]) -> float:
+    """Write T1, masks and brain of one composed scan; return the volume of its lesions in ml."""
+    label = torch.as_tensor(sample["label"])[0]
+    volumes = {"LesionSmooth": label == 1, "BrainMask": torch.as_tensor(sample["brain"])[0] > 0}
+    if (label == 2).any():
+        volumes["LesionSmooth_1"] = label == 2
+    affine = np.asarray(sample["image"].affine)
+    for name, mask in volumes.items():
+        save(mask.numpy().astype(np.uint8), affine, file_of(release, record, name))
+    save(torch.as_tensor(sample["image"])[0].numpy().astype(np.int16), affine, done_file(release, record))
+    return float((label > 0).sum()) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+
+
+def save(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], path: Path) -> None:
+    """Write a NIfTI file in MNI space that says what it is."""
+    image = nib.Nifti1Image(array, affine)
+    image.header["descrip"] = b"composed scan, not a patient"
+    image.set_sform(affine, code="mni")
+    image.set_qform(affine, code="mni")
+    write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))

@@ -1,0 +1,184 @@
+"""Lesion masks for synthetic scans: measured once, then drawn so that the scans' lesions are distributed as ATLAS's are.
+
+A scan's lesions are one mask, perhaps scaled, and further, small ones, until volume and number of components are those of a
+scan of ATLAS. All masks are in MNI space, and volumes are milliliters there.
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects, label
+
+from strokelesion.pipeline.components import NEIGHBORS
+from strokelesion.pipeline.errors import finding, refuse
+from strokelesion.pipeline.files import write_bytes, write_table
+from strokelesion.pipeline.synthesis.material import Folders, files_in
+from strokelesion.pipeline.synthesis.procedural_lesions import procedural_lesion
+
+READING_VERSION = 1
+PROCEDURAL_VERSION = 1
+SUFFIXES = (".nii", ".nii.gz")
+
+# ATLAS R2.1, 955 scans: the share of scans (percent) whose lesions add up to at most so much, and the share with at most so
+# many components (26-connected). The lower end of the volumes is ours.
+VOLUME_PERCENT = (0.0, 3.7, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0)
+VOLUME_ML = (0.03, 0.10, 0.14, 1.0, 4.3, 32.0, 136.0, 388.0)
+COUNT_PERCENT = (0.0, 46.5, 47.5, 50.0, 95.0, 100.0)
+COUNT = (1.0, 1.0, 2.0, 2.0, 8.0, 38.0)
+# All components but the largest add up to a median of 0.29 ml; how widely that varies is ours: a factor of e either way.
+REST_MEDIAN_ML = 0.29
+REST_LOG_SD = 1.0
+# A component below 20 voxels of 1 mm is lost when a mask is resampled.
+SMALLEST_ML = 0.02
+
+SCALES = (0.6, 1.5)
+# A mask is drawn among so many near the wanted volume; at least so many, or the smallest ones would come again and again.
+NEAREST = 30
+FEWEST = 10
+FLIP_SHARE = 0.5
+
+Mask = NDArray[np.bool_]
+
+
+def read_lesions(folder: Folders, cache_dir: str | Path, workers: int = 2) -> pd.DataFrame:
+    """Measure all masks below one or several folders; what was measured stays in the cache as one table.
+
+    Args:
+        folder: with binary masks in MNI space (`.nii`, `.nii.gz`), a person each; several: a list, or separated by commas.
+        cache_dir: where the table is kept; made if need be.
+        workers: masks read at once.
+
+    Returns:
+        A row for each mask, sorted by path: `path`, `volume_ml` and `components` (26-connected).
+
+    Raises:
+        ValueError: when a folder is not there or holds no mask, or when masks are empty.
+    """
+    paths = [path for path in files_in(folder) if path.name.endswith(SUFFIXES)]
+    if not paths:
+        raise ValueError(f"found no lesion mask in {folder}; expected {' or '.join(SUFFIXES)} files. Check the folder.")
+    cache = Path(cache_dir) / f"lesions_{digest(paths)}.csv"
+    if not cache.exists():
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            lesions = pd.DataFrame(pool.map(measure, paths))
+        empty = lesions.loc[lesions["components"] == 0, "path"].tolist()
+        refuse([finding("lesion masks are empty", empty, "Expected voxels above 0 in each. Move these files away.")])
+        write_table(cache, lesions)
+    return pd.read_csv(cache)
+
+
+def make_procedural_masks(cache_dir: str | Path, count: int = 300, seed: int = 0) -> Path:
+    """Write masks of invented lesions in MNI space, evenly over ATLAS's percentiles of volume, and return their folder.
+
+    Masks that are there already are kept.
+
+    Args:
+        cache_dir: the folder is made in it.
+        count: how many masks.
+        seed: another one gives other masks.
+    """
+    folder = Path(cache_dir) / f"procedural_v{PROCEDURAL_VERSION}_{count}_{seed}"
+    for number, percent in enumerate((np.arange(count) + 0.5) / count * 100):
+        path = folder / f"mask-{number:04d}.nii.gz"
+        if not path.exists():
+            lesion = procedural_lesion(volume_at(percent), np.random.default_rng([seed, number]))
+            write_bytes(path, gzip.compress(lesion.to_bytes(), compresslevel=1, mtime=0))
+    return folder
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """Return 20 digits of the SHA-256 of files: path, size, time of change."""
+    inputs = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(json.dumps([READING_VERSION, inputs]).encode()).hexdigest()[:20]
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """Read one mask; a voxel belongs to it when it has more than half of the largest value."""
+    nifti = nib.nifti1.Nifti1Image.from_filename(path)
+    values = np.asanyarray(nifti.dataobj)
+    mask = values > 0.5 * values.max()
+    voxel_ml = abs(np.linalg.det(nifti.affine[:3, :3])) / 1000
+    return {"path": str(path), "volume_ml": float(mask.sum() * voxel_ml), "components": count_components(mask)}
+
+
+def count_components(mask: Mask) -> int:
+    """Return the number of 26-connected components."""
+    box = find_objects(mask.astype(np.uint8))
+    return int(label(mask[box[0]], NEIGHBORS[26])[1]) if box else 0
+
+
+def draw_lesions(lesions: pd.DataFrame, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Draw the lesions of one scan.
+
+    1. Draw a volume and a number of components from ATLAS's percentiles.
+    2. Draw a main mask near that volume, with at most so many components.
+    3. Add masks of one component, of 0.29 ml together on median and half of the volume at most, until the number is reached.
+
+    Two masks may touch or overlap, so that a composed scan can have a few components less than were drawn.
+
+    Args:
+        lesions: table as `read_lesions` gives it.
+        rng: source of randomness.
+
+    Returns:
+        Items `path`, `scale` (about the mask's center of mass, in [0.6, 1.5]) and `flip` (left to right), the main first.
+
+    Raises:
+        ValueError: when there is no mask to draw from.
+    """
+    if lesions.empty:
+        raise ValueError("there is no lesion mask to draw from; expected those of `read_lesions`, or a larger share of them.")
+    volume_ml = volume_at(rng.uniform(0, 100))
+    count = round(float(np.interp(rng.uniform(0, 100), COUNT_PERCENT, COUNT)))
+    main = pick(lesions, volume_ml, count, rng)
+    rest_ml = draw_rest_ml(volume_ml, count - int(main["components"]), rng)
+    further = [place(pick(lesions, part_ml, 1, rng), part_ml, rng) for part_ml in rest_ml]
+    return [place(main, volume_ml - sum(rest_ml), rng), *further]
+
+
+def volume_at(percent: float) -> float:
+    """Return the volume (ml) of all lesions of a scan at a percentile of ATLAS, interpolated in log volume."""
+    return float(np.exp(np.interp(percent, VOLUME_PERCENT, np.log(VOLUME_ML))))
+
+
+def draw_rest_ml(volume_ml: float, count: int, rng: np.random.Generator) -> list[float]:
+    """Draw the volumes of so many further components, fewer where a small volume cannot be parted so often."""
+    most_ml = volume_ml / 2
+    count = min(count, int(most_ml / SMALLEST_ML))
+    if count <= 0:
+        return []
+    total_ml = np.clip(REST_MEDIAN_ML * rng.lognormal(0, REST_LOG_SD), count * SMALLEST_ML, most_ml)
+    parts = rng.dirichlet(np.ones(count)) * (total_ml - count * SMALLEST_ML) + SMALLEST_ML
+    return [float(part) for part in parts]
+
+
+def pick(lesions: pd.DataFrame, volume_ml: float, components: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Draw one of the masks nearest in log volume, with at most so many components where there are such."""
+    fitting = np.flatnonzero(lesions["components"] <= components)
+    numbers = fitting if fitting.size else np.arange(len(lesions))
+    volumes_ml = lesions["volume_ml"].to_numpy()[numbers]
+    nearest = np.argsort(np.abs(np.log(volumes_ml / volume_ml)), kind="stable")[:NEAREST]
+    scales = scale_to(volumes_ml[nearest], volume_ml)
+    in_reach = nearest[(scales >= SCALES[0]) & (scales <= SCALES[1])]
+    chosen = rng.choice(in_reach if in_reach.size >= FEWEST else nearest[:FEWEST])
+    return {str(column): value for column, value in lesions.iloc[int(numbers[chosen])].items()}
+
+
+def scale_to(from_ml: Any, volume_ml: float) -> Any:
+    """Return the isotropic scale that takes one volume, or each of many, to another."""
+    return (volume_ml / from_ml) ** (1 / 3)
+
+
+def place(lesion: dict[str, Any], volume_ml: float, rng: np.random.Generator) -> dict[str, Any]:
+    """Return how a mask is used: which, at what scale, on which side."""
+    scale = float(np.clip(scale_to(lesion["volume_ml"], volume_ml), *SCALES))
+    return {"path": lesion["path"], "scale": scale, "flip": bool(rng.random() < FLIP_SHARE)}

@@ -1,0 +1,85 @@
+"""Lesions made from noise, for those who have no masks: the shapes are invented, sizes and places are not absurd."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from nibabel.affines import apply_affine
+from nibabel.nifti1 import Nifti1Image
+from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
+from numpy.typing import NDArray
+
+from strokelesion.transforms.synthesis.fields import smooth_noise
+
+# Semi-axes of the ellipsoid, relative to the radius of a ball of the same volume.
+ASPECTS = (0.7, 1.4)
+# Noise of this standard deviation that varies over this length, both in radii, moves the outline.
+NOISE_SD = 0.25
+NOISE_SCALE = 0.7
+# A lesion near the skull has to find its volume farther inward; nothing farther than so many radii is looked at.
+REACH = 3.0
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.floating]
+Voxels = NDArray[np.int64]
+
+
+@cache
+def parenchyma() -> tuple[Mask, Voxels, Floats]:
+    """Return where MNI152 (2009a, 1 mm) has gray or white matter: as a mask, as voxels `(N, 3)`, and the affine."""
+    gray, white = load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1)
+    mask = np.asarray(gray.dataobj) + np.asarray(white.dataobj) > 0.5
+    return mask, np.argwhere(mask), gray.affine
+
+
+def procedural_lesion(volume_ml: float, rng: np.random.Generator) -> Nifti1Image:
+    """Make one lesion in MNI space, binary, at 1 mm, cropped.
+
+    1. Draw a voxel of gray or white matter as its center.
+    2. Distance of a voxel: |offset / semi-axes| of an ellipsoid, plus smooth noise.
+    3. Of the gray and white matter on the same side of the midline, keep the nearest 1,000 voxels per milliliter.
+
+    Args:
+        volume_ml: what it is to hold; a hemisphere at most.
+        rng: source of randomness.
+    """
+    brain, voxels, affine = parenchyma()
+    center = voxels[rng.integers(len(voxels))]
+    radius = (1000 * volume_ml * 3 / (4 * np.pi)) ** (1 / 3)
+    start = np.maximum(center - int(REACH * radius) - 1, 0)
+    stop = np.minimum(center + int(REACH * radius) + 2, brain.shape)
+    box = tuple(slice(first, last) for first, last in zip(start, stop, strict=True))
+    allowed = brain[box] & same_side(center, start, stop, affine)[:, None, None]
+    count = min(max(1, round(1000 * volume_ml)), int(allowed.sum()))
+    away = distance(center - start, allowed.shape, radius, rng)
+    mask = allowed & (away <= np.partition(away[allowed], count - 1)[count - 1])
+    return cropped(mask, start, affine)
+
+
+def same_side(center: Voxels, start: Voxels, stop: Voxels, affine: Floats) -> Mask:
+    """Return which planes of a box, along the first axis, lie on the center's side of the midline."""
+    x_mm = affine[0, 0] * np.arange(start[0], stop[0]) + affine[0, 3]
+    center_mm = affine[0, 0] * center[0] + affine[0, 3]
+    return np.asarray(x_mm >= 0 if center_mm >= 0 else x_mm < 0)
+
+
+def distance(center: Voxels, shape: tuple[int, ...], radius: float, rng: np.random.Generator) -> Floats:
+    """Return the distance from a center in semi-axes of an ellipsoid, made irregular by noise."""
+    aspects = rng.uniform(*ASPECTS, size=3)
+    offsets = np.ogrid[tuple(slice(-first, size - first) for first, size in zip(center, shape, strict=True))]
+    squares = [(offset / (radius * aspect)) ** 2 for offset, aspect in zip(offsets, aspects, strict=True)]
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    noise = smooth_noise(shape, 1.0, NOISE_SCALE * radius, generator)[0].numpy()
+    return np.asarray(np.sqrt(sum(squares)) + NOISE_SD * noise)
+
+
+def cropped(mask: Mask, start: Voxels, affine: Floats) -> Nifti1Image:
+    """Return the mask's bounding box as NIfTI, at its place in MNI space."""
+    found = np.argwhere(mask)
+    first, last = found.min(0), found.max(0) + 1
+    box = tuple(slice(low, high) for low, high in zip(first, last, strict=True))
+    moved = affine.copy()
+    moved[:3, 3] = apply_affine(affine, start + first)
+    nifti = Nifti1Image(mask[box].astype(np.uint8), None)
+    nifti.set_sform(moved, code="mni")
+    return nifti

@@ -1,0 +1,47 @@
+"""How many scans a minute are composed, and where the time goes.
+
+    python tests/benchmarks/compose_scans.py --heads /data/heads --masks /data/masks [--scans 10] [--spacing_mm 1]
+
+Scans are composed one after the other in one process, with all of torch's threads; none is written.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from copy import deepcopy
+
+from monai.bundle import ConfigParser
+
+from strokelesion.pipeline.synthesis.cohort import compose_records, read_material
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heads", required=True)
+    parser.add_argument("--masks")
+    parser.add_argument("--material_dir", default="runs/material")
+    parser.add_argument("--scans", type=int, default=10)
+    parser.add_argument("--spacing_mm", type=float, default=1.0)
+    arguments = parser.parse_args()
+    config = ConfigParser()
+    config.read_config("bundles/synthesis.json")
+    config["heads"], config["spacing_mm"] = arguments.heads, [arguments.spacing_mm] * 3
+    chain = config.get_parsed_content("compose").chain
+    material = read_material(arguments.heads, arguments.masks, arguments.material_dir, "training")
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for record in compose_records(material, "training", arguments.scans):
+        steps = deepcopy(chain).set_random_state(seed=record["seed"]).flatten().transforms
+        sample = record
+        for step in steps:
+            started_s = time.perf_counter()
+            sample = step(sample)
+            seconds[type(step).__name__] += time.perf_counter() - started_s
+    total = sum(seconds.values())
+    for name, spent in sorted(seconds.items(), key=lambda item: -item[1]):
+        print(f"{name:28s}{spent / arguments.scans:8.2f} s a scan {100 * spent / total:5.0f} %")
+    print(f"{60 * arguments.scans / total:.1f} scans a minute at {arguments.spacing_mm:g} mm")
+
+
+if __name__ == "__main__":
+    main()

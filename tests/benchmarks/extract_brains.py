@@ -1,0 +1,71 @@
+"""How well and how fast the shipped brain network finds brains: Dice and seconds, one row a scan, and their summary.
+
+    python tests/benchmarks/extract_brains.py FOLDER [FOLDER ...] [--csv brains.csv]
+
+A folder holds composed scans with their `BrainMask` (see docs/synthesis.md), or T1s with FreeSurfer's labels, `X_T1w.nii.gz`
+and `X_labels.nii.gz`. The truth of the latter is the labels with narrow sulci filled, as the network was taught;
+`dice_labels` compares with the labels as they are.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import LoadImage
+
+from strokelesion.transforms.synthesis import BrainMaskd, LabelTissuesd, is_brain
+
+LOAD = LoadImage(reader="NibabelReader", image_only=True, ensure_channel_first=True)
+
+
+def pairs(folder: Path) -> Iterator[tuple[Path, MetaTensor, torch.Tensor]]:
+    """Yield T1, truth and bare labels of each scan below a folder."""
+    for t1 in sorted(folder.rglob("*_t1w_deface_stx.nii.gz")):
+        truth = LOAD(t1.with_name(t1.name.replace("t1w_deface", "BrainMask")))
+        yield t1, truth, truth
+    for t1 in sorted(folder.rglob("*_T1w.nii.gz")):
+        labels = t1.with_name(t1.name.replace("_T1w", "_labels"))
+        if labels.exists():
+            sample = LabelTissuesd("tissues")({"tissues": LOAD(labels)})
+            bare = is_brain(sample["tissues"].as_tensor())
+            yield t1, BrainMaskd()({**sample, "label": MetaTensor(torch.zeros_like(bare))})["brain"], bare
+
+
+def dice(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the Dice of two masks."""
+    one, other = (torch.as_tensor(mask).as_subclass(torch.Tensor) > 0 for mask in (one, other))
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--weights", default="bundles/weights/brain.safetensors")
+    parser.add_argument("--csv", type=Path)
+    arguments = parser.parse_args()
+    config = ConfigParser()
+    config.read_config("bundles/synthesis.json")
+    config["brain_weights"], config["heads"] = arguments.weights, "any"
+    extract = config.get_parsed_content("brain_extractor")
+    rows = []
+    for folder in arguments.folders:
+        for t1, truth, bare in pairs(folder):
+            image, started_s = LOAD(t1), time.perf_counter()
+            brain = extract(image)
+            seconds = time.perf_counter() - started_s
+            rows.append({"scan": t1.name, "dice": dice(brain, truth), "dice_labels": dice(brain, bare), "seconds": seconds})
+            print(rows[-1], flush=True)
+    table = pd.DataFrame(rows)
+    print(table.drop(columns="scan").describe().loc[["mean", "50%", "min", "max"]].round(3).to_string())
+    if arguments.csv:
+        table.round(4).to_csv(arguments.csv, index=False)
+
+
+if __name__ == "__main__":
+    main()

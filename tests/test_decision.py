@@ -1,0 +1,116 @@
+"""From probabilities to labels: argmax where that is the question, components of both classes, volumes in milliliters."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.data import MetaTensor
+from nibabel.affines import from_matvec
+from nibabel.eulerangles import euler2mat
+
+from strokelesion.transforms import DecideLesionsd
+
+SHAPE = (7, 8, 9)
+seeds = st.integers(0, 2**32 - 1)
+thresholds = st.floats(0.05, 0.95)
+
+
+def random_probabilities(seed, affine=None, classes=3):
+    logits = torch.randn((classes, *SHAPE), generator=torch.Generator().manual_seed(seed))
+    return MetaTensor(logits.softmax(0), affine=torch.eye(4, dtype=torch.float64) if affine is None else affine)
+
+
+def certain(affine, main=(), sub=()):
+    """Probabilities that are 1 for the lesion voxels given."""
+    probabilities = torch.zeros(3, *SHAPE)
+    for label, voxels in ((1, main), (2, sub)):
+        for voxel in voxels:
+            probabilities[(label, *voxel)] = 1
+    probabilities[0] = 1 - probabilities[1:].sum(0)
+    return MetaTensor(probabilities, affine=torch.as_tensor(affine))
+
+
+def decide(probabilities, **options):
+    return DecideLesionsd("pred", **options)({"pred": probabilities})["pred"]
+
+
+def lesion(*args, **options):
+    return decide(*args, **options)[0].numpy() > 0
+
+
+@given(seeds, st.sampled_from([1, 2, None]))
+def test_with_one_class_beside_the_background_the_defaults_are_argmax(seed, absent):
+    """One of the lesion classes has no probability anywhere, or is not there at all."""
+    probabilities = random_probabilities(seed, classes=3 if absent else 2)
+    if absent:
+        probabilities[absent] = 0
+        probabilities /= probabilities.sum(0)
+    assert torch.equal(decide(probabilities)[0], probabilities.argmax(0).to(torch.uint8))
+
+
+@given(seeds, thresholds)
+def test_lesion_is_where_both_classes_add_up_and_its_class_the_likelier(seed, threshold):
+    probabilities = random_probabilities(seed)
+    labels = decide(probabilities, threshold=threshold)
+    _, main, sub = np.asarray(probabilities)
+    assert np.array_equal(labels[0] > 0, main + sub >= np.float32(threshold))
+    assert (main > sub)[labels[0] == 1].all()
+    assert (sub > main)[labels[0] == 2].all()
+
+
+@given(seeds, thresholds, thresholds, st.floats(0, 0.02))
+def test_a_higher_threshold_only_takes_away(seed, first, second, min_component_ml):
+    low, high = sorted([first, second])
+    at_low, at_high = (lesion(random_probabilities(seed), threshold=t, min_component_ml=min_component_ml) for t in (low, high))
+    assert (at_high <= at_low).all()
+
+
+@given(seeds, st.floats(0, 0.02), st.floats(0, 0.02))
+def test_a_larger_least_volume_only_takes_away(seed, first, second):
+    small, large = sorted([first, second])
+    of_small, of_large = (lesion(random_probabilities(seed), threshold=0.9, min_component_ml=ml) for ml in (small, large))
+    assert (of_large <= of_small).all()
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (0.3, -0.2, 0.1)])
+def test_volumes_are_milliliters_whatever_the_grid(angles):
+    """Voxels of 2 x 2.5 x 4 mm are 0.02 ml: a component of three has 0.06 ml."""
+    affine = from_matvec(euler2mat(*angles) @ np.diag([-2, 2.5, 4]), [-90, 20, 5])
+    probabilities = certain(affine, main=[(1, 1, 1), (1, 1, 2), (1, 2, 3), (5, 6, 7)])
+    for min_component_ml, voxels in {0: 4, 0.02: 4, 0.021: 3, 0.06: 3, 0.061: 0}.items():
+        assert lesion(probabilities, min_component_ml=min_component_ml).sum() == voxels, min_component_ml
+
+
+@pytest.mark.parametrize("voxels", range(1, 8))
+def test_a_component_of_just_the_least_volume_stays(voxels):
+    """Ten voxels of 1 mm are 0.01 ml, also where floats and single-precision affines have it otherwise."""
+    affine = np.diag([1.0000001, 0.9999999, 1, 1]).astype(np.float32)
+    row = certain(affine, main=[(3, position, 4) for position in range(voxels)])
+    assert lesion(row, min_component_ml=voxels / 1000).sum() == voxels
+    assert lesion(row, min_component_ml=(voxels + 1) / 1000).sum() == 0
+
+
+def test_touching_classes_are_one_component():
+    """Main and sub that share only a corner stay together; a sub-lesion of the same size alone does not."""
+    probabilities = certain(np.eye(4), main=[(1, 1, 1)], sub=[(2, 2, 2), (5, 5, 5)])
+    labels = decide(probabilities, min_component_ml=0.002)[0]
+    assert (int(labels[1, 1, 1]), int(labels[2, 2, 2]), int(labels[5, 5, 5])) == (1, 2, 0)
+
+
+def test_the_grid_stays_and_the_probabilities_are_not_changed():
+    affine = torch.diag(torch.tensor([2, 3, 4, 1], dtype=torch.float64))
+    probabilities = random_probabilities(0, affine)
+    before = probabilities.clone()
+    labels = decide(probabilities, min_component_ml=0.05)
+    assert labels.shape == (1, *SHAPE)
+    assert labels.dtype == torch.uint8
+    assert torch.equal(labels.affine, affine)
+    assert torch.equal(probabilities, before)
+
+
+def test_without_affine_there_are_labels_but_no_volumes():
+    bare = random_probabilities(0).as_tensor()
+    assert decide(bare).shape == (1, *SHAPE)
+    with pytest.raises(ValueError, match="a Tensor without affine; expected a MetaTensor"):
+        decide(bare, min_component_ml=0.1)

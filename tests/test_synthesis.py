@@ -1,0 +1,121 @@
+"""From material to a composed cohort: who is made of what, and whether the readers of ATLAS take it for theirs."""
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import small_head as head
+import torch
+from monai.bundle import ConfigParser
+
+from strokelesion.pipeline.datalist import read_cohort
+from strokelesion.pipeline.slices import SliceDataset, store_path
+from strokelesion.pipeline.synthesis.cohort import Material, compose_records, write_cohort
+from strokelesion.transforms import ExtractSlicesd, Recipe
+
+SCANS = 5
+
+
+@pytest.fixture
+def material(tmp_path):
+    """Two prepared heads of ellipsoids and three masks."""
+    affine = head.affine().numpy()
+
+    def written(name, volume):
+        path = tmp_path / f"{name}.nii"
+        nib.save(nib.Nifti1Image(volume, affine), path)
+        return str(path)
+
+    heads = [{"person": name, "tissues": written(name, head.tissues()[0].numpy())} for name in ("anna", "bert")]
+    places = {"one": (-40.0, -10.0, 15.0), "two": (40.0, -30.0, 20.0), "three": (-30.0, -50.0, 25.0)}
+    balls = {name: head.ball(center, (12.0, 16.0, 14.0)).numpy().astype(np.uint8) for name, center in places.items()}
+    rows = [
+        {"person": name, "path": written(name, ball), "volume_ml": ball.sum() * 0.027, "components": 1}
+        for name, ball in balls.items()
+    ]
+    return Material(heads, pd.DataFrame(rows))
+
+
+@pytest.fixture
+def compose(at_root):
+    """The chain of bundles/synthesis.json at 4 mm."""
+    parser = ConfigParser()
+    parser.read_config("bundles/synthesis.json")
+    parser["heads"] = "any"
+    parser["spacing_mm"] = [4, 4, 4]
+    return parser.get_parsed_content("compose")
+
+
+def test_a_longer_list_begins_with_the_shorter_one_and_sides_share_no_scan(material):
+    short, long = (compose_records(material, "training", count) for count in (3, 6))
+    assert long[:3] == short
+    others = compose_records(material, "held_out", 6)
+    assert not {record["subject"] for record in long} & {record["subject"] for record in others}
+    assert [record["seed"] for record in long] != [record["seed"] for record in others]
+
+
+def test_the_share_without_lesion_is_as_asked(material):
+    free = [not record["lesions"] for record in compose_records(material, "training", 400, lesion_free=0.25)]
+    assert np.mean(free) == pytest.approx(0.25, abs=0.06)
+    assert all(record["lesions"] for record in compose_records(material, "training", 50, lesion_free=0))
+
+
+def test_a_composed_cohort_is_read_as_r1_1_and_made_once(material, compose, tmp_path, capsys):
+    records = compose_records(material, "held_out", SCANS, lesion_free=0)
+    release = write_cohort(records, compose, tmp_path / "composed")
+    read = read_cohort(release)
+    assert [record["subject"] for record in read] == sorted(record["subject"] for record in records)
+    assert {record["release"] for record in read} == {"R1.1"}
+    before = {path: path.stat().st_mtime_ns for path in release.rglob("*.nii.gz")}
+    write_cohort(records, compose, tmp_path / "composed")
+    assert {path: path.stat().st_mtime_ns for path in release.rglob("*.nii.gz")} == before
+    assert f"{SCANS} were there" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "composed" / "composition.csv")
+    assert set(table["head"]) <= {"anna", "bert"}
+
+
+def test_a_folder_of_scans_that_were_composed_otherwise_is_refused(material, compose, tmp_path):
+    write_cohort(compose_records(material, "held_out", 1), compose, tmp_path)
+    with pytest.raises(ValueError, match="composed otherwise, 400000 for one"):
+        write_cohort(compose_records(material, "held_out", 2, seed=1), compose, tmp_path)
+    write_cohort(compose_records(material, "held_out", 2), compose, tmp_path)
+    assert len(pd.read_csv(tmp_path / "composition.csv")) == 2
+
+
+def test_files_of_a_scan_share_a_grid_and_the_lesion_lies_in_the_brain(material, compose, tmp_path):
+    release = write_cohort(compose_records(material, "held_out", 2, lesion_free=0), compose, tmp_path)
+    for t1 in release.rglob("*t1w_deface*"):
+        folder, name = t1.parent, t1.name.split("_")[0]
+        image, lesion, brain = (
+            nib.load(folder / f"{name}_{kind}_stx.nii.gz") for kind in ("t1w_deface", "LesionSmooth", "BrainMask")
+        )
+        assert image.shape == lesion.shape == brain.shape == (49, 58, 47)
+        assert np.array_equal(image.affine, lesion.affine)
+        inside = np.asarray(lesion.dataobj) > 0
+        assert inside.any()
+        assert (np.asarray(brain.dataobj)[inside] > 0).all()
+
+
+def test_training_takes_records_without_any_scan_on_disk(material, compose, tmp_path):
+    records = compose_records(material, "training", 3, lesion_free=0)
+    chain = Recipe([compose, ExtractSlicesd(["image", "label"], [52, 64], "all")])
+    slices = SliceDataset(records, chain, str(tmp_path / "slices"))
+    assert slices.has_lesion.any()
+    assert slices[0]["image"].shape == (1, 52, 64)
+    assert not list(tmp_path.rglob("*.nii.gz"))
+    changed = {**records[0], "seed": 1}
+    assert store_path(changed, chain, tmp_path) != store_path(records[0], chain, tmp_path)
+
+
+@pytest.mark.parametrize("scanner", ["mixed", "whole_head", "plain", "stripped", "thick", "bias", "half_noise", "double_noise"])
+def test_every_scanner_shows_the_same_anatomy(at_root, material, scanner):
+    def composed(name):
+        parser = ConfigParser()
+        parser.read_config("bundles/synthesis.json")
+        parser["heads"], parser["spacing_mm"], parser["scanner"] = "any", [4, 4, 4], name
+        return parser.get_parsed_content("compose")(compose_records(material, "training", 1, lesion_free=0)[0])
+
+    one, reference = composed(scanner), composed("plain")
+    assert torch.equal(one["label"].as_tensor(), reference["label"].as_tensor())
+    assert torch.equal(one["brain"].as_tensor(), reference["brain"].as_tensor())
+    assert one["image"].isfinite().all()

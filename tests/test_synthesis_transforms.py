@@ -1,0 +1,286 @@
+"""The synthesis, room by room: what must hold whatever is drawn."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import small_head as head
+import torch
+from monai.data import MetaTensor
+
+from strokelesion.transforms.synthesis import (
+    BrainMaskd,
+    FitLesionsd,
+    RandBiasd,
+    RandHeadCoverd,
+    RandLookalikesd,
+    RandPaintLesionsd,
+    RandPaintTissuesd,
+    RandPaintVascularSpacesd,
+    RandPlaceHeadd,
+    RandThickSlicesd,
+    RandUnitsd,
+    RandWidenSpacesd,
+    SeededRecipe,
+    Tissue,
+    is_brain,
+)
+from strokelesion.transforms.synthesis.fields import blurred, distance_mm, smooth_noise
+
+STILL: dict[str, Any] = {
+    "rotation_deg": 0, "scaling": 0, "shear": 0, "shift_mm": 0, "elastic_mm": 0, "lesion_elastic_mm": 0, "spacing_mm": 3.0,
+}  # fmt: skip
+
+
+def painted(*lesions: dict[str, Any], seed: int = 0) -> dict[str, Any]:
+    """Return a sample with an image without texture of its own."""
+    sample = FitLesionsd()(head.placed(*lesions))
+    return RandPaintTissuesd(any_contrast_prob=0).set_random_state(seed=seed)(sample)
+
+
+def center_mm(volume: MetaTensor, value: int) -> np.ndarray[Any, Any]:
+    """Return where a class has its center."""
+    where = (torch.as_tensor(volume)[0] == value).nonzero().double().mean(0)
+    return np.asarray(volume.affine[:3, :3] @ where + volume.affine[:3, 3])
+
+
+def test_noise_has_mean_0_and_variance_about_1() -> None:
+    noise = smooth_noise((60, 50, 40), 1.0, 5.0, torch.Generator().manual_seed(0))
+    assert abs(float(noise.mean())) < 0.1
+    assert 0.7 < float(noise.var()) < 1.3
+
+
+def test_blurring_keeps_the_sum_of_a_dot_at_every_width() -> None:
+    dot = torch.zeros(41, 45, 37)
+    dot[20, 22, 18] = 1
+    for sigma_mm in (0.5, 1.0, 2.0, 4.0):
+        assert float(blurred(dot, sigma_mm, 1.0).sum()) == pytest.approx(1, rel=0.05)
+
+
+def test_distances_are_right_to_a_voxel() -> None:
+    mask = torch.zeros(40, 44, 36, dtype=torch.bool)
+    mask[10, :, :] = True
+    found = distance_mm(mask, 2.0)[:, 20, 20]
+    assert torch.allclose(found, 2.0 * (torch.arange(40) - 10).abs().float(), atol=4.0)
+
+
+def test_without_any_strength_a_head_stays_where_it_is() -> None:
+    for seed in range(4):
+        placed = RandPlaceHeadd(**STILL).set_random_state(seed=seed)({"tissues": head.tissues(), "lesions": [head.lesion()]})
+        for tissue in (Tissue.WHITE, Tissue.VENTRICLE):
+            assert center_mm(placed["tissues"], tissue) == pytest.approx(center_mm(head.tissues(), tissue), abs=1.1)
+        assert center_mm(placed["lesions"], 1) == pytest.approx([-40, -10, 15], abs=0.7)
+
+
+def test_half_of_the_heads_are_flipped_and_the_lesions_are_not() -> None:
+    sides = []
+    for seed in range(12):
+        placed = RandPlaceHeadd(**STILL).set_random_state(seed=seed)({"tissues": head.tissues(), "lesions": [head.lesion()]})
+        sides.append(center_mm(placed["tissues"], Tissue.HIPPOCAMPUS)[0] > 0)
+        assert center_mm(placed["lesions"], 1)[0] < 0
+    assert 0 < sum(sides) < 12
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.4])
+def test_scale_and_flip_of_a_mask_act_about_its_center_and_the_midline(scale: float) -> None:
+    item = {**head.lesion(), "scale": scale, "flip": True}
+    placed = RandPlaceHeadd(**STILL).set_random_state(seed=1)({"tissues": head.tissues(), "lesions": [item]})
+    assert center_mm(placed["lesions"], 1) == pytest.approx([40, -10, 15], abs=1)
+    before = int(head.lesion()["mask"].sum())
+    assert int((placed["lesions"] == 1).sum()) == pytest.approx(before * scale**3, rel=0.12)
+
+
+def test_a_head_and_its_image_move_together() -> None:
+    image = MetaTensor((head.tissues().as_tensor() == Tissue.WHITE).float(), affine=head.affine())
+    placed = RandPlaceHeadd(spacing_mm=3.0).set_random_state(seed=3)({"tissues": head.tissues(), "image": image, "lesions": []})
+    white = placed["tissues"].as_tensor() == Tissue.WHITE
+    agreement = (white == (placed["image"].as_tensor() > 0.5)).float().mean()
+    assert float(agreement) > 0.995
+    assert not placed["lesions"].any()
+
+
+def test_lesions_stay_inside_the_skull_and_off_the_ventricles() -> None:
+    across = head.lesion((-55.0, -20.0, 10.0), 40.0)
+    sample = FitLesionsd()(head.placed(across))
+    inside = sample["label"].as_tensor() > 0
+    codes = head.tissues().as_tensor()
+    assert inside.any()
+    assert (codes[inside] <= Tissue.CSF).all()
+    assert (codes[inside] != Tissue.VENTRICLE).all()
+
+
+def test_small_lesions_keep_to_the_tissue_and_those_in_the_wrong_place_go() -> None:
+    near_surface = head.lesion((-66.0, -18.0, 10.0), 8.0)
+    in_ventricle = head.lesion((0.0, -18.0, 10.0), 7.0)
+    sample = FitLesionsd()(head.placed(near_surface, in_ventricle))
+    assert is_brain(head.tissues().as_tensor())[sample["label"].as_tensor() > 0].all()
+    assert not (sample["lesions"] == 2).any()
+
+
+def test_the_largest_component_is_the_main_lesion() -> None:
+    sample = FitLesionsd()(head.placed(head.lesion((40.0, -10.0, 15.0), 6.0), head.lesion()))
+    label, numbers = sample["label"].as_tensor(), sample["lesions"].as_tensor()
+    assert (label[numbers == 2] == 1).all()
+    assert (label[numbers == 1] == 2).all()
+
+
+def test_ventricles_grow_beside_a_lesion_more_than_away_from_it() -> None:
+    sample = head.placed(head.lesion((-35.0, -18.0, 10.0), 20.0))
+    widened = RandWidenSpacesd(ventricle_mm=0.0, ex_vacuo_mm=9.0, sulci=0.0).set_random_state(seed=3)(sample)
+    grown = (widened["tissues"] == Tissue.VENTRICLE).as_tensor() & (head.tissues() != Tissue.VENTRICLE).as_tensor()
+    left, right = grown[0, :30].sum(), grown[0, 31:].sum()
+    assert int(left) > 2 * int(right) >= 0
+    assert int(left) > 0
+
+
+def test_nothing_is_widened_at_zero_strength_without_lesion() -> None:
+    widened = RandWidenSpacesd(0.0, 0.0, 0.0).set_random_state(seed=0)(head.placed())
+    assert (widened["tissues"] == head.tissues()).all()
+
+
+def test_lookalikes_spare_the_lesions_and_need_their_probability() -> None:
+    sample = FitLesionsd()(head.placed(head.lesion()))
+    confused = RandLookalikesd(prob=1.0, spots=0.1).set_random_state(seed=0)(sample)
+    inside = sample["label"].as_tensor() > 0
+    assert (confused["tissues"].as_tensor()[inside] == head.tissues().as_tensor()[inside]).all()
+    assert (confused["tissues"] == Tissue.HYPOINTENSE).any()
+    assert (confused["tissues"] == Tissue.CSF).sum() > (head.tissues() == Tissue.CSF).sum()
+    untouched = RandLookalikesd(prob=0.0).set_random_state(seed=0)(sample)
+    assert (untouched["tissues"] == head.tissues()).all()
+
+
+def test_a_drawn_t1_has_dark_fluid_gray_cortex_and_bright_white_matter() -> None:
+    for seed in range(6):
+        sample = painted(seed=seed)
+        image, codes = sample["image"].as_tensor(), head.tissues().as_tensor()
+        fluid, gray, white = (float(image[codes == t].median()) for t in (Tissue.VENTRICLE, Tissue.CORTEX, Tissue.WHITE))
+        assert fluid < gray < white
+        assert float(image[codes == Tissue.AIR].median()) < 0.05
+
+
+def test_any_contrast_is_not_that_of_t1() -> None:
+    means = [RandPaintTissuesd(any_contrast_prob=1).set_random_state(seed=s)(head.placed())["means"] for s in range(12)]
+    brighter_fluid = [bool(m[Tissue.CSF] > m[Tissue.WHITE]) for m in means]
+    assert 0 < sum(brighter_fluid) < 12
+
+
+def test_a_head_with_a_t1_keeps_it_where_nothing_changed() -> None:
+    sample = head.placed()
+    own = MetaTensor(torch.rand(1, *head.SHAPE) * 0.1 + sample["tissues"].as_tensor() / 20 + 1, affine=head.affine())
+    sample["tissues"] = MetaTensor(sample["tissues"].as_tensor().clone(), affine=head.affine())
+    sample["tissues"][0, 30:34, 20:24, 40:44] = int(Tissue.VENTRICLE)
+    kept = RandPaintTissuesd().set_random_state(seed=0)({**sample, "image": own})
+    ratio = kept["image"].as_tensor() / own.as_tensor()
+    far = torch.ones_like(ratio, dtype=torch.bool)
+    far[0, 25:40, 15:30, 35:50] = False
+    assert torch.allclose(ratio[far], ratio[0, 0, 0, 0], rtol=1e-4)
+    assert not torch.allclose(ratio[~far], ratio[0, 0, 0, 0], rtol=1e-2)
+
+
+def test_old_infarcts_are_darker_than_what_they_replace_and_the_rest_stays() -> None:
+    item = head.lesion()
+    before = painted(item)
+    inside = before["label"].as_tensor() > 0
+    far = distance_mm(inside[0], head.SPACING_MM) > 20
+    for seed in range(6):
+        after = RandPaintLesionsd().set_random_state(seed=seed)(dict(before))["image"].as_tensor()
+        assert float(after[inside].mean()) < 0.9 * float(before["image"].as_tensor()[inside].mean())
+        assert torch.allclose(after[0][far], before["image"].as_tensor()[0][far], atol=1e-3)
+
+
+def test_large_lesions_are_mostly_as_dark_as_csf() -> None:
+    before = painted(head.lesion((-38.0, -18.0, 12.0), 30.0))
+    inside = before["label"].as_tensor() > 0
+    csf, gray = float(before["means"][Tissue.VENTRICLE]), float(before["means"][Tissue.CORTEX])
+    shares = []
+    for seed in range(10):
+        after = RandPaintLesionsd(strand_prob=0).set_random_state(seed=seed)(dict(before))["image"].as_tensor()
+        shares.append(float((after[inside] < (csf + gray) / 2).float().mean()))
+    assert np.median(shares) > 0.6
+
+
+def test_a_scan_without_lesion_is_left_alone() -> None:
+    before = painted()
+    assert RandPaintLesionsd().set_random_state(seed=0)(dict(before))["image"] is before["image"]
+
+
+def test_vascular_spaces_are_few_dark_voxels_in_the_brain() -> None:
+    before = painted()
+    after = RandPaintVascularSpacesd(prob=1).set_random_state(seed=2)(dict(before))["image"].as_tensor()
+    changed = after != before["image"].as_tensor()
+    assert 5 <= int(changed.sum()) < 0.02 * changed.numel()
+    assert is_brain(head.tissues().as_tensor())[changed].all()
+
+
+def test_the_brain_mask_holds_brain_ventricles_and_lesions() -> None:
+    sample = BrainMaskd()(FitLesionsd()(head.placed(head.lesion((-55.0, -18.0, 10.0), 25.0))))
+    brain = sample["brain"].as_tensor() > 0
+    assert brain[is_brain(head.tissues().as_tensor())].all()
+    assert brain[sample["label"].as_tensor() > 0].all()
+    assert not brain[head.tissues().as_tensor() == Tissue.BONE].any()
+
+
+def covered(**shares: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return an image of ones after a cover, and the brain."""
+    sample = BrainMaskd()(FitLesionsd()(head.placed()))
+    sample["image"] = MetaTensor(torch.ones(1, *head.SHAPE), affine=head.affine())
+    return RandHeadCoverd(**shares).set_random_state(seed=5)(sample)["image"].as_tensor(), sample["brain"].as_tensor() > 0
+
+
+def test_stripping_leaves_brain_and_no_scalp() -> None:
+    image, brain = covered(stripped=1.0, defaced=0.0)
+    assert float(image[brain].mean()) > 0.9
+    assert not image[head.tissues().as_tensor() == Tissue.SKIN].any()
+
+
+def test_defacing_takes_the_lower_front_and_no_brain() -> None:
+    image, brain = covered(stripped=0.0, defaced=1.0)
+    gone = (image == 0)[0].nonzero().double().mean(0)
+    assert image[brain].all()
+    assert gone[1] > head.SHAPE[1] / 2
+    assert gone[2] < head.SHAPE[2] / 2
+
+
+def test_cutting_takes_a_part_of_the_brain_and_keeping_nothing() -> None:
+    image, brain = covered(stripped=0.0, defaced=0.0, cut=1.0)
+    assert 0.7 < float(image[brain].mean()) < 1
+    whole, _ = covered(stripped=0.0, defaced=0.0)
+    assert whole.all()
+
+
+def test_a_bias_field_is_positive_smooth_and_as_strong_as_asked() -> None:
+    flat = MetaTensor(torch.ones(1, *head.SHAPE), affine=head.affine())
+    field = RandBiasd(strength=0.4, fixed=True).set_random_state(seed=0)({"image": flat})["image"].as_tensor()
+    assert 0.6 < float(field.min()) < 0.95
+    assert 1.05 < float(field.max()) < 1.5
+    assert float((field[0, 1:] - field[0, :-1]).abs().max()) < 0.05
+    none = RandBiasd(strength=0.0).set_random_state(seed=0)({"image": flat})["image"].as_tensor()
+    assert torch.allclose(none, torch.ones_like(none))
+
+
+def test_thick_slices_lose_detail_along_one_axis_only() -> None:
+    noise = MetaTensor(torch.rand(1, *head.SHAPE), affine=head.affine())
+    thick = RandThickSlicesd((9.0, 9.0), prob=1, axis=2).set_random_state(seed=0)({"image": noise})["image"].as_tensor()
+    along = float((thick[0, :, :, 1:] - thick[0, :, :, :-1]).abs().mean())
+    across = float((thick[0, 1:] - thick[0, :-1]).abs().mean())
+    assert along < 0.6 * across
+    assert float(thick.mean()) == pytest.approx(float(noise.mean()), rel=0.01)
+
+
+def test_units_are_whole_numbers_that_fit_two_bytes() -> None:
+    image = MetaTensor(torch.rand(1, *head.SHAPE) * 2, affine=head.affine())
+    scaled = RandUnitsd().set_random_state(seed=0)({"image": image})["image"].as_tensor()
+    assert (scaled == scaled.round()).all()
+    assert 60 <= float(scaled.max()) <= 32767
+
+
+def test_one_seed_gives_one_scan_and_input_is_not_changed() -> None:
+    chain = SeededRecipe(
+        [RandPlaceHeadd(spacing_mm=4.0), RandWidenSpacesd(), FitLesionsd(), RandPaintTissuesd(), RandPaintLesionsd()]
+    )
+    record = {"tissues": head.tissues(), "lesions": [head.lesion()], "seed": 7}
+    first, again, other = chain(dict(record)), chain(dict(record)), chain({**record, "seed": 8})
+    assert torch.equal(first["image"].as_tensor(), again["image"].as_tensor())
+    assert torch.equal(first["label"].as_tensor(), again["label"].as_tensor())
+    assert not torch.equal(first["image"].as_tensor(), other["image"].as_tensor())
+    assert torch.equal(record["tissues"].as_tensor(), head.tissues().as_tensor())

@@ -1,0 +1,81 @@
+"""FreeSurfer's numbers become tissues; what is no segmentation is refused."""
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from strokelesion.transforms.synthesis.tissues import FREESURFER, LabelTissuesd, Tissue, is_brain, is_fluid, is_inside_skull
+
+# From FreeSurferColorLUT.txt: number, name there, tissue here.
+KNOWN = [
+    (0, "Unknown", Tissue.AIR),
+    (2, "Left-Cerebral-White-Matter", Tissue.WHITE),
+    (42, "Right-Cerebral-Cortex", Tissue.CORTEX),
+    (1035, "ctx-lh-insula", Tissue.CORTEX),
+    (12175, "ctx_rh_Vis_unk", Tissue.CORTEX),
+    (53, "Right-Hippocampus", Tissue.HIPPOCAMPUS),
+    (16, "Brain-Stem", Tissue.STEM),
+    (77, "WM-hypointensities", Tissue.HYPOINTENSE),
+    (43, "Right-Lateral-Ventricle", Tissue.VENTRICLE),
+    (24, "CSF", Tissue.CSF),
+    (515, "bone (SynthSeg)", Tissue.BONE),
+    (19999, "nothing", Tissue.UNKNOWN),
+]
+
+
+def labels_of(values, **options):
+    affine = torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0]))
+    return {"labels": MetaTensor(torch.tensor(values, **options).reshape(1, 1, 2, -1), affine=affine)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int32, torch.int16])
+def test_freesurfer_numbers_become_tissues_in_bytes_with_their_affine(dtype):
+    sample = labels_of([number for number, _, _ in KNOWN], dtype=dtype)
+    labeled = LabelTissuesd("labels")(sample)["labels"]
+    assert labeled.flatten().tolist() == [int(tissue) for _, _, tissue in KNOWN]
+    assert labeled.dtype == torch.uint8
+    assert torch.equal(labeled.affine, sample["labels"].affine)
+
+
+def test_the_sample_given_is_left_as_it_was():
+    sample = labels_of([2, 3, 4, 0])
+    LabelTissuesd("labels")(sample)
+    assert sample["labels"].flatten().tolist() == [2, 3, 4, 0]
+
+
+def test_no_number_stands_for_two_tissues():
+    numbers = [number for group in FREESURFER.values() for number in group]
+    assert len(numbers) == len(set(numbers))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([2, -1], "run from -1 to 2; expected FreeSurfer's"),
+        ([2, 20000], "run from 2 to 20000"),
+        ([2.0, 0.5], "whole numbers"),
+        ([3, 42], "no white matter"),
+        ([0, 1], "no white matter"),
+    ],
+)
+def test_what_is_no_segmentation_of_a_brain_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        LabelTissuesd("labels")(labels_of(values))
+
+
+def test_brain_lies_inside_the_skull_and_fluid_in_it():
+    every = torch.tensor(list(Tissue))
+    brain, inside, fluid = (
+        {Tissue(int(code)) for code in every[where(every)]} for where in (is_brain, is_inside_skull, is_fluid)
+    )
+    assert inside - brain == {Tissue.CSF}
+    assert fluid == {Tissue.CSF, Tissue.VENTRICLE}
+    assert brain & fluid == {Tissue.VENTRICLE}
+    assert {Tissue.WHITE, Tissue.STEM, Tissue.CHOROID} < brain
+    assert not inside & {Tissue.AIR, Tissue.BONE, Tissue.SKIN, Tissue.UNKNOWN}
+
+
+def test_a_plain_array_without_affine_is_taken_too():
+    labeled = LabelTissuesd("labels")({"labels": torch.tensor([[[[2, 3]]]])})["labels"]
+    assert np.asarray(labeled).tolist() == [[[[1, 2]]]]

@@ -1,0 +1,94 @@
+"""From class probabilities to a label map: from which probability on a voxel is lesion, and how small a lesion is believed."""
+
+from collections.abc import Hashable, Mapping
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from strokelesion.transforms.lesions import FULLY_CONNECTED
+
+# Affines come in single precision: a volume that is off by less than this share of a voxel is no other volume.
+VOXEL_TOLERANCE = 1e-3
+
+
+class DecideLesionsd(MapTransform):
+    """Turn class probabilities into the label map {0 background, 1 main, 2 sub}.
+
+    1. A voxel is lesion where p_main + p_sub >= `threshold`.
+    2. Its class is the likelier of the two; of equals, main.
+    3. 26-connected components, of both classes together, of less than `min_component_ml` become background.
+
+    With the defaults and one class beside the background, this is argmax.
+
+    Args:
+        keys: probabilities of background, main and sub `(3, X, Y, Z)`; or of background and any other classes.
+        threshold: probability, above 0 and at most 1.
+        min_component_ml: volume in milliliters; above 0, the probabilities must be a `MetaTensor`, whose affine says how
+            large a voxel is.
+    """
+
+    def __init__(self, keys: KeysCollection, threshold: float = 0.5, min_component_ml: float = 0.0) -> None:
+        super().__init__(keys)
+        self.threshold = threshold
+        self.min_component_ml = min_component_ml
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with label maps `(1, X, Y, Z)` as bytes."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            sample[key] = self.decide(sample[key])
+        return sample
+
+    def decide(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Return the label map `(1, X, Y, Z)` of probabilities `(C, X, Y, Z)`."""
+        lesions = probabilities[1:]
+        labels = (1 + lesions.argmax(dim=0)) * (lesions.sum(dim=0) >= self.threshold)
+        if self.min_component_ml > 0:
+            labels = labels * self.is_believed(labels > 0, voxel_volume_ml(probabilities))
+        return labels.to(torch.uint8)[None]
+
+    def is_believed(self, mask: torch.Tensor, voxel_ml: float) -> torch.Tensor:
+        """Return where a mask `(X, Y, Z)` belongs to a component that is large enough."""
+        numbers, sizes = components(mask)
+        is_large = sizes >= least_voxels(self.min_component_ml, voxel_ml)
+        return torch.as_tensor(is_large[numbers], device=mask.device)
+
+
+def components(mask: torch.Tensor) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Number the 26-connected components of a mask.
+
+    Args:
+        mask: `(X, Y, Z)`.
+
+    Returns:
+        The number of each voxel's component `(X, Y, Z)`, from 1; and how many voxels each number has, with that of the
+        background, 0, first.
+    """
+    numbers, _ = ndimage.label(mask.numpy(force=True), structure=FULLY_CONNECTED)
+    return numbers, np.bincount(numbers.ravel())
+
+
+def least_voxels(volume_ml: float, voxel_ml: float) -> int:
+    """Return how many voxels make up a volume at least."""
+    return ceil(volume_ml / voxel_ml - VOXEL_TOLERANCE)
+
+
+def voxel_volume_ml(array: torch.Tensor) -> float:
+    """Return the volume of a voxel of an array with affine in milliliters.
+
+    Raises:
+        ValueError: when there is no affine.
+    """
+    if not isinstance(array, MetaTensor):
+        raise ValueError(
+            f"got a {type(array).__name__} without affine; expected a MetaTensor, whose voxels have a volume. Set "
+            "min_component_ml to 0, or keep the metadata."
+        )
+    return float(torch.linalg.det(array.affine[:3, :3].double()).abs()) / 1000

@@ -1,0 +1,31 @@
+"""Transforms that compose a T1 scan of a chronic stroke patient from a head, lesion masks and a model of both.
+
+The order is that of bundles/synthesis.json: load, place, age, fit, confuse, paint, scan.
+"""
+
+from strokelesion.transforms.synthesis.anatomy import BrainMaskd, FitLesionsd, RandLookalikesd, RandWidenSpacesd
+from strokelesion.transforms.synthesis.appearance import RandPaintLesionsd, RandPaintTissuesd, RandPaintVascularSpacesd
+from strokelesion.transforms.synthesis.composition import LoadLesionsd, SeededRecipe
+from strokelesion.transforms.synthesis.placement import RandPlaceHeadd
+from strokelesion.transforms.synthesis.scanner import RandBiasd, RandHeadCoverd, RandThickSlicesd, RandUnitsd
+from strokelesion.transforms.synthesis.tissues import LabelTissuesd, Tissue, is_brain
+
+__all__ = [
+    "BrainMaskd",
+    "FitLesionsd",
+    "LabelTissuesd",
+    "LoadLesionsd",
+    "RandBiasd",
+    "RandHeadCoverd",
+    "RandLookalikesd",
+    "RandPaintLesionsd",
+    "RandPaintTissuesd",
+    "RandPaintVascularSpacesd",
+    "RandPlaceHeadd",
+    "RandThickSlicesd",
+    "RandUnitsd",
+    "RandWidenSpacesd",
+    "SeededRecipe",
+    "Tissue",
+    "is_brain",
+]

@@ -1,0 +1,170 @@
+"""Where head and lesions lie in a composed scan: one random deformation carries both onto one grid."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Randomizable
+from monai.transforms.utils import create_rotate, create_scale, create_shear, create_translate
+
+from strokelesion.transforms.synthesis.fields import generator_of, plain, smooth_noise
+
+# The grid of ATLAS R1.x and R2.0: MNI152NLin2009aSym, 1 mm.
+MNI_EXTENT_MM = (197, 233, 189)
+MNI_ORIGIN_MM = (-98.0, -134.0, -72.0)
+# Every so many voxels are looked at to find the box that a lesion lies in.
+STRIDE = 4
+
+
+def canvas_affine(extent_mm: Sequence[float], spacing_mm: float) -> torch.Tensor:
+    """Return the affine of a RAS grid whose center is that of the MNI grid, but as high as its top."""
+    affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    surplus = np.subtract(extent_mm, MNI_EXTENT_MM)
+    affine[:3, 3] = np.subtract(MNI_ORIGIN_MM, surplus * np.array([0.5, 0.5, 1.0])) + (spacing_mm - 1) / 2
+    return torch.from_numpy(affine)
+
+
+def sample_at(volume: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tensor, mode: str) -> torch.Tensor:
+    """Return the values of a volume `(1, X, Y, Z)` at world points `(x, y, z, 3)`; 0 outside.
+
+    Args:
+        volume: what is sampled.
+        affine: from its voxels to the world.
+        points_mm: where.
+        mode: `nearest` or `bilinear`, as in torch's `grid_sample`.
+    """
+    inverse = torch.linalg.inv(plain(affine).double())
+    half_size = (torch.tensor(volume.shape[1:]) - 1).double() / 2
+    # grid_sample counts from -1 to 1 and names the last axis first.
+    to_grid = (inverse[:3, :3] / half_size[:, None]).flip(0).float()
+    offset = (inverse[:3, 3] / half_size - 1).flip(0).float()
+    grid = points_mm @ to_grid.T + offset
+    return F.grid_sample(plain(volume)[None].float(), grid[None], mode=mode, padding_mode="zeros", align_corners=True)[0]
+
+
+class RandPlaceHeadd(Randomizable, MapTransform):
+    """Draw a deformation and sample a head and its lesions through it, on the grid of the composed scan.
+
+    1. Affine about the center: rotation, scaling per axis, shear and shift; half of the heads are flipped, left to right.
+    2. Elastic: normal displacements on a grid `elastic_scale_mm` apart.
+    3. Lesions go through the same deformation and one more of their own, so that no mask is seen twice.
+
+    Reads `tissues` `(1, x, y, z)`, `image` of the same grid if there is one, and `lesions`, a list of items with `mask`
+    `(1, x, y, z)`, `scale` (about the mask's center) and `flip`; all affines lead to MNI millimeters. Writes `tissues`,
+    `image` and `lesions` `(1, X, Y, Z)`, the latter a map of numbers: 1 for the first mask, 2 for the second...
+
+    Args:
+        spacing_mm: voxel edge of the composed scan.
+        extent_mm: its size.
+        rotation_deg, scaling, shear, shift_mm: largest deviation from none.
+        elastic_mm: standard deviation of the displacements, `elastic_scale_mm` apart.
+        lesion_elastic_mm: the same for what lesions have beyond the head's, 15 mm apart.
+    """
+
+    def __init__(
+        self,
+        spacing_mm: float = 1.0,
+        extent_mm: Sequence[float] = MNI_EXTENT_MM,
+        rotation_deg: float = 12.0,
+        scaling: float = 0.1,
+        shear: float = 0.05,
+        shift_mm: float = 8.0,
+        elastic_mm: float = 2.5,
+        elastic_scale_mm: float = 32.0,
+        lesion_elastic_mm: float = 2.0,
+    ) -> None:
+        MapTransform.__init__(self, ("tissues", "image"), allow_missing_keys=True)
+        self.spacing_mm = spacing_mm
+        self.shape = tuple(round(extent / spacing_mm) for extent in extent_mm)
+        self.affine = canvas_affine(extent_mm, spacing_mm)
+        self.rotation_deg, self.scaling, self.shear, self.shift_mm = rotation_deg, scaling, shear, shift_mm
+        self.elastic_mm, self.elastic_scale_mm, self.lesion_elastic_mm = elastic_mm, elastic_scale_mm, lesion_elastic_mm
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample on the grid of the composed scan."""
+        sample = dict(data)
+        points_mm = self.deformed_points()
+        head_mm = points_mm * torch.tensor([float(self.R.choice([-1, 1])), 1.0, 1.0])
+        for key in self.key_iterator(sample):
+            mode = "nearest" if key == "tissues" else "bilinear"
+            values = sample_at(sample[key], sample[key].affine, head_mm, mode)
+            sample[key] = MetaTensor(values.byte() if key == "tissues" else values, affine=self.affine)
+        sample["lesions"] = MetaTensor(self.lesion_map(sample.get("lesions", []), points_mm), affine=self.affine)
+        return sample
+
+    def random_affine(self) -> np.ndarray[Any, Any]:
+        """Draw the affine part, about the center of the MNI grid, in millimeters."""
+        center = np.add(MNI_ORIGIN_MM, np.array(MNI_EXTENT_MM) / 2)
+        angles = np.deg2rad(self.R.uniform(-self.rotation_deg, self.rotation_deg, 3))
+        common = self.R.uniform(-self.scaling, self.scaling)
+        factors = 1 + common + self.R.uniform(-self.scaling / 2, self.scaling / 2, 3)
+        parts = [
+            create_translate(3, (center + self.R.uniform(-self.shift_mm, self.shift_mm, 3)).tolist()),
+            create_rotate(3, angles.tolist()),
+            create_shear(3, self.R.uniform(-self.shear, self.shear, 6).tolist()),
+            create_scale(3, factors.tolist()),
+            create_translate(3, (-center).tolist()),
+        ]
+        return np.asarray(np.linalg.multi_dot([np.asarray(part) for part in parts]))
+
+    def deformed_points(self) -> torch.Tensor:
+        """Return for each voxel where in MNI space `(X, Y, Z, 3)` it takes its values from."""
+        matrix = (torch.from_numpy(self.random_affine()) @ self.affine).float()
+        axes = [torch.arange(size).float() for size in self.shape]
+        i, j, k = axes[0][:, None, None, None], axes[1][None, :, None, None], axes[2][None, None, :, None]
+        points = i * matrix[:3, 0] + j * matrix[:3, 1] + k * matrix[:3, 2] + matrix[:3, 3]
+        return points + self.displacement(self.elastic_mm, self.elastic_scale_mm)
+
+    def displacement(self, strength_mm: float, scale_mm: float) -> torch.Tensor:
+        """Draw a smooth displacement `(X, Y, Z, 3)`."""
+        field = smooth_noise(self.shape, self.spacing_mm, scale_mm, generator_of(self.R), channels=3)
+        return (strength_mm * field).permute(1, 2, 3, 0)
+
+    def lesion_map(self, lesions: Sequence[Mapping[str, Any]], points_mm: torch.Tensor) -> torch.Tensor:
+        """Return the map of lesion numbers `(1, X, Y, Z)`; where two overlap the earlier one stays."""
+        numbers = torch.zeros(1, *self.shape, dtype=torch.uint8)
+        if lesions:
+            points_mm = points_mm + self.displacement(self.lesion_elastic_mm, 15.0)
+        for number, lesion in enumerate(lesions, start=1):
+            mask, affine = scaled(lesion)
+            box = box_around(mask, affine, points_mm)
+            if box is None:
+                continue
+            inside = sample_at(mask, affine, points_mm[box], "bilinear") >= 0.5
+            part = numbers[(slice(None), *box)]
+            part[inside & (part == 0)] = number
+        return numbers
+
+
+def scaled(lesion: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a lesion's mask `(1, x, y, z)`, cropped to its box, and an affine that scales and flips it."""
+    mask = (plain(lesion["mask"]) > 0.5).float()
+    affine = plain(lesion["mask"].affine).double()
+    where = mask[0].nonzero()
+    low = (where.amin(0) - 2).clamp(min=0)
+    high = where.amax(0) + 3
+    cropped = mask[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    center = affine[:3, :3] @ where.double().mean(0) + affine[:3, 3]
+    moved = affine.clone()
+    moved[:3, 3] += affine[:3, :3] @ low.double()
+    change = torch.eye(4, dtype=torch.float64)
+    change[:3, :3] *= lesion["scale"]
+    change[:3, 3] = center * (1 - lesion["scale"])
+    mirror = torch.diag(torch.tensor([-1.0 if lesion["flip"] else 1.0, 1.0, 1.0, 1.0], dtype=torch.float64))
+    return cropped, mirror @ change @ moved
+
+
+def box_around(mask: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tensor) -> tuple[slice, ...] | None:
+    """Return the box of voxels whose points fall into a mask's volume, or None when it lies outside."""
+    corners = torch.cartesian_prod(*(torch.tensor([0.0, size - 1.0]) for size in mask.shape[1:])).double()
+    world = corners @ affine[:3, :3].T + affine[:3, 3]
+    low, high = world.amin(0).float() - STRIDE, world.amax(0).float() + STRIDE
+    coarse = points_mm[::STRIDE, ::STRIDE, ::STRIDE]
+    where = ((coarse >= low) & (coarse <= high)).all(-1).nonzero()
+    if not len(where):
+        return None
+    spans = zip((where.amin(0) * STRIDE).tolist(), (where.amax(0) * STRIDE).tolist(), strict=True)
+    return tuple(slice(max(0, first - STRIDE), last + STRIDE + 1) for first, last in spans)

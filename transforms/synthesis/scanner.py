@@ -1,0 +1,144 @@
+"""What scanner, archive and preparation do to a T1: bias field, thick slices, stripped and defaced heads, units."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Randomizable
+
+from strokelesion.transforms.synthesis.fields import distance_mm, generator_of, plain, smooth_noise
+
+
+def replaced(image: MetaTensor, values: torch.Tensor) -> MetaTensor:
+    """Return an image with new values `(X, Y, Z)` on the same grid."""
+    return MetaTensor(values[None], meta=image.meta)
+
+
+class RandBiasd(Randomizable, MapTransform):
+    """Multiply `image` by a smooth positive field: exp of noise that varies over `scale_mm`.
+
+    Args:
+        strength: largest relative deviation at two standard deviations; drawn from 0 up to it.
+        scale_mm: distance of the field's nodes.
+        fixed: take `strength` as it is instead of drawing up to it.
+    """
+
+    def __init__(self, strength: float = 0.4, scale_mm: float = 80.0, fixed: bool = False) -> None:
+        MapTransform.__init__(self, ("image",))
+        self.strength, self.scale_mm, self.fixed = strength, scale_mm, fixed
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with `image` changed."""
+        sample = dict(data)
+        image = sample["image"]
+        strength = self.strength if self.fixed else self.R.uniform(0, self.strength)
+        field = smooth_noise(image.shape[1:], float(image.affine[0, 0]), self.scale_mm, generator_of(self.R))[0]
+        sample["image"] = replaced(image, plain(image)[0] * torch.exp(field.clamp(-2, 2) * strength / 2))
+        return sample
+
+
+class RandThickSlicesd(Randomizable, MapTransform):
+    """Average `image` over thick slices along one axis and interpolate back, as a scan with anisotropic voxels would come.
+
+    Args:
+        thickness_mm: range of the slices' thickness.
+        prob: share of scans.
+        axis: 0 sagittal, 1 coronal, 2 axial; None draws one.
+    """
+
+    def __init__(self, thickness_mm: tuple[float, float] = (2.0, 5.0), prob: float = 0.2, axis: int | None = None) -> None:
+        MapTransform.__init__(self, ("image",))
+        self.thickness_mm, self.prob, self.axis = thickness_mm, prob, axis
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with `image` changed."""
+        sample = dict(data)
+        if self.R.uniform() >= self.prob:
+            return sample
+        image = sample["image"]
+        axis = self.R.randint(3) if self.axis is None else self.axis
+        shape = list(image.shape[1:])
+        thin = shape.copy()
+        thin[axis] = max(2, round(shape[axis] * float(image.affine[0, 0]) / self.R.uniform(*self.thickness_mm)))
+        volume = plain(image)[None].float()
+        slabs = F.adaptive_avg_pool3d(volume, (thin[0], thin[1], thin[2]))
+        sample["image"] = replaced(image, F.interpolate(slabs, size=shape, mode="trilinear", align_corners=False)[0, 0])
+        return sample
+
+
+class RandHeadCoverd(Randomizable, MapTransform):
+    """Keep the head, strip it to the brain, deface it, or cut it off above or below.
+
+    Stripping follows the brain mask, closed over the sulci, a little too wide or too tight, as tools do. Defacing removes what
+    lies before and below a tilted plane in front of the brain.
+
+    Args:
+        stripped, defaced: shares of the scans.
+        cut: share of the scans of which a slab is missing at the top or at the bottom.
+    """
+
+    def __init__(self, stripped: float = 0.3, defaced: float = 0.3, cut: float = 0.0) -> None:
+        MapTransform.__init__(self, ("image", "brain"))
+        self.stripped, self.defaced, self.cut = stripped, defaced, cut
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with `image` zero where the head was taken away."""
+        sample = dict(data)
+        image, brain = sample["image"], plain(sample["brain"])[0] > 0
+        draw = self.R.uniform()
+        kept = torch.ones_like(brain)
+        if draw < self.stripped:
+            kept = self.strip(brain, float(image.affine[0, 0]))
+        elif draw < self.stripped + self.defaced:
+            kept = self.deface(brain, float(image.affine[0, 0]))
+        if self.R.uniform() < self.cut:
+            kept = kept & self.slab(brain)
+        sample["image"] = replaced(image, plain(image)[0] * kept)
+        return sample
+
+    def strip(self, brain: torch.Tensor, spacing_mm: float) -> torch.Tensor:
+        """Return the brain closed over its sulci, up to 3 mm wider or 1 mm tighter."""
+        closing_mm = self.R.uniform(4, 10)
+        outside = distance_mm(brain, spacing_mm) > closing_mm
+        return distance_mm(outside, spacing_mm) > closing_mm - self.R.uniform(-1, 3)
+
+    def deface(self, brain: torch.Tensor, spacing_mm: float) -> torch.Tensor:
+        """Return what lies behind a tilted plane that touches no brain."""
+        where = brain.nonzero().float()
+        if not len(where):
+            return torch.ones_like(brain)
+        slope = float(self.R.uniform(0.6, 1.6))
+        axes = torch.meshgrid(*(torch.arange(size, dtype=torch.float32) for size in brain.shape[1:]), indexing="ij")
+        forward_and_down = axes[0] - slope * axes[1]
+        margin = self.R.uniform(2, 15) / spacing_mm
+        limit = float((where[:, 1] - slope * where[:, 2]).max()) + margin
+        return (forward_and_down <= limit)[None].expand_as(brain)
+
+    def slab(self, brain: torch.Tensor) -> torch.Tensor:
+        """Return the scan without up to 15 % of the brain's height at its top or its bottom."""
+        levels = brain.any(0).any(0).nonzero()[:, 0]
+        kept = torch.ones_like(brain)
+        if len(levels):
+            part = round(float(self.R.uniform(0.02, 0.15)) * len(levels))
+            if self.R.uniform() < 0.5:
+                kept[..., int(levels[-1]) + 1 - part :] = False
+            else:
+                kept[..., : int(levels[0]) + part] = False
+        return kept
+
+
+class RandUnitsd(Randomizable, MapTransform):
+    """Give `image` the scale of some vendor: multiply so that white matter lies between `low` and `high`, and round."""
+
+    def __init__(self, low: float = 60.0, high: float = 3000.0) -> None:
+        MapTransform.__init__(self, ("image",))
+        self.low, self.high = low, high
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with `image` in whole numbers below 32767."""
+        sample = dict(data)
+        factor = self.low * (self.high / self.low) ** self.R.uniform()
+        sample["image"] = replaced(sample["image"], (plain(sample["image"])[0] * factor).round().clamp(0, 32767))
+        return sample

@@ -8,7 +8,7 @@ from nibabel.affines import apply_affine
 from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 from scipy.spatial.transform import Rotation
 
-from strokelesion.pipeline import head_registration
+from strokelesion.pipeline.synthesis import head_registration
 from strokelesion.pipeline.synthesis.head_registration import register_to_mni
 from strokelesion.transforms.synthesis.tissues import Tissue
 

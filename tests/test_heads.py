@@ -12,7 +12,7 @@ from nibabel.affines import apply_affine
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from test_head_tissues import t1
 
-from strokelesion.pipeline import heads as heads_module
+from strokelesion.pipeline.synthesis import heads as heads_module
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
 from strokelesion.transforms.synthesis.tissues import FREESURFER, Tissue, is_brain, is_inside_skull
 

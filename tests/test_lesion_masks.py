@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
 
-from strokelesion.pipeline import lesion_masks
+from strokelesion.pipeline.synthesis import lesion_masks
 from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_procedural_masks, read_lesions, volume_at
 from strokelesion.pipeline.synthesis.procedural_lesions import parenchyma
 

@@ -217,7 +217,7 @@ def test_the_brain_mask_holds_brain_ventricles_and_lesions() -> None:
     brain = sample["brain"].as_tensor() > 0
     assert brain[is_brain(head.tissues().as_tensor())].all()
     assert brain[sample["label"].as_tensor() > 0].all()
-    assert not brain[head.tissues().as_tensor() == Tissue.BONE].any()
+    assert not brain[(head.tissues().as_tensor() > Tissue.VENTRICLE) & (sample["label"].as_tensor() == 0)].any()
 
 
 def covered(**shares: float) -> tuple[torch.Tensor, torch.Tensor]:

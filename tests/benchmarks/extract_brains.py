@@ -3,8 +3,7 @@
     python tests/benchmarks/extract_brains.py FOLDER [FOLDER ...] [--csv brains.csv]
 
 A folder holds composed scans with their `BrainMask` (see docs/synthesis.md), or T1s with FreeSurfer's labels, `X_T1w.nii.gz`
-and `X_labels.nii.gz`. The truth of the latter is the labels with narrow sulci filled, as the network was taught;
-`dice_labels` compares with the labels as they are.
+and `X_labels.nii.gz`.
 """
 
 import argparse
@@ -15,25 +14,21 @@ from pathlib import Path
 import pandas as pd
 import torch
 from monai.bundle import ConfigParser
-from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
-from strokelesion.transforms.synthesis import BrainMaskd, LabelTissuesd, is_brain
+from strokelesion.transforms.synthesis import LabelTissuesd, is_brain
 
 LOAD = LoadImage(reader="NibabelReader", image_only=True, ensure_channel_first=True)
 
 
-def pairs(folder: Path) -> Iterator[tuple[Path, MetaTensor, torch.Tensor]]:
-    """Yield T1, truth and bare labels of each scan below a folder."""
+def pairs(folder: Path) -> Iterator[tuple[Path, torch.Tensor]]:
+    """Yield T1 and true brain of each scan below a folder."""
     for t1 in sorted(folder.rglob("*_t1w_deface_stx.nii.gz")):
-        truth = LOAD(t1.with_name(t1.name.replace("t1w_deface", "BrainMask")))
-        yield t1, truth, truth
+        yield t1, LOAD(t1.with_name(t1.name.replace("t1w_deface", "BrainMask")))
     for t1 in sorted(folder.rglob("*_T1w.nii.gz")):
         labels = t1.with_name(t1.name.replace("_T1w", "_labels"))
         if labels.exists():
-            sample = LabelTissuesd("tissues")({"tissues": LOAD(labels)})
-            bare = is_brain(sample["tissues"].as_tensor())
-            yield t1, BrainMaskd()({**sample, "label": MetaTensor(torch.zeros_like(bare))})["brain"], bare
+            yield t1, is_brain(LabelTissuesd("tissues")({"tissues": LOAD(labels)})["tissues"].as_tensor())
 
 
 def dice(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -55,11 +50,11 @@ def main() -> None:
     extract = config.get_parsed_content("brain_extractor")
     rows = []
     for folder in arguments.folders:
-        for t1, truth, bare in pairs(folder):
+        for t1, truth in pairs(folder):
             image, started_s = LOAD(t1), time.perf_counter()
             brain = extract(image)
             seconds = time.perf_counter() - started_s
-            rows.append({"scan": t1.name, "dice": dice(brain, truth), "dice_labels": dice(brain, bare), "seconds": seconds})
+            rows.append({"scan": t1.name, "dice": dice(brain, truth), "seconds": seconds})
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     print(table.drop(columns="scan").describe().loc[["mean", "50%", "min", "max"]].round(3).to_string())

@@ -9,7 +9,7 @@ from monai.transforms import MapTransform, Randomizable
 from scipy import ndimage
 
 from strokelesion.transforms.synthesis.fields import blurred, distance_mm, generator_of, plain, smooth_noise
-from strokelesion.transforms.synthesis.tissues import Tissue, is_brain, is_fluid, is_inside_skull
+from strokelesion.transforms.synthesis.tissues import Tissue, is_brain, is_inside_skull
 
 # What a widened ventricle or sulcus may take the place of.
 AROUND_VENTRICLES = (Tissue.WHITE, Tissue.CAUDATE, Tissue.HYPOINTENSE, Tissue.HIPPOCAMPUS, Tissue.THALAMUS, Tissue.CHOROID)
@@ -169,18 +169,14 @@ def quantile(values: torch.Tensor, share: float) -> torch.Tensor:
 
 
 class BrainMaskd(MapTransform):
-    """Write `brain` `(1, X, Y, Z)`: brain, ventricles and lesions, with sulci narrower than twice `closing_mm` filled."""
+    """Write `brain` `(1, X, Y, Z)`: brain, ventricles and lesions; not the CSF of the sulci, as in FreeSurfer's labels."""
 
-    def __init__(self, closing_mm: float = 2.0) -> None:
+    def __init__(self) -> None:
         super().__init__(("tissues", "label"))
-        self.closing_mm = closing_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `brain` written."""
         sample = dict(data)
-        spacing_mm = float(sample["tissues"].affine[0, 0])
-        mask = (is_brain(plain(sample["tissues"])) | (plain(sample["label"]) > 0))[0]
-        outside = distance_mm(mask, spacing_mm) > self.closing_mm
-        closed = mask | (distance_mm(outside, spacing_mm) > self.closing_mm) & is_fluid(plain(sample["tissues"])[0])
-        sample["brain"] = MetaTensor(closed[None].to(torch.uint8), meta=sample["tissues"].meta)
+        mask = is_brain(plain(sample["tissues"])) | (plain(sample["label"]) > 0)
+        sample["brain"] = MetaTensor(mask.to(torch.uint8), meta=sample["tissues"].meta)
         return sample

@@ -3,11 +3,13 @@
 The order is that of bundles/synthesis.json: load, place, age, fit, confuse, paint, scan.
 """
 
-from strokelesion.transforms.synthesis.anatomy import BrainMaskd, FitLesionsd, RandLookalikesd, RandWidenSpacesd
-from strokelesion.transforms.synthesis.appearance import RandPaintLesionsd, RandPaintTissuesd, RandPaintVascularSpacesd
+from strokelesion.transforms.synthesis.anatomy import BrainMaskd, FitLesionsd, RandWidenSpacesd
 from strokelesion.transforms.synthesis.composition import LoadLesionsd, SeededRecipe
+from strokelesion.transforms.synthesis.lesion_paint import RandPaintLesionsd
+from strokelesion.transforms.synthesis.lookalikes import RandLookalikesd, RandPaintVascularSpacesd
 from strokelesion.transforms.synthesis.placement import RandPlaceHeadd
 from strokelesion.transforms.synthesis.scanner import RandBiasd, RandHeadCoverd, RandThickSlicesd, RandUnitsd
+from strokelesion.transforms.synthesis.tissue_paint import RandPaintTissuesd
 from strokelesion.transforms.synthesis.tissues import LabelTissuesd, Tissue, is_brain
 
 __all__ = [

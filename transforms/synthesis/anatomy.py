@@ -8,8 +8,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from scipy import ndimage
 
-from strokelesion.transforms.synthesis.fields import blurred, distance_mm, generator_of, plain, smooth_noise
-from strokelesion.transforms.synthesis.tissues import Tissue, is_brain, is_inside_skull
+from strokelesion.transforms.synthesis.fields import blurred, distance_mm, plain
+from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_brain, is_inside_skull
 
 # What a widened ventricle or sulcus may take the place of.
 AROUND_VENTRICLES = (Tissue.WHITE, Tissue.CAUDATE, Tissue.HYPOINTENSE, Tissue.HIPPOCAMPUS, Tissue.THALAMUS, Tissue.CHOROID)
@@ -17,11 +17,6 @@ AROUND_SULCI = (Tissue.CORTEX, Tissue.CEREBELLAR_CORTEX)
 # Below this a lesion lies in the tissue; above, sulci that it swallowed count as its cavity, as tracers draw them.
 LARGEST_IN_TISSUE_ML = 3.0
 EVERY_NEIGHBOR = ndimage.generate_binary_structure(3, 3)
-
-
-def any_of(tissues: torch.Tensor, classes: tuple[Tissue, ...]) -> torch.Tensor:
-    """Return where a tissue map shows one of several classes."""
-    return torch.isin(tissues, torch.tensor([int(tissue) for tissue in classes], dtype=tissues.dtype))
 
 
 class RandWidenSpacesd(Randomizable, MapTransform):
@@ -100,72 +95,6 @@ def main_and_sub(lesions: torch.Tensor, least_voxels: float) -> torch.Tensor:
     if kinds.any():
         kinds[sizes.argmax()] = 1
     return kinds[components][None]
-
-
-class RandLookalikesd(Randomizable, MapTransform):
-    """Add what looks like a lesion and is none, away from the lesions.
-
-    White-matter hypointensities as caps around the ventricles and as spots; cysts of the choroid fissure beside the
-    hippocampus. (Wide perivascular spaces are thinner than voxels: `RandPaintVascularSpacesd` paints them.)
-
-    Args:
-        cap_mm: largest thickness of the caps.
-        spots: largest share of the white matter in spots.
-        cyst_mm: largest radius of the cysts.
-        prob: of each of the three kinds.
-    """
-
-    def __init__(self, cap_mm: float = 8.0, spots: float = 0.02, cyst_mm: float = 5.0, prob: float = 0.4) -> None:
-        MapTransform.__init__(self, ("tissues", "lesions"))
-        self.cap_mm, self.spots, self.cyst_mm, self.prob = cap_mm, spots, cyst_mm, prob
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with `tissues` changed."""
-        sample = dict(data)
-        tissues = sample["tissues"]
-        spacing_mm = float(tissues.affine[0, 0])
-        codes = plain(tissues)[0].clone()
-        white = (codes == Tissue.WHITE) & (plain(sample["lesions"])[0] == 0)
-        if self.R.uniform() < self.prob:
-            codes[white & self.caps(codes, spacing_mm)] = int(Tissue.HYPOINTENSE)
-        if self.R.uniform() < self.prob:
-            noise = smooth_noise(codes.shape, spacing_mm, 5.0, generator_of(self.R))[0]
-            codes[white & (noise > quantile(noise[white], 1 - self.R.uniform(0, self.spots)))] = int(Tissue.HYPOINTENSE)
-        if self.R.uniform() < self.prob:
-            codes[self.cyst(codes, spacing_mm) & is_brain(codes) & (plain(sample["lesions"])[0] == 0)] = int(Tissue.CSF)
-        sample["tissues"] = MetaTensor(codes[None], meta=tissues.meta)
-        return sample
-
-    def caps(self, codes: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-        """Draw where hypointensities surround the ventricles, thicker here and thinner there."""
-        noise = smooth_noise(codes.shape, spacing_mm, 15.0, generator_of(self.R))[0]
-        thickness_mm = self.R.uniform(1, self.cap_mm) * torch.sigmoid(2 * noise - 1)
-        return distance_mm(codes == Tissue.VENTRICLE, spacing_mm) < thickness_mm
-
-    def cyst(self, codes: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-        """Draw a ball at a random place of the hippocampus."""
-        places = (codes == Tissue.HIPPOCAMPUS).nonzero()
-        if not len(places):
-            return torch.zeros_like(codes, dtype=torch.bool)
-        center = places[self.R.randint(len(places))]
-        axes = [(torch.arange(size) - c) ** 2 for size, c in zip(codes.shape, center.tolist(), strict=True)]
-        squared = axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :]
-        ball: torch.Tensor = squared * spacing_mm**2 < self.R.uniform(1.5, self.cyst_mm) ** 2
-        return ball
-
-
-def box_of(mask: torch.Tensor, margin: int) -> tuple[slice, ...]:
-    """Return the box of the non-zero voxels of `(X, Y, Z)`, wider by a margin in voxels."""
-    axes = [mask.amax(tuple(other for other in range(3) if other != axis)).nonzero()[:, 0] for axis in range(3)]
-    return tuple(slice(max(0, int(axis[0]) - margin), int(axis[-1]) + 1 + margin) for axis in axes)
-
-
-def quantile(values: torch.Tensor, share: float) -> torch.Tensor:
-    """Return a quantile of at most 100,000 evenly chosen values; torch sorts no more than 16 million."""
-    if not values.numel():
-        return torch.tensor(torch.inf)
-    chosen: torch.Tensor = torch.quantile(values[:: max(1, values.numel() // 100_000)].float(), share)
-    return chosen
 
 
 class BrainMaskd(MapTransform):

@@ -62,3 +62,17 @@ def distance_mm(mask: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         return torch.full(mask.shape, torch.inf)
     distances = ndimage.distance_transform_edt(half.numpy() == 0, sampling=2 * spacing_mm)
     return resized(torch.from_numpy(np.asarray(distances, dtype=np.float32))[None], mask.shape)[0]
+
+
+def box_of(mask: torch.Tensor, margin: int) -> tuple[slice, ...]:
+    """Return the box of the non-zero voxels of `(X, Y, Z)`, wider by a margin in voxels."""
+    axes = [mask.amax(tuple(other for other in range(3) if other != axis)).nonzero()[:, 0] for axis in range(3)]
+    return tuple(slice(max(0, int(axis[0]) - margin), int(axis[-1]) + 1 + margin) for axis in axes)
+
+
+def quantile(values: torch.Tensor, share: float) -> torch.Tensor:
+    """Return a quantile of at most 100,000 evenly chosen values; torch sorts no more than 16 million."""
+    if not values.numel():
+        return torch.tensor(torch.inf)
+    chosen: torch.Tensor = torch.quantile(values[:: max(1, values.numel() // 100_000)].float(), share)
+    return chosen

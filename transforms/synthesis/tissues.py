@@ -4,7 +4,7 @@ Source of the numbers: FreeSurferColorLUT.txt (FreeSurfer 7); 5xx as in the labe
 Image Analysis 2023), where they stand for what lies outside the brain.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -42,7 +42,7 @@ class Tissue(IntEnum):
     UNKNOWN = 22
 
 
-# Tissue.BRAIN in words: everything that a brain mask holds; CSF outside the ventricles is not part of it.
+# What a brain mask holds ends here: CSF outside the ventricles is not part of it.
 LAST_OF_BRAIN = Tissue.VENTRICLE
 LAST_INSIDE_SKULL = Tissue.CSF
 
@@ -70,8 +70,9 @@ FREESURFER: dict[Tissue, tuple[int, ...]] = {
     Tissue.MUCOSA: (509,),
     Tissue.VESSEL: (502, 508, 512, 514, 530),
 }
-# Cortical parcels of aparc and aparc.a2009s, left and right.
+# Parcels of aparc and aparc.a2009s, and those of wmparc; left and right.
 CORTICAL_PARCELS = (range(1000, 1036), range(2000, 2036), range(11100, 11176), range(12100, 12176))
+WHITE_PARCELS = (range(3000, 3036), range(4000, 4036), range(5001, 5003))
 
 
 def is_brain(tissues: torch.Tensor) -> torch.Tensor:
@@ -89,14 +90,20 @@ def is_fluid(tissues: torch.Tensor) -> torch.Tensor:
     return (tissues == Tissue.VENTRICLE) | (tissues == Tissue.CSF)
 
 
+def any_of(tissues: torch.Tensor, classes: Sequence[Tissue]) -> torch.Tensor:
+    """Return where a tissue map shows one of several classes."""
+    return torch.isin(tissues, torch.tensor([int(tissue) for tissue in classes], dtype=tissues.dtype))
+
+
 def tissue_table() -> torch.Tensor:
     """Return the tissue of each FreeSurfer number as a table to index with; unlisted numbers are `UNKNOWN`."""
     table = torch.full((20000,), int(Tissue.UNKNOWN), dtype=torch.uint8)
     table[0] = int(Tissue.AIR)
     for tissue, numbers in FREESURFER.items():
         table[list(numbers)] = int(tissue)
-    for parcels in CORTICAL_PARCELS:
-        table[list(parcels)] = int(Tissue.CORTEX)
+    for tissue, ranges in ((Tissue.CORTEX, CORTICAL_PARCELS), (Tissue.WHITE, WHITE_PARCELS)):
+        for parcels in ranges:
+            table[list(parcels)] = int(tissue)
     return table
 
 

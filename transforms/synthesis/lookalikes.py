@@ -1,0 +1,106 @@
+"""What looks like an old infarct on T1 and is none: a network that never saw it would find it everywhere."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Randomizable
+
+from strokelesion.transforms.synthesis.fields import distance_mm, generator_of, plain, quantile, smooth_noise
+from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_brain
+
+
+class RandLookalikesd(Randomizable, MapTransform):
+    """Add what looks like a lesion and is none, away from the lesions.
+
+    White-matter hypointensities as caps around the ventricles and as spots; cysts of the choroid fissure beside the
+    hippocampus. (Wide perivascular spaces are thinner than voxels: `RandPaintVascularSpacesd` paints them.)
+
+    Args:
+        cap_mm: largest thickness of the caps.
+        spots: largest share of the white matter in spots.
+        cyst_mm: largest radius of the cysts.
+        prob: of each of the three kinds.
+    """
+
+    def __init__(self, cap_mm: float = 8.0, spots: float = 0.02, cyst_mm: float = 5.0, prob: float = 0.4) -> None:
+        MapTransform.__init__(self, ("tissues", "lesions"))
+        self.cap_mm, self.spots, self.cyst_mm, self.prob = cap_mm, spots, cyst_mm, prob
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with `tissues` changed."""
+        sample = dict(data)
+        tissues = sample["tissues"]
+        spacing_mm = float(tissues.affine[0, 0])
+        codes = plain(tissues)[0].clone()
+        white = (codes == Tissue.WHITE) & (plain(sample["lesions"])[0] == 0)
+        if self.R.uniform() < self.prob:
+            codes[white & self.caps(codes, spacing_mm)] = int(Tissue.HYPOINTENSE)
+        if self.R.uniform() < self.prob:
+            noise = smooth_noise(codes.shape, spacing_mm, 5.0, generator_of(self.R))[0]
+            codes[white & (noise > quantile(noise[white], 1 - self.R.uniform(0, self.spots)))] = int(Tissue.HYPOINTENSE)
+        if self.R.uniform() < self.prob:
+            codes[self.cyst(codes, spacing_mm) & is_brain(codes) & (plain(sample["lesions"])[0] == 0)] = int(Tissue.CSF)
+        sample["tissues"] = MetaTensor(codes[None], meta=tissues.meta)
+        return sample
+
+    def caps(self, codes: torch.Tensor, spacing_mm: float) -> torch.Tensor:
+        """Draw where hypointensities surround the ventricles, thicker here and thinner there."""
+        noise = smooth_noise(codes.shape, spacing_mm, 15.0, generator_of(self.R))[0]
+        thickness_mm = self.R.uniform(1, self.cap_mm) * torch.sigmoid(2 * noise - 1)
+        return distance_mm(codes == Tissue.VENTRICLE, spacing_mm) < thickness_mm
+
+    def cyst(self, codes: torch.Tensor, spacing_mm: float) -> torch.Tensor:
+        """Draw a ball at a random place of the hippocampus."""
+        places = (codes == Tissue.HIPPOCAMPUS).nonzero()
+        if not len(places):
+            return torch.zeros_like(codes, dtype=torch.bool)
+        center = places[self.R.randint(len(places))]
+        axes = [(torch.arange(size) - c) ** 2 for size, c in zip(codes.shape, center.tolist(), strict=True)]
+        squared = axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :]
+        ball: torch.Tensor = squared * spacing_mm**2 < self.R.uniform(1.5, self.cyst_mm) ** 2
+        return ball
+
+
+class RandPaintVascularSpacesd(Randomizable, MapTransform):
+    """Paint wide perivascular spaces: straight dark threads, thinner than a voxel, in white matter and basal ganglia.
+
+    Args:
+        prob: share of scans that have them.
+        most: largest number of threads.
+        length_mm: range of their lengths.
+    """
+
+    def __init__(self, prob: float = 0.4, most: int = 150, length_mm: tuple[float, float] = (2.0, 12.0)) -> None:
+        MapTransform.__init__(self, ("image", "tissues"))
+        self.prob, self.most, self.length_mm = prob, most, length_mm
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with `image` changed."""
+        sample = dict(data)
+        if self.R.uniform() >= self.prob:
+            return sample
+        tissues = plain(sample["tissues"])[0]
+        spacing_mm = float(sample["tissues"].affine[0, 0])
+        home = any_of(tissues, (Tissue.WHITE, Tissue.PUTAMEN, Tissue.CAUDATE)).nonzero()
+        chosen = home[torch.from_numpy(self.R.randint(len(home), size=self.R.randint(5, self.most)))]
+        voxels = self.threads(chosen.double(), spacing_mm, tissues.shape)
+        weight = torch.zeros(tissues.shape)
+        # A thread of 1 mm fills a part of the voxels that it crosses.
+        weight[voxels[:, 0], voxels[:, 1], voxels[:, 2]] = float(self.R.uniform(0.2, 0.7)) / spacing_mm**2
+        weight = weight * is_brain(tissues)
+        image = plain(sample["image"])[0]
+        sample["image"] = MetaTensor(
+            (image + weight * (float(sample["means"][Tissue.VENTRICLE]) - image))[None], meta=sample["image"].meta
+        )
+        return sample
+
+    def threads(self, starts: torch.Tensor, spacing_mm: float, shape: torch.Size) -> torch.Tensor:
+        """Return the voxels that threads from the given ones cross."""
+        directions = torch.from_numpy(self.R.normal(size=(len(starts), 3)))
+        directions /= directions.norm(dim=1, keepdim=True)
+        lengths = torch.from_numpy(self.R.uniform(*self.length_mm, len(starts))) / spacing_mm
+        steps = torch.linspace(0, 1, 25, dtype=torch.float64)
+        points = starts[:, None] + steps[None, :, None] * (lengths[:, None] * directions)[:, None]
+        return points.round().long().reshape(-1, 3).clamp(min=torch.zeros(3, dtype=torch.long), max=torch.tensor(shape) - 1)

@@ -1,0 +1,115 @@
+"""From tissues to T1 intensities: the paint of the synthesis for heads without a T1, and for what changed in those with one.
+
+White matter has the intensity 1 here; what a scanner makes of it comes later.
+"""
+
+from collections.abc import Hashable, Mapping
+from functools import cache
+from importlib.resources import files
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Randomizable
+
+from strokelesion.transforms.synthesis.fields import blurred, generator_of, plain, quantile, smooth_noise
+from strokelesion.transforms.synthesis.tissues import Tissue
+
+# Tissues whose texture is coarse because they mix what the classes do not tell apart: muscle and fat, cells and air.
+COARSE = (Tissue.SOFT, Tissue.MARROW, Tissue.MUCOSA, Tissue.UNKNOWN)
+COARSE_SCALE_MM = 7.0
+
+
+@cache
+def t1_priors() -> pd.DataFrame:
+    """Return mean, `sd_within` and `sd_between` heads of each tissue's T1 intensity, white matter = 1; see t1_priors.csv."""
+    text = files("strokelesion.transforms.synthesis").joinpath("t1_priors.csv").read_text()
+    return pd.read_csv(StringIO(text)).set_index("tissue")
+
+
+def tissue_means(image: torch.Tensor, tissues: torch.Tensor) -> torch.Tensor:
+    """Return the median intensity of each tissue in a scan, NaN where it is absent."""
+    means = torch.full((len(Tissue),), torch.nan)
+    for tissue in Tissue:
+        means[tissue] = quantile(image[tissues == tissue], 0.5) if (tissues == tissue).any() else torch.nan
+    return means
+
+
+class RandPaintTissuesd(Randomizable, MapTransform):
+    """Write `image`: a T1 drawn from the priors, or the head's own with what the synthesis changed painted over.
+
+    1. Each tissue's mean is drawn from N(mean, sd_between); the contrast between white matter and the rest is stretched.
+    2. For `any_contrast_prob` of the scans all means are drawn uniformly instead, as SynthSeg does (Billot et al. 2023).
+    3. Texture: noise from voxel to voxel within the tissue, slow variation over 15 mm, coarse mixture outside the brain.
+    4. A Gaussian blurs the borders: partial volume.
+
+    Args:
+        any_contrast_prob: share of scans whose contrast is not T1's.
+        blur_mm: range of the blur's standard deviation.
+    """
+
+    def __init__(self, any_contrast_prob: float = 0.1, blur_mm: tuple[float, float] = (0.4, 0.8)) -> None:
+        MapTransform.__init__(self, ("tissues",))
+        self.any_contrast_prob, self.blur_mm = any_contrast_prob, blur_mm
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with `image` `(1, X, Y, Z)`, and `means` and `spread` of the tissues' intensities."""
+        sample = dict(data)
+        tissues = sample["tissues"]
+        spacing_mm = float(tissues.affine[0, 0])
+        codes = plain(tissues)[0].long()
+        if "image" in sample:
+            image, means, spread = self.repainted(
+                plain(sample["image"])[0], codes, plain(sample["native_tissues"])[0].long(), spacing_mm
+            )
+        else:
+            means, spread = self.draw_means()
+            image = self.textured(codes, means, spread, spacing_mm)
+            image = blurred(image, self.R.uniform(*self.blur_mm), spacing_mm).clamp(min=0)
+        sample["image"] = MetaTensor(image[None], meta=tissues.meta)
+        sample["means"], sample["spread"] = means, spread
+        return sample
+
+    def draw_means(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw the mean of each tissue, and how its voxels vary."""
+        priors = t1_priors()
+        means, spread = np.zeros(len(Tissue)), np.zeros(len(Tissue))
+        codes = [int(Tissue[name]) for name in priors.index]
+        if self.R.uniform() < self.any_contrast_prob:
+            means[codes] = self.R.uniform(0.05, 1.5, len(codes))
+        else:
+            means[codes] = priors["mean"] + 1.3 * priors["sd_between"] * self.R.normal(size=len(codes))
+            means[Tissue.CSF] = means[Tissue.VENTRICLE] * self.R.uniform(0.8, 1.2)
+            stretch = self.R.uniform(0.75, 1.25)
+            brain = slice(Tissue.WHITE + 1, Tissue.CSF + 1)
+            means[brain] = 1 - stretch * (1 - means[brain])
+        spread[codes] = priors["sd_within"] * self.R.uniform(0.3, 1.0, len(codes))
+        means[codes] = means[codes].clip(0.02, 2)
+        return torch.from_numpy(means).float(), torch.from_numpy(spread).float()
+
+    def textured(self, codes: torch.Tensor, means: torch.Tensor, spread: torch.Tensor, spacing_mm: float) -> torch.Tensor:
+        """Return means plus texture: coarse outside the brain, fine and slow inside."""
+        generator = generator_of(self.R)
+        coarse = torch.zeros(len(Tissue))
+        coarse[list(map(int, COARSE))] = 1
+        fine = torch.randn(codes.shape, generator=generator) * (spread * (1 - 0.7 * coarse))[codes]
+        slow = 0.03 * smooth_noise(codes.shape, spacing_mm, 15.0, generator)[0] * means[codes]
+        mixture = smooth_noise(codes.shape, spacing_mm, COARSE_SCALE_MM, generator)[0] * (spread * coarse)[codes]
+        return means[codes] + fine + slow + mixture
+
+    def repainted(
+        self, image: torch.Tensor, codes: torch.Tensor, native: torch.Tensor, spacing_mm: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the head's own T1, white matter 1, with the tissues that the synthesis changed painted over softly."""
+        means = tissue_means(image, native)
+        image, means = image / means[Tissue.WHITE], means / means[Tissue.WHITE]
+        drawn, spread = self.draw_means()
+        means = torch.where(means.isnan(), drawn, means)
+        means[Tissue.CSF] = means[Tissue.VENTRICLE]  # CSF of sulci is mixed with cortex in a T1 of 1 mm
+        changed = codes != native
+        weight = blurred(changed.float(), 0.6, spacing_mm)
+        painted = blurred(torch.where(changed, self.textured(codes, means, spread, spacing_mm), image), 0.5, spacing_mm)
+        return image + weight * (painted - image), means, spread

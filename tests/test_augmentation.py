@@ -124,3 +124,23 @@ def test_the_input_is_not_changed(batch):
     before = {key: value.clone() for key, value in batch.items()}
     augmented(batch, **SPATIAL, brightness=0.2, contrast=0.2)
     assert all(torch.equal(batch[key], before[key]) for key in batch)
+
+
+def test_a_window_is_a_part_of_the_slices_the_same_of_image_and_mask(batch):
+    out = augmented(batch, crop_size=[32, 48])
+    assert out["image"].shape == out["label"].shape == (6, 1, 32, 48)
+    assert torch.equal(out["label"], labels_of(out["image"]))
+    windows = batch["image"].unfold(2, 32, 1).unfold(3, 48, 1)[0, 0]
+    assert (windows == out["image"][0, 0]).all((-1, -2)).any()
+
+
+def test_windows_come_from_everywhere_and_the_whole_slice_is_one(batch):
+    starts = {tuple(augmented(batch, seed=seed, crop_size=[40, 72])["image"][0, 0, :, 30].tolist()) for seed in range(20)}
+    assert len(starts) > 3
+    whole = augmented(batch, crop_size=[48, 72])
+    assert torch.equal(whole["image"], batch["image"])
+
+
+def test_a_window_larger_than_the_slices_is_refused(batch):
+    with pytest.raises(ValueError, match="allowed is up to their size"):
+        augmented(batch, crop_size=[64, 48])

@@ -141,7 +141,8 @@ def test_the_fingerprint_follows_each_weight_and_setting():
         return Recipe([ExtractBraind("image", extractor(**options))]).fingerprint
 
     others = [chain(level=0.5000001), chain(threshold=0.4), chain(spacing_mm=2.5), chain(slice_mm=(200, 256))]
-    assert len({chain(), *others}) == 5
+    others.append(chain(spacing_mm=(2.0, 2.0, 2.5)))
+    assert len({chain(), *others}) == 6
     assert chain() == chain(batch=3)
 
 

@@ -13,6 +13,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 from monai.transforms import CropForegroundd, MapTransform, Orientationd, ResampleToMatch, Spacingd
+from monai.utils import ensure_tuple_rep
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -34,7 +35,7 @@ class BrainExtractor:
 
     Args:
         network: logits `(B, 2, H, W)` of background and brain from slices `(B, 1, H, W)`; trained, on the CPU.
-        spacing_mm: edge of the cubic voxels that the network was trained on.
+        spacing_mm: voxel size that the network was trained on; one number for all three axes, or three.
         slice_mm: extent, left-right and posterior-anterior, of the slices that it was trained on.
         batch: slices at once.
         threshold: least probability of brain.
@@ -46,22 +47,23 @@ class BrainExtractor:
     def __init__(
         self,
         network: torch.nn.Module,
-        spacing_mm: float = 2.0,
+        spacing_mm: float | Sequence[float] = 2.0,
         slice_mm: Sequence[float] = (224.0, 256.0),
         batch: int = 8,
         threshold: float = 0.5,
     ) -> None:
+        edges_mm = ensure_tuple_rep(spacing_mm, 3)
         # In this order of memory, processors take about two thirds of the time.
         self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.place = Recipe(
             [
                 Orientationd("image", axcodes="RAS", labels=None),
-                Spacingd("image", pixdim=[spacing_mm] * 3, mode="bilinear", dtype=np.float32),
+                Spacingd("image", pixdim=edges_mm, mode="bilinear", dtype=np.float32),
                 ScaleTissued("image"),
                 CropForegroundd("image", source_key="image", select_fn=is_tissue, allow_smaller=True),
             ]
         )
-        self.slice_size = [max(1, round(extent_mm / spacing_mm)) for extent_mm in slice_mm]
+        self.slice_size = [max(1, round(extent / edge)) for extent, edge in zip(slice_mm, edges_mm[:2], strict=True)]
         self.batch = batch
         self.threshold = threshold
         weights = digest(network.state_dict())

@@ -42,7 +42,7 @@ def compose(at_root):
     parser = ConfigParser()
     parser.read_config("bundles/synthesis.json")
     parser["heads"] = "any"
-    parser["spacing_mm"] = [4, 4, 4]
+    parser["spacing_mm"] = 4
     return parser.get_parsed_content("compose")
 
 
@@ -112,7 +112,7 @@ def test_every_scanner_shows_the_same_anatomy(at_root, material, scanner):
     def composed(name):
         parser = ConfigParser()
         parser.read_config("bundles/synthesis.json")
-        parser["heads"], parser["spacing_mm"], parser["scanner"] = "any", [4, 4, 4], name
+        parser["heads"], parser["spacing_mm"], parser["scanner"] = "any", 4, name
         return parser.get_parsed_content("compose")(compose_records(material, "training", 1, lesion_free=0)[0])
 
     one, reference = composed(scanner), composed("plain")

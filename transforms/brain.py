@@ -17,8 +17,8 @@ from monai.utils import ensure_tuple_rep
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from strokelesion.transforms.decision import components
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
-from strokelesion.transforms.lesions import FULLY_CONNECTED
 from strokelesion.transforms.recipe import Recipe, fingerprint
 
 # Less than this is no brain, however it was cropped: that of a newborn has 300 ml.
@@ -121,10 +121,9 @@ def in_one_piece(probability: torch.Tensor, threshold: float) -> torch.Tensor:
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the largest 26-connected component of a mask; of an empty one, nothing."""
-    components, _ = ndimage.label(mask, structure=FULLY_CONNECTED)
-    sizes = np.bincount(components.ravel())
+    numbers, sizes = components(torch.as_tensor(mask))
     sizes[0] = 0
-    largest: NDArray[np.bool_] = mask & (components == sizes.argmax())
+    largest: NDArray[np.bool_] = mask & (numbers == sizes.argmax())
     return largest
 
 

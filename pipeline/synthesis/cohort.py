@@ -19,12 +19,12 @@ import torch
 from tqdm import tqdm
 
 from strokelesion.pipeline.files import write_bytes, write_table
+from strokelesion.pipeline.phantom import RELEASE
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
 from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_procedural_masks, read_lesions
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
 from strokelesion.transforms import Recipe
 
-RELEASE = "ATLAS_R1.1"
 # Six digits as R1.1's, out of the range of its patients and of the phantom's: side, then number.
 FIRST_ID = 200_000
 IDS_PER_SIDE = 100_000

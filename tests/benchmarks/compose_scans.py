@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = ConfigParser()
     config.read_config("bundles/synthesis.json")
-    config["heads"], config["spacing_mm"] = arguments.heads, [arguments.spacing_mm] * 3
+    config["heads"], config["spacing_mm"] = arguments.heads, arguments.spacing_mm
     chain = config.get_parsed_content("compose").chain
     material = read_material(arguments.heads, arguments.masks, arguments.material_dir, "training")
     seconds: defaultdict[str, float] = defaultdict(float)

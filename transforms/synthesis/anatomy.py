@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
-from scipy import ndimage
 
+from strokelesion.transforms.decision import components
+from strokelesion.transforms.lesions import divide_components
 from strokelesion.transforms.synthesis.fields import blurred, distance_mm, plain
 from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_brain, is_inside_skull
 
@@ -16,7 +17,6 @@ AROUND_VENTRICLES = (Tissue.WHITE, Tissue.CAUDATE, Tissue.HYPOINTENSE, Tissue.HI
 AROUND_SULCI = (Tissue.CORTEX, Tissue.CEREBELLAR_CORTEX)
 # Below this a lesion lies in the tissue; above, sulci that it swallowed count as its cavity, as tracers draw them.
 LARGEST_IN_TISSUE_ML = 3.0
-EVERY_NEIGHBOR = ndimage.generate_binary_structure(3, 3)
 
 
 class RandWidenSpacesd(Randomizable, MapTransform):
@@ -87,14 +87,10 @@ class FitLesionsd(MapTransform):
 
 def main_and_sub(lesions: torch.Tensor, least_voxels: float) -> torch.Tensor:
     """Return 1 in the largest 26-connected component of `(1, X, Y, Z)`, 2 in the others, without those below a size."""
-    components, _ = ndimage.label(lesions[0].numpy() > 0, structure=EVERY_NEIGHBOR)
-    components = torch.from_numpy(components).long()
-    sizes = torch.bincount(components.flatten())
-    sizes[0] = 0
-    kinds = torch.where(sizes >= max(1.0, least_voxels), 2, 0).to(torch.uint8)
-    if kinds.any():
-        kinds[sizes.argmax()] = 1
-    return kinds[components][None]
+    numbers, sizes = components(lesions[0] > 0)
+    stays = sizes >= least_voxels
+    stays[0] = False
+    return divide_components(torch.as_tensor(stays[numbers]).to(torch.uint8)[None])
 
 
 class BrainMaskd(MapTransform):

@@ -40,7 +40,8 @@ class OperatingPointSearch:
     """Measure every operating point of `THRESHOLDS` x `MIN_COMPONENTS_ML` on the scans that an evaluator predicts.
 
     Attach to an evaluator whose output holds `pred`, probabilities `(3, H, W, D)`, and `label` `(1, H, W, D)`. The measure
-    is the Dice of main and sub together over the whole scan. Scans without a true lesion have none and count nowhere.
+    is the Dice of main and sub together over the whole scan, as ISLES'26 counts it: in a scan without lesion it is 1 where
+    nothing is found and 0 where anything is, so that healthy scans have their say.
 
     Args:
         spacing_mm: voxel size of the scans.
@@ -49,6 +50,7 @@ class OperatingPointSearch:
     def __init__(self, spacing_mm: Sequence[float]) -> None:
         self.voxel_ml = prod(spacing_mm) / 1000
         self.scores: list[NDArray[np.float64]] = []
+        self.has_lesion = False
 
     def attach(self, evaluator: Engine) -> None:
         """Follow `evaluator`."""
@@ -59,8 +61,8 @@ class OperatingPointSearch:
         items: Any = evaluator.state.output
         for item in items:
             truth = item["label"][0].as_subclass(torch.Tensor) > 0
-            if truth.any():
-                self.scores.append(dice_table(item["pred"][1:].as_subclass(torch.Tensor).sum(0), truth, self.voxel_ml))
+            self.has_lesion |= bool(truth.any())
+            self.scores.append(dice_table(item["pred"][1:].as_subclass(torch.Tensor).sum(0), truth, self.voxel_ml))
 
     def table(self) -> pd.DataFrame:
         """Return the mean over scans: one row an operating point, `threshold`, `min_component_ml`, `dice`.
@@ -68,7 +70,7 @@ class OperatingPointSearch:
         Raises:
             ValueError: when no scan had a lesion.
         """
-        if not self.scores:
+        if not self.has_lesion:
             raise ValueError("no held-out scan has a lesion; expected some to choose the threshold on. Check the split.")
         points = pd.DataFrame(product(THRESHOLDS, MIN_COMPONENTS_ML), columns=["threshold", "min_component_ml"])
         return points.assign(dice=np.mean(self.scores, axis=0).ravel())
@@ -79,7 +81,7 @@ def dice_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float) 
 
     Args:
         probability: of main and sub together, `(H, W, D)`.
-        truth: where either is, `(H, W, D)`; somewhere at least.
+        truth: where either is, `(H, W, D)`.
         voxel_ml: volume of a voxel in milliliters.
 
     Returns:
@@ -95,7 +97,8 @@ def dice_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float) 
 def dice_by_size(mask: torch.Tensor, truth: torch.Tensor, true_voxels: int, least: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the Dice of a mask without its components of fewer than so many voxels, `(S,)`.
 
-    Dice = 2 TP / (P + T), where P and TP are sums over the components that stay: they are found once.
+    Dice = 2 TP / (P + T), where P and TP are sums over the components that stay: they are found once. It is 1 where P and T
+    are both 0.
 
     Args:
         mask: predicted lesions `(H, W, D)`.
@@ -106,8 +109,8 @@ def dice_by_size(mask: torch.Tensor, truth: torch.Tensor, true_voxels: int, leas
     numbers, sizes = components(mask)
     shared = np.bincount(numbers[truth.numpy(force=True)], minlength=len(sizes))
     stays = sizes[1:] >= least[:, None]
-    dice: NDArray[np.float64] = 2 * stays @ shared[1:] / (stays @ sizes[1:] + true_voxels)
-    return dice
+    both = stays @ sizes[1:] + true_voxels
+    return np.divide(2.0 * (stays @ shared[1:]), both, out=np.ones(len(least)), where=both > 0)
 
 
 def box_of(mask: torch.Tensor) -> tuple[slice, slice, slice]:

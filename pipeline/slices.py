@@ -128,6 +128,7 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
         stores = [open_store(path)["lesion_voxels"] for path in self.paths]
         self.index = [(scan, number) for scan, store in enumerate(stores) for number in range(len(store))]
         self.has_lesion = np.concatenate(stores) > 0
+        self.scan_of = np.repeat(np.arange(len(stores)), [len(store) for store in stores])
         if not self.index:
             raise ValueError(f"none of {len(data)} scans has a slice to train on; expected slices with lesion or brain.")
         logger.info(
@@ -162,24 +163,45 @@ class ScanDataset(Dataset[dict[str, Any]]):
 
 
 class SliceSampler(Sampler[int]):
-    """The order of slices in each epoch: every slice with lesion once, and as many without as `lesion_share` leaves.
+    """The order of slices in each epoch: as many as there are with lesion, and as many without as `lesion_share` leaves.
 
     With `lesion_share` 0.5 each epoch adds as many lesion-free slices, drawn anew, as there are slices with lesion; with
-    1, or where the data set holds only slices with lesion, there are none. The order depends on seed and epoch alone, so
-    a resumed run goes on as if it had not stopped.
+    1, or where the data set holds only slices with lesion, there are none. Every slice with lesion comes once; with
+    `evenness` above 0 they are drawn instead, with replacement, each with a probability of n^-evenness where n of its scan's
+    slices have lesion: small lesions lie in few slices, yet their scans count as much as others. The order depends on seed
+    and epoch alone, so a resumed run goes on as if it had not stopped.
+
+    Args:
+        has_lesion: of each slice.
+        scan_of: number of each slice's scan.
+        lesion_share: share of slices with lesion, above 0 and at most 1.
+        evenness: 0, every slice alike, to 1, every scan alike.
+        seed: of the order.
 
     Raises:
-        ValueError: when `lesion_share` is not above 0 and at most 1, or no slice has a lesion.
+        ValueError: when `lesion_share` or `evenness` is out of its range, or no slice has a lesion.
     """
 
-    def __init__(self, has_lesion: NDArray[np.bool_], lesion_share: float = 0.5, seed: int = 0) -> None:
+    def __init__(
+        self,
+        has_lesion: NDArray[np.bool_],
+        scan_of: NDArray[np.integer[Any]],
+        lesion_share: float = 0.5,
+        evenness: float = 0.0,
+        seed: int = 0,
+    ) -> None:
         if not 0 < lesion_share <= 1:
             raise ValueError(f"got lesion_share {lesion_share}; allowed is above 0 and at most 1.")
+        if not 0 <= evenness <= 1:
+            raise ValueError(f"got evenness {evenness}; allowed is 0 to 1.")
         self.with_lesion, self.without = np.flatnonzero(has_lesion), np.flatnonzero(~np.asarray(has_lesion))
         if not len(self.with_lesion):
             raise ValueError("no training slice has a lesion; expected some. Check the masks of the training scans.")
         wanted = round(len(self.with_lesion) * (1 - lesion_share) / lesion_share)
         self.free_slices = min(wanted, len(self.without))
+        slices_of = np.bincount(scan_of[self.with_lesion])[scan_of[self.with_lesion]]
+        weights = slices_of.astype(float) ** -evenness
+        self.chances = weights / weights.sum() if evenness else None
         self.seed = seed
         self.epoch = 0
 
@@ -193,4 +215,7 @@ class SliceSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
         free = rng.choice(self.without, self.free_slices, replace=False)
-        return iter(rng.permutation(np.concatenate([self.with_lesion, free])).tolist())
+        shown = self.with_lesion
+        if self.chances is not None:
+            shown = rng.choice(shown, len(shown), p=self.chances)
+        return iter(rng.permutation(np.concatenate([shown, free])).tolist())

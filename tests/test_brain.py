@@ -15,7 +15,15 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 from stand_ins import BrightIsBrain
 
-from strokelesion.transforms import BrainExtractor, ExtractBraind, ExtractSlicesd, KeepInBraind, Recipe, ScaleTissued
+from strokelesion.transforms import (
+    BrainExtractor,
+    BrainNetwork,
+    ExtractBraind,
+    ExtractSlicesd,
+    KeepInBraind,
+    Recipe,
+    ScaleTissued,
+)
 
 # Center and semi-axes of the parts of a small head, in RAS mm; nothing is symmetric.
 SCALP_MM = ((2, -14, 0), (66, 78, 70))
@@ -55,8 +63,8 @@ def plain():
     return head()[0]
 
 
-def extractor(level=0.5, **options):
-    return BrainExtractor(BrightIsBrain(level), **options)
+def extractor(level=0.5, threshold=0.5, **options):
+    return BrainExtractor(BrainNetwork(BrightIsBrain(level), **options), threshold=threshold)
 
 
 def assert_is_brain(mask, mm, tolerance_mm):
@@ -131,6 +139,53 @@ def test_threads_that_share_an_extractor_do_not_mix_up_their_scans(plain):
             assert torch.equal(found, shared(scan))
 
 
+class FirstRowsAreBrain(torch.nn.Module):
+    """Call brain the first half of the rows of each slice."""
+
+    def forward(self, x):
+        rows = torch.arange(x.shape[2]).view(1, 1, -1, 1).expand_as(x)
+        brain = (rows < x.shape[2] / 2).float()
+        return 20 * torch.cat([1 - brain, brain], dim=1)
+
+
+@pytest.mark.parametrize(("plane", "axis"), [("axial", 0), ("coronal", 0), ("sagittal", 1)])
+def test_each_plane_shows_the_network_its_own_slices_and_its_answer_comes_back(plane, axis):
+    """Rows run left-right, in sagittal slices posterior-anterior."""
+    ones = MetaTensor(torch.rand(1, 20, 24, 28) + 10, affine=torch.diag(torch.tensor([2.0, 2, 2, 1])))
+    ones[:, 0, 0, 0] = 0  # else the darkest tissue would count as air
+    network = BrainNetwork(
+        FirstRowsAreBrain(), slice_mm=[2 * size for size in (20, 24, 28)][axis : axis + 1] * 2, planes=(plane,)
+    )
+    found = network(ones).as_tensor() >= 0.5
+    half = torch.arange(found.shape[1 + axis]) < found.shape[1 + axis] / 2
+    expected = half.view([-1 if one == axis else 1 for one in range(3)]).expand(found.shape[1:])
+    assert torch.equal(found[0], expected)
+
+
+def test_planes_are_averaged_and_others_refused(plain):
+    def found(*planes):
+        return BrainNetwork(BrightIsBrain(), planes=planes)(plain).as_tensor()
+
+    mean = (found("axial") + found("coronal") + found("sagittal")) / 3
+    torch.testing.assert_close(found("axial", "coronal", "sagittal"), mean)
+    with pytest.raises(ValueError, match=r"got planes \['oblique'\]; expected some of axial, coronal, sagittal"):
+        found("oblique")
+
+
+def test_a_second_network_draws_the_surface_and_cannot_leave_what_the_first_found():
+    """The last network takes all for brain, and may look 5 mm and a voxel or two of 2 mm beyond the brain of the first."""
+    image, mm = head("LPS", (1.0, 1.2, 1.4))
+    find, refine = BrainNetwork(BrightIsBrain(0.5), spacing_mm=2.0), BrainNetwork(BrightIsBrain(0.5), spacing_mm=1.0)
+    coarse, fine = BrainExtractor(find)(image), BrainExtractor(find, refine)(image)
+    truth = torch.tensor(inside(mm, *BRAIN_MM))
+    assert (fine[0] != truth).sum() < 0.7 * (coarse[0] != truth).sum()
+    assert_is_brain(fine, mm, 1.5)
+    everything = BrainNetwork(BrightIsBrain(-1.0), spacing_mm=2.0)
+    held = BrainExtractor(find, everything, margin_mm=5)(image)
+    assert held[0][torch.tensor(inside(mm, *BRAIN_MM, 2))].all()
+    assert not held[0][torch.tensor(~inside(mm, *BRAIN_MM, 15))].any()
+
+
 def test_copies_of_a_chain_share_the_network():
     chain = Recipe([ExtractBraind("image", extractor())])
     assert deepcopy(chain).transforms[0].extract is chain.transforms[0].extract
@@ -140,9 +195,13 @@ def test_the_fingerprint_follows_each_weight_and_setting():
     def chain(**options):
         return Recipe([ExtractBraind("image", extractor(**options))]).fingerprint
 
+    def refined_chain(level=0.5, margin_mm=6):
+        networks = (BrainNetwork(BrightIsBrain(one)) for one in (0.5, level))
+        return Recipe([ExtractBraind("image", BrainExtractor(*networks, margin_mm=margin_mm))]).fingerprint
+
     others = [chain(level=0.5000001), chain(threshold=0.4), chain(spacing_mm=2.5), chain(slice_mm=(200, 256))]
-    others.append(chain(spacing_mm=(2.0, 2.0, 2.5)))
-    assert len({chain(), *others}) == 6
+    others += [chain(planes=("coronal",)), refined_chain(), refined_chain(level=0.6), refined_chain(margin_mm=4)]
+    assert len({chain(), *others}) == 9
     assert chain() == chain(batch=3)
 
 

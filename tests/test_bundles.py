@@ -47,7 +47,10 @@ def test_training_and_evaluating_keep_to_the_brain_where_asked(run_verb, phantom
     where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path), "cache_dir": cache_dir}
     extractor = {
         "_target_": "strokelesion.transforms.BrainExtractor",
-        "network": {"_target_": "stand_ins.BrightIsBrain", "level": 0.2},
+        "find": {
+            "_target_": "strokelesion.transforms.BrainNetwork",
+            "network": {"_target_": "stand_ins.BrightIsBrain", "level": 0.2},
+        },
     }
     run_verb("training", "resunet", epochs=1, intensities="brain", brain_extractor=extractor, **where)
     run_verb("evaluating", "resunet", intensities="brain", brain_extractor=extractor, **where)

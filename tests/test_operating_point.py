@@ -37,6 +37,8 @@ def scan(seed, blur=1.0):
 
 def dice_as_decided(item, threshold, min_component_ml):
     decided = DecideLesionsd("pred", threshold, min_component_ml)(item)["pred"] > 0
+    if not decided.any() and not item["label"].any():
+        return 1.0
     return 2 * float((decided & item["label"]).sum()) / float(decided.sum() + item["label"].sum())
 
 
@@ -44,6 +46,8 @@ def dice_as_decided(item, threshold, min_component_ml):
 @given(st.integers(0, 2**32 - 1), st.floats(0.3, 1.5))
 def test_what_the_search_measures_is_what_the_decision_does(seed, blur):
     item = scan(seed, blur)
+    if seed % 2:
+        item["label"] = torch.zeros_like(item["label"])
     measured = dice_table(item["pred"][1:].as_tensor().sum(0), item["label"][0], np.prod(SPACING_MM) / 1000)
     expected = [[dice_as_decided(item, t, ml) for ml in MIN_COMPONENTS_ML] for t in THRESHOLDS]
     np.testing.assert_allclose(measured, expected)
@@ -64,15 +68,17 @@ def searched(*iterations):
     return search
 
 
-def test_the_table_is_the_mean_over_the_scans_that_have_a_lesion():
+def test_the_table_is_the_mean_over_all_scans_and_healthy_ones_vote_for_finding_nothing():
     first, second, healthy = scan(0), scan(1), scan(2)
     healthy["label"] = torch.zeros_like(healthy["label"])
+    healthy["pred"][1:] *= 0.6
     search = searched([first], [healthy, second])
-    assert len(search.scores) == 2
+    assert len(search.scores) == 3
+    assert set(np.unique(search.scores[1])) == {0, 1}
     table = search.table()
     assert len(table) == len(THRESHOLDS) * len(MIN_COMPONENTS_ML)
     row = table.query("threshold == 0.35 and min_component_ml == 0.1").iloc[0]
-    assert row["dice"] == pytest.approx(np.mean([dice_as_decided(item, 0.35, 0.1) for item in (first, second)]))
+    assert row["dice"] == pytest.approx(np.mean([dice_as_decided(item, 0.35, 0.1) for item in (first, healthy, second)]))
     with pytest.raises(ValueError, match="no held-out scan has a lesion"):
         searched([healthy]).table()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from monai.transforms import EnsureChannelFirstd, LoadImaged, MapTransform
+from monai.transforms import EnsureChannelFirstd, LoadImaged, MapTransform, OneOf, RandGaussianNoised
 
 from strokelesion.pipeline.datalist import read_cohort
 from strokelesion.pipeline.slices import ScanDataset, SliceDataset, SliceSampler, store_path, store_scans
@@ -163,6 +163,16 @@ def test_threads_do_not_mix_up_files(release_dir, tmp_path):
         assert [path.read_bytes() for path in four] == [path.read_bytes() for path in one]
 
 
+def test_random_transforms_have_the_fingerprint_of_their_settings_not_of_their_state():
+    def fingerprint(seed, std=0.1):
+        noise = RandGaussianNoised("image", std=std)
+        noise.set_random_state(seed=seed)
+        return Recipe([noise, OneOf([noise])]).fingerprint
+
+    assert fingerprint(0) == fingerprint(1)
+    assert fingerprint(0) != fingerprint(0, std=0.2)
+
+
 def test_an_unreadable_scan_is_named(records, tmp_path):
     with open(records[1]["image"], "wb") as file:
         file.write(b"no image")
@@ -178,7 +188,7 @@ def test_an_unreadable_scan_is_named(records, tmp_path):
 )
 def test_each_epoch_shows_every_lesion_slice_once_and_others_as_the_share_says(has_lesion, share, seed, epoch):
     has_lesion = np.array(has_lesion)
-    sampler = SliceSampler(has_lesion, share, seed)
+    sampler = SliceSampler(has_lesion, np.zeros(len(has_lesion), dtype=int), share, seed=seed)
     sampler.set_epoch(epoch)
     order = list(sampler)
     assert len(order) == len(sampler) == len(set(order))
@@ -188,8 +198,25 @@ def test_each_epoch_shows_every_lesion_slice_once_and_others_as_the_share_says(h
     assert order == list(sampler)
 
 
+def test_with_evenness_scans_of_few_lesion_slices_are_shown_as_often_as_others():
+    """Of 3 scans with 1, 10 and 100 lesion slices; each of 111 draws falls on each scan with its share."""
+    has_lesion, scan_of = np.ones(111, dtype=bool), np.repeat([0, 1, 2], [1, 10, 100])
+
+    def shares(evenness):
+        sampler = SliceSampler(has_lesion, scan_of, evenness=evenness)
+        counts = np.zeros(3)
+        for epoch in range(100):
+            sampler.set_epoch(epoch)
+            counts += np.bincount(scan_of[list(sampler)], minlength=3)
+        return counts / counts.sum()
+
+    np.testing.assert_allclose(shares(0), np.array([1, 10, 100]) / 111)
+    np.testing.assert_allclose(shares(1), [1 / 3] * 3, atol=0.02)
+    np.testing.assert_allclose(shares(0.5), np.sqrt([1, 10, 100]) / np.sqrt([1, 10, 100]).sum(), atol=0.02)
+
+
 def test_epochs_differ_in_order():
-    sampler = SliceSampler(np.ones(50, dtype=bool))
+    sampler = SliceSampler(np.ones(50, dtype=bool), np.zeros(50, dtype=int))
     orders = []
     for epoch in (1, 2):
         sampler.set_epoch(epoch)
@@ -199,6 +226,8 @@ def test_epochs_differ_in_order():
 
 def test_samplers_without_lesion_or_share_are_refused():
     with pytest.raises(ValueError, match="above 0 and at most 1"):
-        SliceSampler(np.ones(3, dtype=bool), 0)
+        SliceSampler(np.ones(3, dtype=bool), np.zeros(3, dtype=int), 0)
+    with pytest.raises(ValueError, match=r"got evenness 1\.5; allowed is 0 to 1"):
+        SliceSampler(np.ones(3, dtype=bool), np.zeros(3, dtype=int), evenness=1.5)
     with pytest.raises(ValueError, match="no training slice has a lesion"):
-        SliceSampler(np.zeros(3, dtype=bool))
+        SliceSampler(np.zeros(3, dtype=bool), np.zeros(3, dtype=int))

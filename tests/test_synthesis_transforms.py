@@ -199,6 +199,20 @@ def test_large_lesions_are_mostly_as_dark_as_csf() -> None:
     assert np.median(shares) > 0.6
 
 
+@pytest.mark.parametrize(("there", "darkest", "brightest"), [(1.0, 0.2, 0.75), (2.0, 0.2, 1.1), (0.1, 0.0, 0.0)])
+def test_no_lesion_is_as_bright_as_what_was_there(there: float, darkest: float, brightest: float) -> None:
+    """What was there is gray matter, white matter, or CSF: 1, 2 and nearly 0 on the way from CSF to gray matter."""
+    numbers = torch.zeros(9, 9, 9, dtype=torch.long)
+    numbers[2:7, 2:7, 2:7] = 1
+    paint = RandPaintLesionsd()
+    tones = []
+    for seed in range(200):
+        paint.set_random_state(seed=seed)
+        tones.append(float(paint.mixtures(numbers, torch.rand(9, 9, 9), torch.full((9, 9, 9), there), 0.001)[1][1]))
+    assert darkest <= min(tones) <= max(tones) <= brightest
+    assert max(tones) > brightest - 0.05
+
+
 def test_a_scan_without_lesion_is_left_alone() -> None:
     before = painted()
     assert RandPaintLesionsd().set_random_state(seed=0)(dict(before))["image"] is before["image"]

@@ -1,7 +1,7 @@
 """MONAI dictionary transforms; each knows one sample, an array with its affine, and nothing of data sets."""
 
 from strokelesion.transforms.augmentation import RandAugmentSlicesd
-from strokelesion.transforms.brain import BrainExtractor, ExtractBraind, KeepInBraind
+from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind
 from strokelesion.transforms.decision import DecideLesionsd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd
@@ -12,6 +12,7 @@ from strokelesion.transforms.slices import ExtractSlicesd
 __all__ = [
     "BinarizeMasksd",
     "BrainExtractor",
+    "BrainNetwork",
     "CheckPredictiond",
     "DecideLesionsd",
     "ExtractBraind",

@@ -1,11 +1,11 @@
-"""Where the brain is: a network finds it once for each scan; intensities, crops and predictions keep to it.
+"""Where the brain is: networks find it once for each scan; intensities, crops and predictions keep to it.
 
-The network comes in from outside, trained; this module brings a scan to it and its answer back to the scan's grid.
+The networks come in from outside, trained; this module brings a scan to them and their answer back to the scan's grid.
 """
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 from monai.transforms import CropForegroundd, MapTransform, Orientationd, ResampleToMatch, Spacingd
-from monai.utils import ensure_tuple_rep
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -23,51 +22,112 @@ from strokelesion.transforms.recipe import Recipe, fingerprint
 
 # Less than this is no brain, however it was cropped: that of a newborn has 300 ml.
 LEAST_BRAIN_ML = 100.0
+# Axes of a volume in RAS: the two of a slice, then the one that slices are stacked along.
+PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 
 
-class BrainExtractor:
-    """Find the brain, lesions and ventricles included, in a T1 scan on any grid: whole head, stripped or cropped.
+class BrainNetwork:
+    """A trained network for slices, brought to whole scans: how likely each voxel is brain.
 
-    1. Bring a copy to RAS and the network's voxel size, scale it on tissue (`ScaleTissued`), cut off the air around it.
-    2. Let the network tell brain from background in each axial slice.
-    3. Keep the largest 26-connected component and fill its holes.
-    4. Bring the probabilities back to the scan's grid, trilinearly, and cut them at the threshold.
+    The scan is brought to RAS and to the network's voxel size and scaled on tissue (`ScaleTissued`), as in training. The
+    network sees its slices in one plane, or in several, and then its answers are averaged: muscles of the neck that look
+    like cerebellum in axial slices do not in sagittal ones.
 
     Args:
         network: logits `(B, 2, H, W)` of background and brain from slices `(B, 1, H, W)`; trained, on the CPU.
-        spacing_mm: voxel size that the network was trained on; one number for all three axes, or three.
-        slice_mm: extent, left-right and posterior-anterior, of the slices that it was trained on.
+        spacing_mm: voxel size that the network was trained on, the same along all axes.
+        slice_mm: extent of the slices that it was trained on.
+        planes: those of `PLANES` that it looks at.
         batch: slices at once.
-        threshold: least probability of brain.
 
     Attributes:
-        fingerprint: SHA-256 of the network's weights and all settings that decide the mask.
+        fingerprint: SHA-256 of the network's weights and all settings that decide the answer.
     """
 
     def __init__(
         self,
         network: torch.nn.Module,
-        spacing_mm: float | Sequence[float] = 2.0,
-        slice_mm: Sequence[float] = (224.0, 256.0),
+        spacing_mm: float = 2.0,
+        slice_mm: Sequence[float] = (256.0, 256.0),
+        planes: Sequence[str] = ("axial",),
         batch: int = 8,
-        threshold: float = 0.5,
     ) -> None:
-        edges_mm = ensure_tuple_rep(spacing_mm, 3)
+        if not planes or not set(planes) <= set(PLANES):
+            raise ValueError(f"got planes {list(planes)}; expected some of {', '.join(PLANES)}.")
         # In this order of memory, processors take about two thirds of the time.
         self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.place = Recipe(
             [
                 Orientationd("image", axcodes="RAS", labels=None),
-                Spacingd("image", pixdim=edges_mm, mode="bilinear", dtype=np.float32),
+                Spacingd("image", pixdim=spacing_mm, mode="bilinear", dtype=np.float32),
                 ScaleTissued("image"),
-                CropForegroundd("image", source_key="image", select_fn=is_tissue, allow_smaller=True),
             ]
         )
-        self.slice_size = [max(1, round(extent / edge)) for extent, edge in zip(slice_mm, edges_mm[:2], strict=True)]
+        self.crop = CropForegroundd(("image", "near"), source_key="near", allow_smaller=True)
+        self.slice_size = [max(1, round(extent / spacing_mm)) for extent in slice_mm]
+        self.planes = tuple(planes)
         self.batch = batch
-        self.threshold = threshold
         weights = digest(network.state_dict())
-        self.fingerprint = fingerprint([type(network), weights, self.place, self.slice_size, threshold])
+        self.fingerprint = fingerprint([type(network), weights, self.place, self.slice_size, self.planes])
+
+    def __call__(self, image: MetaTensor, near: MetaTensor | None = None) -> MetaTensor:
+        """Return the probability of brain `(1, x, y, z)` on a grid of the network's voxel size, with its affine.
+
+        Args:
+            image: a T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
+            near: where to look, 0/1 `(1, x, y, z)` on any grid, with its affine; elsewhere the probability is 0. Without it,
+                all but air is looked at.
+
+        Raises:
+            ValueError: when the image is no T1 scan, see `tissue_scale`.
+        """
+        # A tensor of its own: what is done to it here must not be undone when predictions go back to the scan's grid.
+        sample: dict[Hashable, Any] = self.place({"image": MetaTensor(image.as_tensor(), affine=image.affine)})
+        sample["near"] = is_tissue(sample["image"]) if near is None else resampled(near, sample["image"]) >= 0.5
+        cropped: dict[Hashable, Any] = self.crop(sample)
+        probability = self.averaged(cropped["image"].as_tensor())
+        if near is not None:
+            probability = probability * cropped["near"].as_tensor()
+        return MetaTensor(probability, affine=cropped["image"].affine)
+
+    def averaged(self, volume: torch.Tensor) -> torch.Tensor:
+        """Return the probability of brain in a volume, averaged over the planes; both `(1, x, y, z)`."""
+        return torch.stack([self.in_plane(volume, PLANES[plane]) for plane in self.planes]).mean(dim=0)
+
+    def in_plane(self, volume: torch.Tensor, axes: tuple[int, int, int]) -> torch.Tensor:
+        """Return the probability of brain in a volume, both `(1, x, y, z)`, from slices along the last of `axes`."""
+        order = (0, *(1 + axis for axis in axes))
+        # Made anew each time: MONAI's changes when it is used, and threads would mix up their windows.
+        inferer = SliceInferer(spatial_dim=2, roi_size=self.slice_size, sw_batch_size=self.batch, overlap=0.25)
+        with torch.no_grad():
+            logits = torch.as_tensor(inferer(volume.permute(order)[None], self.network))
+        return logits.softmax(dim=1)[0, 1:].permute(*np.argsort(order).tolist())
+
+
+class BrainExtractor:
+    """Find the brain, lesions and ventricles included, in a T1 scan on any grid: whole head, stripped or cropped.
+
+    1. `find` looks for brain in the whole scan.
+    2. The largest 26-connected component stays, its holes are filled.
+    3. `refine`, when there is one, looks again, finer, up to `margin_mm` from there, and its answer is cleaned likewise.
+    4. The probabilities come back to the scan's grid, trilinearly, and are cut at the threshold.
+
+    Args:
+        find: a network that tells brains from all else in a head, at coarse voxels.
+        refine: one that draws their surface, at fine voxels.
+        margin_mm: how far the first may have been wrong.
+        threshold: least probability of brain.
+
+    Attributes:
+        fingerprint: SHA-256 of all that decides the mask.
+    """
+
+    def __init__(
+        self, find: BrainNetwork, refine: BrainNetwork | None = None, margin_mm: float = 6.0, threshold: float = 0.5
+    ) -> None:
+        self.find, self.refine = find, refine
+        self.margin_mm, self.threshold = margin_mm, threshold
+        self.fingerprint = fingerprint([find, refine, margin_mm, threshold])
 
     def __call__(self, image: MetaTensor) -> torch.Tensor:
         """Return where the brain is.
@@ -81,26 +141,23 @@ class BrainExtractor:
         Raises:
             ValueError: when there is no brain of `LEAST_BRAIN_ML`, or the image is no T1 scan, see `tissue_scale`.
         """
-        # A tensor of its own: what is done to it here must not be undone when predictions go back to the scan's grid.
-        placed = self.place({"image": MetaTensor(image.as_tensor(), affine=image.affine)})["image"]
-        probability = in_one_piece(self.probability(placed), self.threshold)
-        back = ResampleToMatch(mode="bilinear", padding_mode="zeros", dtype=np.float32)
-        restored: Any = back(MetaTensor(probability, affine=placed.affine), img_dst=image)
-        brain: torch.Tensor = restored.as_tensor() >= self.threshold
+        found = in_one_piece(self.find(image), self.threshold)
+        if self.refine is not None and (found >= self.threshold).any():
+            near = ~outside_of(cast(MetaTensor, found >= self.threshold), self.margin_mm)
+            found = in_one_piece(self.refine(image, MetaTensor(near[None], affine=found.affine)), self.threshold)
+        brain = resampled(found, image).as_tensor() >= self.threshold
         require_brain(float(brain.sum()) * float(image.pixdim.prod()) / 1000)
         return brain
 
-    def probability(self, placed: MetaTensor) -> torch.Tensor:
-        """Return the probability of brain, both `(1, X, Y, Z)`, for a scan on the network's grid and scale."""
-        # Made anew each time: MONAI's changes when it is used, and threads would mix up their windows.
-        inferer = SliceInferer(spatial_dim=2, roi_size=self.slice_size, sw_batch_size=self.batch, overlap=0.25)
-        with torch.no_grad():
-            logits = torch.as_tensor(inferer(placed.as_tensor()[None], self.network))
-        return logits.softmax(dim=1)[0, 1:]
-
     def __deepcopy__(self, memo: dict[int, Any]) -> "BrainExtractor":
-        """Return itself. Nothing in it changes with use, so the chains that are copied for each scan share the network."""
+        """Return itself. Nothing in it changes with use, so the chains that are copied for each scan share the networks."""
         return self
+
+
+def resampled(volume: MetaTensor, target: MetaTensor) -> MetaTensor:
+    """Return a volume `(1, x, y, z)` on the grid of another, trilinearly, 0 beyond its edge."""
+    resample = ResampleToMatch(mode="bilinear", padding_mode="zeros", dtype=np.float32)
+    return cast(MetaTensor, resample(MetaTensor(volume.as_tensor().float(), affine=volume.affine), img_dst=target))
 
 
 def digest(weights: Mapping[str, torch.Tensor]) -> str:
@@ -112,11 +169,12 @@ def digest(weights: Mapping[str, torch.Tensor]) -> str:
     return sha.hexdigest()
 
 
-def in_one_piece(probability: torch.Tensor, threshold: float) -> torch.Tensor:
+def in_one_piece(probability: MetaTensor, threshold: float) -> MetaTensor:
     """Return probabilities `(1, X, Y, Z)` with other pieces than the largest set to 0, and the holes in it to 1."""
-    found = probability >= threshold
+    values = probability.as_tensor()
+    found = values >= threshold
     brain = torch.as_tensor(ndimage.binary_fill_holes(largest_component(found[0].numpy())))
-    return torch.where(found == brain, probability, brain.to(probability.dtype))
+    return MetaTensor(torch.where(found == brain, values, brain.to(values.dtype)), affine=probability.affine)
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

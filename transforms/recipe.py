@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from monai.transforms import Compose
 
 
@@ -33,10 +34,13 @@ def fingerprint(thing: Any) -> str:
 def describe(thing: Any) -> Any:
     """Return what a transform is made of as plain lists, dictionaries and words.
 
-    Of a thing that has a `fingerprint`, a hash that it took of itself, that is all: chains in chains, networks.
+    Of a thing that has a `fingerprint`, a hash that it took of itself, that is all: chains in chains, networks. The state of
+    a random transform is left out: it is another in each process, and where results must be the same the sample has a seed.
     """
     if isinstance(known := getattr(thing, "fingerprint", None), str):
         return known
+    if isinstance(thing, np.random.RandomState):
+        return "random"
     if isinstance(thing, str | int | float | bool | None):
         return thing
     if isinstance(thing, Mapping):

@@ -15,6 +15,8 @@ from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_fluid
 LARGE_ML = 20.0
 # Lesions are painted in their box and this much around it.
 MARGIN_MM = 12
+# A lesion differs at least so much from what was there, in units of the way from CSF to gray matter: it was traced on T1.
+LEAST_CONTRAST = 0.25
 
 
 class RandPaintLesionsd(Randomizable, MapTransform):
@@ -24,8 +26,9 @@ class RandPaintLesionsd(Randomizable, MapTransform):
 
     1. A share of its voxels is cavity, first where it is deep: large lesions are mostly cavity, small ones are cavity
        (lacunes) or none, those between anything.
-    2. The rest is gliotic: its mean lies between CSF and gray matter, sometimes close to gray. Beyond the border a halo
-       darkens the white matter and fades out; it is not part of the label, as in tracings.
+    2. The rest is gliotic: its mean lies between CSF and gray matter, in white matter sometimes close to gray, and never so
+       close to what was there that nobody would have traced it. Beyond the border a halo darkens the white matter and fades
+       out; it is not part of the label, as in tracings.
     3. Thin strands of what was there cross the cavity.
     4. The border is a Gaussian ramp: partial volume.
 
@@ -86,7 +89,7 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         csf, gray = float(means[Tissue.VENTRICLE]), float(means[Tissue.CORTEX])
         coarse = smooth_noise(numbers.shape, spacing_mm, self.R.uniform(4, 12), generator)[0]
         depth = coarse + 6 * blurred(((numbers > 0) | fluid).float(), 3.0, spacing_mm)
-        levels, tones = self.mixtures(numbers, depth, spacing_mm**3 / 1000)
+        levels, tones = self.mixtures(numbers, depth, (image - csf) / (gray - csf), spacing_mm**3 / 1000)
         near = nearest_number(numbers, spacing_mm)
         cavity = torch.sigmoid((depth - levels[near]) / 0.2)
         if self.R.uniform() < self.strand_prob:
@@ -100,13 +103,16 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         grain = cavity * spread[Tissue.VENTRICLE] + (1 - cavity) * spread[Tissue.CORTEX]
         return blurred(mixed + grain * torch.randn(numbers.shape, generator=generator), 0.6, spacing_mm)
 
-    def mixtures(self, numbers: torch.Tensor, depth: torch.Tensor, voxel_ml: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw for each lesion the depth at which its cavity begins, and the tone of the rest."""
+    def mixtures(
+        self, numbers: torch.Tensor, depth: torch.Tensor, tone: torch.Tensor, voxel_ml: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw for each lesion the depth at which its cavity begins, and the tone of the rest; `tone` is of what was there."""
         levels = torch.zeros(int(numbers.max()) + 1)
         tones = torch.zeros_like(levels)
         for number in range(1, len(levels)):
             inside = numbers == number
-            share, tones[number] = self.mixture(float(inside.sum()) * voxel_ml)
+            share, drawn = self.mixture(float(inside.sum()) * voxel_ml)
+            tones[number] = min(drawn, max(0.0, quantile(tone[inside], 0.5) - LEAST_CONTRAST))
             levels[number] = quantile(depth[inside], 1 - share)
         return levels, tones
 

@@ -81,9 +81,9 @@ class RandPaintTissuesd(Randomizable, MapTransform):
         if self.R.uniform() < self.any_contrast_prob:
             means[codes] = self.R.uniform(0.05, 1.5, len(codes))
         else:
-            means[codes] = priors["mean"] + 1.3 * priors["sd_between"] * self.R.normal(size=len(codes))
+            means[codes] = priors["mean"] + priors["sd_between"] * self.R.normal(size=len(codes))
             means[Tissue.CSF] = means[Tissue.VENTRICLE] * self.R.uniform(0.8, 1.2)
-            stretch = self.R.uniform(0.75, 1.25)
+            stretch = self.R.uniform(0.85, 1.25)
             brain = slice(Tissue.WHITE + 1, Tissue.CSF + 1)
             means[brain] = 1 - stretch * (1 - means[brain])
         spread[codes] = priors["sd_within"] * self.R.uniform(0.3, 1.0, len(codes))

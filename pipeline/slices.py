@@ -111,20 +111,29 @@ def as_item(image: NDArray[Any], label: NDArray[Any]) -> dict[str, torch.Tensor]
 
 
 class SliceDataset(Dataset[dict[str, torch.Tensor]]):
-    """Slices of many scans as items `image` `(1, H, W)` and `label` `(1, H, W)`.
+    """Slices of many scans as items `image` `(2 * neighbors + 1, H, W)` and `label` `(1, H, W)`.
 
     Args:
         data: the scans' records.
         transform: deterministic transforms that end in `ExtractSlicesd`.
         cache_dir: folder of the slice store.
         workers: scans prepared at once.
+        neighbors: how many stored slices below and above come with each, as channels; beyond the ends the last is repeated.
 
     Raises:
         ValueError: when no slice is left to train on.
     """
 
-    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Recipe, cache_dir: str, workers: int = 2) -> None:
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Recipe,
+        cache_dir: str,
+        workers: int = 2,
+        neighbors: int = 0,
+    ) -> None:
         self.paths = store_scans(data, transform, cache_dir, workers)
+        self.steps = np.arange(-neighbors, neighbors + 1)
         stores = [open_store(path)["lesion_voxels"] for path in self.paths]
         self.index = [(scan, number) for scan, store in enumerate(stores) for number in range(len(store))]
         self.has_lesion = np.concatenate(stores) > 0
@@ -141,8 +150,9 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         scan, position = self.index[number]
-        item = open_store(self.paths[scan])[position]
-        return as_item(item["image"][None], item["label"][None])
+        store = open_store(self.paths[scan])
+        shown = (position + self.steps).clip(0, len(store) - 1)
+        return as_item(store["image"][shown], store["label"][position][None])
 
 
 class ScanDataset(Dataset[dict[str, Any]]):

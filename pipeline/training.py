@@ -25,7 +25,7 @@ def augmented_batch(
     """Bring a batch to the device and augment it there; with `augmentation` given, MONAI's `prepare_batch`.
 
     Returns:
-        Image and label, both `(B, 1, H, W)`.
+        Image `(B, C, H, W)`, C slices with its neighbors, and label `(B, 1, H, W)`.
     """
     augmented = augmentation({key: batch[key].to(device, non_blocking=non_blocking, **kwargs) for key in ("image", "label")})
     return augmented["image"], augmented["label"]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.transforms import EnsureChannelFirstd, LoadImaged, MapTransform, OneOf, RandGaussianNoised
 
+from strokelesion.networks.neighbors import with_neighbors
 from strokelesion.pipeline.datalist import read_cohort
 from strokelesion.pipeline.slices import ScanDataset, SliceDataset, SliceSampler, store_path, store_scans
 from strokelesion.transforms import BinarizeMasksd, ExtractSlicesd, FuseSubmasksd, LabelLesionsd, Recipe, recipe
@@ -161,6 +162,22 @@ def test_threads_do_not_mix_up_files(release_dir, tmp_path):
     for attempt in range(6):
         four = store_scans(records, chain("all"), tmp_path / str(attempt), workers=4)
         assert [path.read_bytes() for path in four] == [path.read_bytes() for path in one]
+
+
+@pytest.mark.parametrize("neighbors", [1, 3])
+def test_slices_come_with_the_neighbors_that_validation_gives_them(records, tmp_path, neighbors):
+    folder = str(tmp_path / "store")
+    volumes = ScanDataset(records, chain(), folder)
+    slices = SliceDataset(records, chain(), folder, neighbors=neighbors)
+    expected = [
+        with_neighbors(volume["image"][None], neighbors)[0, ..., position]
+        for volume in volumes
+        for position in range(volume["image"].shape[-1])
+    ]
+    assert len(slices) == len(expected)
+    for item, image in zip(slices, expected, strict=True):
+        assert torch.equal(item["image"], image)
+        assert item["label"].shape == (1, *image.shape[1:])
 
 
 def test_random_transforms_have_the_fingerprint_of_their_settings_not_of_their_state():

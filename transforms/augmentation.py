@@ -35,7 +35,7 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
     seed gives the same variants on every device. At zero strength the batch comes back unchanged, bit for bit.
 
     Args:
-        image_key: slices `(B, 1, H, W)`, floating point, air 0.
+        image_key: slices, perhaps with neighbors, `(B, C, H, W)`, floating point, air 0.
         label_key: label maps `(B, 1, H, W)`.
         rotation_deg: largest rotation, degrees.
         scaling: largest relative change of each axis by itself.

@@ -110,7 +110,8 @@ def dice_by_size(mask: torch.Tensor, truth: torch.Tensor, true_voxels: int, leas
     shared = np.bincount(numbers[truth.numpy(force=True)], minlength=len(sizes))
     stays = sizes[1:] >= least[:, None]
     both = stays @ sizes[1:] + true_voxels
-    return np.divide(2.0 * (stays @ shared[1:]), both, out=np.ones(len(least)), where=both > 0)
+    dice: NDArray[np.float64] = np.divide(2.0 * (stays @ shared[1:]), both, out=np.ones(len(least)), where=both > 0)
+    return dice
 
 
 def box_of(mask: torch.Tensor) -> tuple[slice, slice, slice]:

@@ -13,19 +13,21 @@ from monai.data import DataLoader, Dataset
 from monai.engines import Evaluator
 from tqdm import tqdm
 
+from strokelesion.pipeline.dicom import find_series
 from strokelesion.pipeline.errors import innermost
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mha", ".mhd", ".nrrd")
 # File names with one of these between their separators are masks or maps, not scans.
 MASK_WORDS = {"mask", "lesion", "label", "dseg", "probseg", "probabilities"}
 logger = logging.getLogger(__name__)
 
 
-def find_scans(scans: str | Path | None) -> list[dict[str, str]]:
+def find_scans(scans: str | Path | None) -> list[dict[str, Any]]:
     """Return the scans that a file, a folder or a glob names, as items with `image`, sorted by path.
 
     From a folder, searched with its subfolders: all `*_T1w` images if there are any (BIDS), else all images but those
-    with one of `MASK_WORDS` in their name. Hidden files are passed over.
+    with one of `MASK_WORDS` in their name, else the DICOM series that can be T1-weighted, see `find_series`. The `image`
+    of a series is the list of its files, and `name` what it is called. Hidden files are passed over.
 
     Raises:
         ValueError: when nothing was named or found.
@@ -35,13 +37,15 @@ def find_scans(scans: str | Path | None) -> list[dict[str, str]]:
     place = Path(scans)
     if place.is_dir():
         found = scans_in(place)
+        if not found and (series := find_series(place)):
+            return [{"image": list(one.files), "name": f"{one.folder}/{one.name}"} for one in series]
     else:
         named = [place] if place.is_file() else map(Path, glob.glob(str(scans), recursive=True))
         found = sorted(path for path in named if path.is_file())
     if not found:
         raise ValueError(
-            f"found no scan at {scans}; expected a file, a folder or a glob of images ({', '.join(IMAGE_SUFFIXES)}). "
-            "Check --scans; quote a glob so that the shell does not expand it."
+            f"found no scan at {scans}; expected a file, a folder or a glob of images ({', '.join(IMAGE_SUFFIXES)}), or "
+            "a folder of DICOM series. Check --scans; quote a glob so that the shell does not expand it."
         )
     refuse_twins(found)
     return [{"image": str(path)} for path in found]
@@ -69,9 +73,14 @@ def scans_in(folder: Path) -> list[Path]:
     return scans
 
 
-def common_folder(items: Sequence[Mapping[str, str]]) -> str:
+def scan_name(item: Mapping[str, Any]) -> str:
+    """Return the path that a scan is known by: its own, or that of a series' folder with what the series is called."""
+    return str(item.get("name") or item["image"])
+
+
+def common_folder(items: Sequence[Mapping[str, Any]]) -> str:
     """Return the deepest folder that holds all scans; outputs repeat the folders below it."""
-    return os.path.commonpath([Path(item["image"]).absolute().parent for item in items])
+    return os.path.commonpath([Path(scan_name(item)).absolute().parent for item in items])
 
 
 def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict[str, Any], dict[str, Any] | Exception]]:
@@ -97,7 +106,7 @@ def segment(evaluator: Evaluator, dataset: Dataset, output_dir: str | Path) -> N
     Raises:
         SystemExit: with status 1 when any scan failed; the masks of the others are written all the same.
     """
-    failed = {item["image"]: outcome for item, outcome in predict_scans(evaluator, dataset) if isinstance(outcome, Exception)}
+    failed = {scan_name(item): outcome for item, outcome in predict_scans(evaluator, dataset) if isinstance(outcome, Exception)}
     finish(len(dataset), failed, f"segmented, masks in {output_dir}")
 
 

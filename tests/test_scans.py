@@ -47,7 +47,7 @@ def test_scans_are_found(folder, scans, found):
 
 @pytest.mark.parametrize("nothing", ["nowhere", "*.dcm"])
 def test_what_holds_no_scan_is_refused(folder, nothing):
-    with pytest.raises(ValueError, match=r"found no scan at .*\.nii\.gz.*Check --scans"):
+    with pytest.raises(ValueError, match=r"found no scan at .*\.nii\.gz.*DICOM series\. Check --scans"):
         find_scans(folder / nothing)
 
 

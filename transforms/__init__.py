@@ -5,6 +5,7 @@ from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractB
 from strokelesion.transforms.decision import DecideLesionsd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd
+from strokelesion.transforms.loading import LoadScand, SeriesReader
 from strokelesion.transforms.predictions import CheckPredictiond
 from strokelesion.transforms.recipe import Recipe
 from strokelesion.transforms.slices import ExtractSlicesd
@@ -21,8 +22,10 @@ __all__ = [
     "FuseSubmasksd",
     "KeepInBraind",
     "LabelLesionsd",
+    "LoadScand",
     "RandAugmentSlicesd",
     "Recipe",
     "ScaleTissued",
+    "SeriesReader",
     "is_tissue",
 ]

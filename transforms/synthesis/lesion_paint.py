@@ -112,7 +112,7 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         for number in range(1, len(levels)):
             inside = numbers == number
             share, drawn = self.mixture(float(inside.sum()) * voxel_ml)
-            tones[number] = min(drawn, max(0.0, quantile(tone[inside], 0.5) - LEAST_CONTRAST))
+            tones[number] = min(drawn, max(0.0, float(quantile(tone[inside], 0.5)) - LEAST_CONTRAST))
             levels[number] = quantile(depth[inside], 1 - share)
         return levels, tones
 

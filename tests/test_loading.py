@@ -1,0 +1,71 @@
+"""Every format gives the same scan: values, affine, and the name that its mask will have."""
+
+import itk
+import nibabel as nib
+import numpy as np
+import pytest
+from atlas import grid
+from dicom_files import write_series
+from monai.transforms import SaveImage
+
+from strokelesion.pipeline.scans import common_folder, find_scans
+from strokelesion.transforms import LoadScand
+
+SHAPE, SPACING_MM = (7, 8, 21), (1.5, 1.25, 2.0)
+VALUES = np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16)
+ORIGIN_MM = (5.0, -7.0, 9.0)
+LPS = np.diag([-1.0, -1, 1, 1])
+
+
+def affine():
+    matrix = np.diag([*SPACING_MM, 1.0])
+    matrix[:3, 3] = ORIGIN_MM
+    return LPS @ matrix
+
+
+def write(folder, kind):
+    if kind == "dicom":
+        write_series(folder, VALUES, SPACING_MM, ORIGIN_MM)
+        return
+    if kind in ("mha", "nrrd"):
+        image = itk.image_from_array(np.ascontiguousarray(VALUES.T))
+        image.SetSpacing(SPACING_MM)
+        image.SetOrigin(ORIGIN_MM)
+        itk.imwrite(image, str(folder / f"head.{kind}"))
+        return
+    made = nib.MGHImage if kind == "mgz" else nib.Nifti1Image
+    values = VALUES[..., None] if kind == "4d.nii" else VALUES
+    nib.save(made(values.astype(np.float32), affine()), folder / f"head.{kind}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "mask"),
+    [
+        ("nii", "head_lesion.nii.gz"),
+        ("nii.gz", "head_lesion.nii.gz"),
+        ("4d.nii", "head.4d_lesion.nii.gz"),
+        ("mgz", "head_lesion.nii.gz"),
+        ("mha", "head_lesion.nii.gz"),
+        ("nrrd", "head_lesion.nii.gz"),
+        ("dicom", "P001_1_t1-mprage_lesion.nii.gz"),
+    ],
+)
+def test_a_scan_is_the_same_from_every_format_and_its_mask_is_named_after_it(tmp_path, kind, mask):
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in", kind)
+    items = find_scans(tmp_path / "in")
+    image = LoadScand("image")(items[0])["image"]
+    assert image.shape == (1, *SHAPE)
+    np.testing.assert_array_equal(image[0].numpy(), VALUES)
+    np.testing.assert_allclose(image.affine, affine(), atol=1e-5)
+    out = tmp_path / "out"
+    SaveImage(out, "lesion", ".nii.gz", data_root_dir=common_folder(items), separate_folder=False, print_log=False)(image)
+    assert [path.name for path in out.iterdir()] == [mask]
+    np.testing.assert_allclose(nib.load(out / mask).affine, affine(), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7, 8, 9, 2), (7, 8)])
+def test_what_is_no_single_volume_is_refused(tmp_path, shape):
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.float32), grid()[1]), tmp_path / "many.nii")
+    with pytest.raises(ValueError, match=r"many\.nii has the shape \(7, 8.*expected one 3D volume"):
+        LoadScand("image")({"image": str(tmp_path / "many.nii")})

@@ -55,11 +55,15 @@ def refuse_twins(scans: Sequence[Path]) -> None:
     """Raise ValueError when two scans of a folder differ in their suffix only: their masks would have one name."""
     named: dict[Path, Path] = {}
     for scan in scans:
-        suffixes = [suffix for suffix in IMAGE_SUFFIXES if scan.name.lower().endswith(suffix)]
-        stem = scan.name[: -len(max(suffixes, key=len))] if suffixes else scan.name
-        twin = named.setdefault(scan.with_name(stem), scan)
+        twin = named.setdefault(scan.with_name(stem_of(scan.name)), scan)
         if twin != scan:
             raise ValueError(f"{twin} and {scan} would write the same mask; expected names of their own. Move one away.")
+
+
+def stem_of(name: str) -> str:
+    """Return a file's name without the suffix of an image."""
+    matching = [suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)]
+    return name[: -len(max(matching, key=len))] if matching else name
 
 
 def scans_in(folder: Path) -> list[Path]:

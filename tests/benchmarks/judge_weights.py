@@ -8,6 +8,7 @@ Main and sub-lesion count together; intervals are 95 % bootstrap intervals over 
 """
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -56,7 +57,7 @@ def sizes(scores: pd.DataFrame, lesions: pd.DataFrame) -> pd.DataFrame:
     """Return how well scans are segmented by their total lesion volume, and how many lesions are found by their own."""
     known = with_truth(scores, "both")
     rows = {}
-    for size, low, high in zip(SIZE_NAMES, SIZE_EDGES_ML, SIZE_EDGES_ML[1:], strict=True):
+    for size, (low, high) in zip(SIZE_NAMES, pairwise(SIZE_EDGES_ML), strict=True):
         scans = known[known["truth_ml"].between(low, high, inclusive="left")]
         single = lesions[lesions["volume_ml"].between(low, high, inclusive="left")]
         rows[f"{size} ml"] = {

@@ -95,7 +95,10 @@ def save_fresh(network, folder):
     name = {"unet": "UNet", "segnet": "SegNet", "resunet": "ResUNet"}[network]
     path = folder / "fresh.pt"
     content = {"network_name": name, "network": getattr(networks, name)().state_dict()}
-    save_checkpoint({**content, "protocol": {"spacing_mm": [4.0] * 3, "slice_mm": [192, 224], "intensities": "tissue"}}, path)
+    save_checkpoint(
+        {**content, "protocol": {"spacing_mm": [4.0] * 3, "slice_mm": [192, 224], "intensities": "tissue", "neighbors": 0}},
+        path,
+    )
     return path
 
 

@@ -29,6 +29,7 @@ def dark(run_verb, tmp_path):
             "intensities": knobs.get("intensities", "tissue"),
             "spacing_mm": spacing("spacing_mm", spacing_mm),
             "slice_mm": knobs.get("slice_mm", [224, 256]),
+            "neighbors": 0,
         }
         save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": protocol}, checkpoint)
         definition = {"_target_": "stand_ins.DarkIsLesion", "rim_px": rim_px, "size": size}

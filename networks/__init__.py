@@ -1,4 +1,4 @@
-"""The three segmentation networks; tensors in, tensors out, nothing known of scans or folders."""
+"""The three segmentation networks and what belongs to them; tensors in, tensors out, nothing known of scans or folders."""
 
 from strokelesion.networks.lesion_loss import LesionDiceCELoss
 from strokelesion.networks.resunet import ResUNet

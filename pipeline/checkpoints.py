@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from strokelesion.pipeline.files import written_whole
 from strokelesion.pipeline.weights import SUFFIX, read_weights
+from strokelesion.transforms import BrainNetwork
 
 CHECKPOINT_VERSION = 1
 logger = logging.getLogger(__name__)
@@ -205,3 +206,16 @@ def load_weights(network: torch.nn.Module, path: str | Path, protocol: Mapping[s
         name = type(network).__name__
         raise ValueError(f"{path} does not fit this {name}: {error} Use the bundle it was made with.") from None
     return network
+
+
+def load_brain_network(network: torch.nn.Module, path: str | Path, planes: Sequence[str]) -> BrainNetwork:
+    """Return a network that finds brains, with the weights of a file and in the slices that these were trained on.
+
+    Args:
+        network: of the class that the file must be of.
+        path: `.pt` or `.safetensors`, as `bundles/brain.json` makes them.
+        planes: those that it shall look at.
+    """
+    protocol = read_state(Path(path))["protocol"]
+    trained = load_weights(network, path, {})
+    return BrainNetwork(trained, float(protocol["spacing_mm"][0]), protocol["slice_mm"], planes)

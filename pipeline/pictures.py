@@ -48,8 +48,13 @@ def marked_png(panel: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> bytes
     height, width = panel.shape[:2]
     finest_mm = min(pixel_mm)
     size = round(width * pixel_mm[0] / finest_mm), round(height * pixel_mm[1] / finest_mm)
-    picture = Image.fromarray(panel).resize(size, Image.Resampling.BICUBIC)
-    ImageDraw.Draw(picture).text((3, size[1] // 2), "L", fill=MARK_COLOR)
+    picture = with_mark(Image.fromarray(panel).resize(size, Image.Resampling.BICUBIC))
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def with_mark(picture: Image.Image) -> Image.Image:
+    """Return a picture with an L at its left, where the patient's left is."""
+    ImageDraw.Draw(picture).text((3, picture.height // 2), "L", fill=MARK_COLOR)
+    return picture

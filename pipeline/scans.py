@@ -14,7 +14,7 @@ from monai.engines import Evaluator
 from tqdm import tqdm
 
 from strokelesion.pipeline.dicom import find_series
-from strokelesion.pipeline.errors import innermost
+from strokelesion.pipeline.errors import finding, innermost, refuse
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mha", ".mhd", ".nrrd")
 # File names with one of these between their separators are masks or maps, not scans.
@@ -22,16 +22,41 @@ MASK_WORDS = {"mask", "lesion", "label", "dseg", "probseg", "probabilities"}
 logger = logging.getLogger(__name__)
 
 
-def find_scans(scans: str | Path | None) -> list[dict[str, Any]]:
+def find_scans(scans: str | Path | None, participants: str | Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return the scans that a file, a folder or a glob names, as items with `image`, sorted by path.
 
     From a folder, searched with its subfolders: all `*_T1w` images if there are any (BIDS), else all images but those
     with one of `MASK_WORDS` in their name, else the DICOM series that can be T1-weighted, see `find_series`. The `image`
     of a series is the list of its files, and `name` what it is called. Hidden files are passed over.
 
+    Args:
+        scans: file, folder or glob.
+        participants: BIDS labels of the subjects to be kept, with or without `sub-`, as a list or with commas; None keeps
+            all.
+
     Raises:
-        ValueError: when nothing was named or found.
+        ValueError: when nothing was named or found, or a participant has no scan.
     """
+    found = find_all_scans(scans)
+    return found if participants is None else scans_of(found, participants)
+
+
+def scans_of(items: Sequence[dict[str, Any]], participants: str | Sequence[str]) -> list[dict[str, Any]]:
+    """Return the scans whose path names one of some subjects."""
+    # The command line makes a number of 10 and a tuple of 10,11.
+    words = participants if isinstance(participants, list | tuple) else str(participants).split(",")
+    kept, wanting = [], []
+    for word in words:
+        label = str(word).strip().removeprefix("sub-")
+        own = [item for item in items if f"sub-{label}" in re.split(r"[/\\_]", scan_name(item))]
+        kept.extend(own)
+        wanting.extend([] if own else [label])
+    refuse([finding("participants without a scan", wanting, "Expected labels of the folders sub-*; quote those of digits.")])
+    return [item for item in items if item in kept]
+
+
+def find_all_scans(scans: str | Path | None) -> list[dict[str, Any]]:
+    """Return all scans that are named, see `find_scans`."""
     if not scans:
         raise ValueError("inference got no scans; expected a file, a folder or a glob: --scans /data/new.")
     place = Path(scans)

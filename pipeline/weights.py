@@ -106,6 +106,11 @@ def operating_point_of(
     )
 
 
+def name_and_digest(path: str | Path) -> str:
+    """Return what a file of weights is called and the SHA-256 of it."""
+    return f"{Path(path).name}, SHA-256 {hashlib.sha256(Path(path).read_bytes()).hexdigest()}"
+
+
 def description_of(path: Path) -> Path:
     """Return where the description of weights lies."""
     return path.with_suffix(".json")

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from atlas import grid
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import CropForegroundd, Invertd, Orientationd, Spacingd
 from nibabel.affines import apply_affine
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from stand_ins import BrightIsBrain
 
 from strokelesion.transforms import (
@@ -25,8 +26,9 @@ from strokelesion.transforms import (
     KeepInBraind,
     Recipe,
     ScaleTissued,
+    StripHeadd,
 )
-from strokelesion.transforms.brain import PLANES
+from strokelesion.transforms.brain import PLANES, outside_of
 
 # Center and semi-axes of the parts of a small head, in RAS mm; nothing is symmetric.
 SCALP_MM = ((2, -14, 0), (66, 78, 70))
@@ -239,21 +241,64 @@ def test_only_one_scan_is_taken():
 VOXELS_MM = (1.0, 2.0, 4.0)
 
 
+def masked_brain():
+    """A brain of two blocks with a notch between them, on a small grid, one of them at its edge."""
+    brain = MetaTensor(torch.zeros(1, 9, 11, 7, dtype=torch.uint8), affine=torch.diag(torch.tensor([*VOXELS_MM, 1.0])))
+    brain[0, 3:5, 4:7, 3] = 1
+    brain[0, 7:, 4:6, 3:5] = 1
+    return brain
+
+
+def untied(reach_mm):
+    """Distances between voxels of whole millimeters are roots of whole numbers; rounding decides on none of them."""
+    return 0.01 < reach_mm**2 % 1 < 0.99
+
+
+@given(margin_mm=st.floats(0.1, 9).filter(untied), notch_mm=st.floats(0.1, 6).filter(untied) | st.just(0))
+def test_outside_is_what_distances_say(margin_mm, notch_mm):
+    assume(untied(margin_mm + notch_mm))
+    brain, rims = masked_brain(), (16, 8, 4)
+    padded = np.pad(brain[0].numpy(), [(rim, rim) for rim in rims])
+    mm = np.argwhere(np.ones(padded.shape)) * VOXELS_MM
+    outside = cKDTree(mm[padded.ravel() > 0]).query(mm)[0] > margin_mm + notch_mm
+    if notch_mm > 0:
+        outside = cKDTree(mm[outside]).query(mm)[0] <= notch_mm
+    expected = outside.reshape(padded.shape)[16:-16, 8:-8, 4:-4]
+    assert np.array_equal(outside_of(brain, margin_mm, notch_mm), expected)
+
+
+def test_an_infarct_that_opens_to_the_surface_is_not_outside():
+    brain = MetaTensor(torch.ones(1, 60, 70, 50, dtype=torch.uint8))
+    brain[0, :12] = brain[0, :, :8] = brain[0, :, :, :8] = brain[0, 50:] = brain[0, :, 60:] = brain[0, :, :, 42:] = 0
+    brain[0, 35:50, 30:44, 20:34] = 0
+    outside = outside_of(brain, 3.0)
+    assert not outside[35:50, 30:44, 20:34].any()
+    assert outside[:8].all()
+    assert outside[56:].all()
+
+
 @given(margin_mm=st.floats(0, 9), seed=st.integers(0, 99))
 def test_predictions_stand_within_the_margin_and_are_background_beyond(margin_mm, seed):
     torch.manual_seed(seed)
-    brain = MetaTensor(torch.zeros(1, 9, 11, 7, dtype=torch.uint8), affine=torch.diag(torch.tensor([*VOXELS_MM, 1.0])))
-    brain[0, 3:5, 4:7, 3] = 1
     pred = torch.rand(3, 9, 11, 7).softmax(dim=0)
-    sample = {"pred": pred, "brain": brain}
+    sample = {"pred": pred, "brain": masked_brain()}
     out = KeepInBraind("pred", margin_mm=margin_mm)(sample)["pred"]
-    mm = torch.tensor(np.argwhere(np.ones((9, 11, 7))) * VOXELS_MM)
-    distance_mm = torch.cdist(mm, mm[brain.flatten().bool().as_tensor()]).amin(1).reshape(9, 11, 7)
-    near = distance_mm <= margin_mm
+    near = ~outside_of(sample["brain"], margin_mm)
     assert torch.equal(out[:, near], pred[:, near])
     assert (out[:, ~near] == torch.tensor([[1.0], [0], [0]])).all()
     assert sample["pred"] is pred
     torch.testing.assert_close(pred.sum(0), torch.ones(9, 11, 7))
+
+
+def test_a_stripped_head_is_air_outside_and_as_it_was_inside():
+    image = torch.rand(1, 9, 11, 7) + 1
+    sample = {"image": image, "brain": masked_brain()}
+    out = StripHeadd("image", margin_mm=1)(sample)["image"]
+    outside = outside_of(sample["brain"], 1)
+    assert (out[:, outside] == 0).all()
+    assert torch.equal(out[:, ~outside], image[:, ~outside])
+    assert 0 < outside.float().mean() < 1
+    assert sample["image"] is image
 
 
 def test_slices_with_brain_are_those_of_the_mask():

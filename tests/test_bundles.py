@@ -40,7 +40,8 @@ def test_every_experiment_trains_evaluates_and_infers(network, loss, run_verb, p
     scan = next(phantom_dir.rglob("*t1w*"))
     best = str(run_dir / "best.pt")
     run_verb("inference", network, scans=str(scan), output_dir=str(tmp_path / "masks"), checkpoint=best, **where)
-    assert [path.name for path in (tmp_path / "masks").iterdir()] == [scan.name.replace(".nii", "_lesion.nii")]
+    masks = [path.name for path in (tmp_path / "masks").rglob("*.nii.gz")]
+    assert masks == [f"sub-{scan.name.split('.')[0].replace('_', '')}_label-lesion_mask.nii.gz"]
 
 
 def test_training_and_evaluating_keep_to_the_brain_where_asked(run_verb, phantom_dir, cache_dir, tmp_path):

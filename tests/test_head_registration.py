@@ -56,7 +56,7 @@ def test_a_head_turned_scaled_and_shifted_is_brought_back():
     ],
 )
 def test_a_head_that_does_not_come_to_lie_on_the_template_is_refused(monkeypatch, wrong, message):
-    monkeypatch.setattr(head_registration, "align", lambda fixed, moving: wrong)
+    monkeypatch.setattr(head_registration, "align", lambda *_: wrong)
     with pytest.raises(ValueError, match=message):
         register_to_mni(head(np.eye(4)))
 

@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import itk
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import write_series
 from nibabel.affines import apply_affine
 from stand_ins import tissue_is_brain
 
+from strokelesion.pipeline import dicom, new_scans
 from strokelesion.pipeline.checkpoints import save_checkpoint
 from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.knobs import spacing
@@ -24,14 +27,15 @@ def dark(run_verb, tmp_path):
     """Run a verb with the stand-in network, as if trained at the voxel size that is asked for."""
 
     def run(verb, spacing_mm, rim_px=0, size=None, **knobs):
-        checkpoint = tmp_path / "dark.pt"
         protocol = {
             "intensities": knobs.get("intensities", "tissue"),
             "spacing_mm": spacing("spacing_mm", spacing_mm),
             "slice_mm": knobs.get("slice_mm", [224, 256]),
             "neighbors": 0,
         }
-        save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": protocol}, checkpoint)
+        checkpoint = tmp_path / f"dark{hash(str(protocol))}.pt"
+        if not checkpoint.exists():
+            save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": protocol}, checkpoint)
         definition = {"_target_": "stand_ins.DarkIsLesion", "rim_px": rim_px, "size": size}
         where = {"checkpoint": str(checkpoint), "network_def": definition, "spacing_mm": spacing_mm, "slice_mm": [224, 256]}
         run_verb(verb, "resunet", **{"amp": "false", **where, **knobs})
@@ -51,6 +55,11 @@ def infer(dark, tmp_path):
     return run
 
 
+def mask_file(masks, name, ending="mask.nii.gz"):
+    """Where the results of a scan lie that has no BIDS name."""
+    return masks / f"sub-{name}/anat/sub-{name}_label-lesion_{ending}"
+
+
 def lesion_mm(mask):
     """Return volume in ml and centroid in mm of a mask file."""
     inside = np.argwhere(np.asarray(mask.dataobj) > 0)
@@ -63,9 +72,9 @@ def test_one_head_in_six_orientations_gives_one_lesion_each_in_its_own_grid(orie
     for name, item in oriented.items():
         (root / f"{name}.nii.gz").symlink_to(item["image"])
     masks = infer(root)
-    volume_ml, center_mm = lesion_mm(nib.load(masks / "RAS_lesion.nii.gz"))
+    volume_ml, center_mm = lesion_mm(nib.load(mask_file(masks, "RAS")))
     for name, item in oriented.items():
-        scan, mask = nib.load(item["image"]), nib.load(masks / f"{name}_lesion.nii.gz")
+        scan, mask = nib.load(item["image"]), nib.load(mask_file(masks, name))
         assert mask.shape == scan.shape
         assert np.array_equal(mask.affine, scan.affine)
         assert mask.get_data_dtype() == np.uint8
@@ -87,7 +96,7 @@ def overlap_with_truth(mask, item):
 
 def test_other_voxel_sizes_than_the_networks_come_back_on_the_scans_grid(oriented, infer):
     item = oriented["PSL"]
-    mask = nib.load(infer(item["image"], spacing_mm=4, rim_px=1) / "T1w_lesion.nii.gz")
+    mask = nib.load(mask_file(infer(item["image"], spacing_mm=4, rim_px=1), "T1w"))
     assert mask.shape == nib.load(item["image"]).shape
     assert overlap_with_truth(mask, item) > 0.7
 
@@ -116,10 +125,24 @@ def test_mha_and_nrrd_are_read_as_nifti_is(oriented, infer, tmp_path):
     for suffix in ("mha", "nrrd", "nii"):
         itk.imwrite(image, str(folder / f"{suffix}.{suffix}"))
     masks = infer(folder)
-    loaded = [nib.load(masks / f"{suffix}_lesion.nii.gz") for suffix in ("nii", "mha", "nrrd")]
+    loaded = [nib.load(mask_file(masks, suffix)) for suffix in ("nii", "mha", "nrrd")]
     for other in loaded[1:]:
         assert np.array_equal(other.dataobj, loaded[0].dataobj)
         np.testing.assert_allclose(other.affine, loaded[0].affine, atol=1e-4)
+
+
+def test_a_dicom_series_gives_the_lesion_that_nifti_gives(oriented, infer, tmp_path, monkeypatch):
+    monkeypatch.setattr(dicom, "LEAST_SLICES", 5)  # the miniature has few
+    image = itk.imread(oriented["LPS"]["image"])
+    values, direction = itk.array_from_image(image).T, itk.array_from_matrix(image.GetDirection())
+    write_series(tmp_path / "dicom", values, tuple(image.GetSpacing()), tuple(image.GetOrigin()), direction)
+    masks = infer(tmp_path / "dicom")
+    infer(oriented["LPS"]["image"])
+    (volume_ml, center_mm), (volume, center) = (
+        lesion_mm(nib.load(mask_file(masks, name))) for name in ("T1w", "P0011t1mprage")
+    )
+    assert volume == pytest.approx(volume_ml, rel=0.01)
+    np.testing.assert_allclose(center, center_mm, atol=1)
 
 
 @pytest.mark.parametrize("overlap", [0, 0.5])
@@ -127,7 +150,7 @@ def test_heads_larger_than_the_window_are_predicted_whole(overlap, oriented, inf
     """Windows tile a slice without a seam: the stand-in finds the same as through one window."""
 
     def found(**knobs):
-        mask = infer(oriented["LPS"]["image"], spacing_mm=4, **knobs) / "T1w_lesion.nii.gz"
+        mask = mask_file(infer(oriented["LPS"]["image"], spacing_mm=4, overwrite="true", **knobs), "T1w")
         return np.asarray(nib.load(mask).dataobj)
 
     whole = found()
@@ -139,7 +162,7 @@ def test_heads_larger_than_the_window_are_predicted_whole(overlap, oriented, inf
 def test_networks_see_slices_of_the_size_that_they_were_trained_on(slice_mm, oriented, infer):
     """Heads larger and smaller than a slice; in other windows, networks see lesions in the empty margin."""
     size = [extent_mm // 4 for extent_mm in slice_mm]
-    mask = infer(oriented["LPS"]["image"], spacing_mm=4, slice_mm=slice_mm, size=size) / "T1w_lesion.nii.gz"
+    mask = mask_file(infer(oriented["LPS"]["image"], spacing_mm=4, slice_mm=slice_mm, size=size), "T1w")
     assert np.asarray(nib.load(mask).dataobj).any()
 
 
@@ -152,8 +175,15 @@ def brain_weights(tmp_path):
     return str(path)
 
 
-def test_lesions_are_found_in_the_brain_only(oriented, infer, brain_weights, tmp_path):
+def no_place(*_):
+    raise ValueError("no place in MNI space")
+
+
+def test_lesions_are_found_in_the_brain_only(oriented, infer, brain_weights, tmp_path, monkeypatch):
     """A gray ball beside the head is lesion to the stand-in, until predictions keep to the brain."""
+    monkeypatch.setattr(
+        new_scans, "register_brain", no_place
+    )  # an ellipsoid has none in MNI space, and it takes long to say so
     item = oriented["LPS"]
     scan = nib.load(item["image"])
     values = np.asarray(scan.dataobj).copy()
@@ -163,7 +193,7 @@ def test_lesions_are_found_in_the_brain_only(oriented, infer, brain_weights, tmp
     nib.save(nib.Nifti1Image(values, scan.affine), tmp_path / "ball.nii.gz")
 
     def found(**knobs):
-        return nib.load(infer(tmp_path / "ball.nii.gz", **knobs) / "ball_lesion.nii.gz")
+        return nib.load(mask_file(infer(tmp_path / "ball.nii.gz", **knobs), "ball"))
 
     assert np.asarray(found().dataobj)[ball].all()
     kept = found(intensities="brain", brain_weights=brain_weights)
@@ -180,11 +210,10 @@ def test_brain_weights_are_opened_only_where_they_are_needed(oriented, infer):
 
 def test_probabilities_are_kept_on_request_and_agree_with_the_mask(oriented, infer):
     masks = infer(oriented["LAS"]["image"], save_probabilities="true")
-    probabilities = nib.load(masks / "T1w_probabilities.nii.gz")
-    values = np.asarray(probabilities.dataobj)
-    assert probabilities.shape == (*nib.load(oriented["LAS"]["image"]).shape, 3)
-    np.testing.assert_allclose(values.sum(-1), 1, atol=1e-5)
-    assert np.array_equal(values.argmax(-1), np.asarray(nib.load(masks / "T1w_lesion.nii.gz").dataobj))
+    probability = nib.load(mask_file(masks, "T1w", "probseg.nii.gz"))
+    mask = nib.load(mask_file(masks, "T1w"))
+    assert np.array_equal(probability.affine, mask.affine)
+    assert np.array_equal(np.asarray(probability.dataobj) >= 0.5, np.asarray(mask.dataobj) > 0)
 
 
 def test_one_unreadable_scan_is_reported_and_the_rest_go_on(oriented, infer, tmp_path, capsys, caplog):
@@ -199,7 +228,22 @@ def test_one_unreadable_scan_is_reported_and_the_rest_go_on(oriented, infer, tmp
     assert "2 of 3 scans segmented" in capsys.readouterr().out
     assert "broken.nii.gz failed" in caplog.text
     masks = sorted(str(path.relative_to(tmp_path / "masks")) for path in (tmp_path / "masks").rglob("*.nii.gz"))
-    assert masks == ["PSR/T1_lesion.nii.gz", "RAS/T1_lesion.nii.gz"]
+    assert masks == [str(mask_file(Path(), name)) for name in ("PSRT1", "RAST1")]
+    failures = pd.read_csv(tmp_path / "masks/failures.tsv", sep="\t")
+    assert failures["scan"].tolist() == [str(folder / "broken.nii.gz")]
+    assert "broken" in failures["reason"][0]
+
+
+def test_scans_that_are_done_are_left_alone(oriented, infer, capsys):
+    masks = infer(oriented["RAS"]["image"])
+    made = mask_file(masks, "T1w").stat().st_mtime_ns
+    infer(oriented["RAS"]["image"])
+    assert "1 of 1 scans segmented, 1 of them before" in capsys.readouterr().out
+    assert mask_file(masks, "T1w").stat().st_mtime_ns == made
+    infer(oriented["RAS"]["image"], overwrite="true")
+    assert mask_file(masks, "T1w").stat().st_mtime_ns > made
+    infer(oriented["RAS"]["image"], threshold=0.6)
+    assert "1 of 1 scans segmented, results" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from atlas import grid
 from dicom_files import write_series
-from monai.transforms import SaveImage
 
+from strokelesion.pipeline.derivatives import name_scans
 from strokelesion.pipeline.scans import common_folder, find_scans
 from strokelesion.transforms import LoadScand
 
@@ -39,18 +39,18 @@ def write(folder, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "mask"),
+    ("kind", "named"),
     [
-        ("nii", "head_lesion.nii.gz"),
-        ("nii.gz", "head_lesion.nii.gz"),
-        ("4d.nii", "head.4d_lesion.nii.gz"),
-        ("mgz", "head_lesion.nii.gz"),
-        ("mha", "head_lesion.nii.gz"),
-        ("nrrd", "head_lesion.nii.gz"),
-        ("dicom", "P001_1_t1-mprage_lesion.nii.gz"),
+        ("nii", "sub-head"),
+        ("nii.gz", "sub-head"),
+        ("4d.nii", "sub-head4d"),
+        ("mgz", "sub-head"),
+        ("mha", "sub-head"),
+        ("nrrd", "sub-head"),
+        ("dicom", "sub-P0011t1mprage"),
     ],
 )
-def test_a_scan_is_the_same_from_every_format_and_its_mask_is_named_after_it(tmp_path, kind, mask):
+def test_a_scan_is_the_same_from_every_format_and_its_results_are_named_after_it(tmp_path, kind, named):
     (tmp_path / "in").mkdir()
     write(tmp_path / "in", kind)
     items = find_scans(tmp_path / "in")
@@ -58,10 +58,7 @@ def test_a_scan_is_the_same_from_every_format_and_its_mask_is_named_after_it(tmp
     assert image.shape == (1, *SHAPE)
     np.testing.assert_array_equal(image[0].numpy(), VALUES)
     np.testing.assert_allclose(image.affine, affine(), atol=1e-5)
-    out = tmp_path / "out"
-    SaveImage(out, "lesion", ".nii.gz", data_root_dir=common_folder(items), separate_folder=False, print_log=False)(image)
-    assert [path.name for path in out.iterdir()] == [mask]
-    np.testing.assert_allclose(nib.load(out / mask).affine, affine(), atol=1e-5)
+    assert [str(name) for name in name_scans(items, common_folder(items))] == [named]
 
 
 @pytest.mark.parametrize("shape", [(7, 8, 9, 2), (7, 8)])

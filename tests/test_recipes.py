@@ -47,7 +47,7 @@ def test_the_brain_network_is_trained_and_shipped_as_scans_are_scaled_with(run_v
     run_verb("training", "brain", epochs=1, spacing_mm=2, batch_size=16, planes=["axial", "sagittal"], **where)
     run_verb("shipping", "brain", spacing_mm=2, **where)
     about = json.loads((tmp_path / "weights/brain.json").read_text())
-    protocol = {"intensities": "tissue", "spacing_mm": [2.0, 2.0, 2.0], "slice_mm": [224, 256], "neighbors": 0}
+    protocol = {"intensities": "tissue", "spacing_mm": [2.0, 2.0, 2.0], "slice_mm": [256, 256], "neighbors": 0}
     assert about["protocol"] == protocol
     assert about["training"]["epoch"] == 1
     assert (tmp_path / "weights/brain.safetensors").stat().st_size < 2_000_000
@@ -64,7 +64,7 @@ def test_a_network_is_trained_on_composed_scans_shipped_and_applied(run_verb, wh
     shipped = str(tmp_path / "weights/resunet.safetensors")
     run_verb("inference", "resunet_synthetic", scans=str(tmp_path / "new_T1w.nii"), output_dir=str(tmp_path / "masks"),
              shipped=shipped, **brain, **{**where, "sides": None})  # fmt: skip
-    mask = nib.load(tmp_path / "masks/new_T1w_lesion.nii.gz")
+    mask = nib.load(tmp_path / "masks/sub-new/anat/sub-new_label-lesion_mask.nii.gz")
     assert mask.shape == head.SHAPE
     assert set(np.unique(np.asarray(mask.dataobj))) <= {0, 1, 2}
 

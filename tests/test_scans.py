@@ -57,6 +57,20 @@ def test_scans_that_would_write_the_same_mask_are_refused(folder):
         find_scans(folder / "b")
 
 
+@pytest.mark.parametrize(("participants", "found"), [("01", 1), ("sub-01,02", 3), (["2", "02"], 3), (10, 1), ((10, "01"), 2)])
+def test_participants_narrow_a_bids_data_set(tmp_path, participants, found):
+    names = ["sub-01/anat/sub-01_T1w", "sub-02/ses-1/anat/sub-02_ses-1_T1w", "sub-02/ses-2/anat/sub-02_ses-2_T1w"]
+    for name in [*names, "sub-10/anat/sub-10_T1w", "sub-2/anat/sub-2_T1w"]:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / f"{name}.nii.gz").touch()
+    assert len(find_scans(tmp_path, participants)) == found
+
+
+def test_participants_without_a_scan_are_named(folder):
+    with pytest.raises(ValueError, match=r"1 participants without a scan:\s+07\s+Expected"):
+        find_scans(folder / "bids", "01,07")
+
+
 def test_naming_nothing_is_refused():
     with pytest.raises(ValueError, match="--scans /data/new"):
         find_scans(None)

@@ -117,6 +117,20 @@ def test_small_lesions_keep_to_the_tissue_and_those_in_the_wrong_place_go() -> N
     assert not (sample["lesions"] == 2).any()
 
 
+def test_what_a_cut_leaves_of_a_lesion_in_crumbs_goes() -> None:
+    """The drawn lesion has a piece of a hundredth of itself; a lesion of its own of that size stays."""
+    crumb = torch.zeros(1, *head.SHAPE, dtype=torch.bool)
+    placed = head.placed(head.lesion((30.0, -10.0, 15.0), 22.0))
+    lesions = placed["lesions"].as_tensor()
+    corner = torch.nonzero((lesions == 0) & (head.tissues().as_tensor() == Tissue.WHITE))[0].tolist()
+    crumb[0, corner[1] : corner[1] + 2, corner[2] : corner[2] + 2, corner[3] : corner[3] + 2] = True
+    for number, stays in ((1, False), (2, True)):
+        marked = torch.where(crumb & (lesions == 0), torch.as_tensor(number, dtype=lesions.dtype), lesions)
+        fitted = FitLesionsd(least_ml=0)({**placed, "lesions": MetaTensor(marked, affine=head.affine())})["label"]
+        assert bool((fitted.as_tensor()[crumb & (lesions == 0)] > 0).any()) is stays
+        assert (fitted.as_tensor()[lesions == 1] == 1).any()
+
+
 def test_the_largest_component_is_the_main_lesion() -> None:
     sample = FitLesionsd()(head.placed(head.lesion((40.0, -10.0, 15.0), 6.0), head.lesion()))
     label, numbers = sample["label"].as_tensor(), sample["lesions"].as_tensor()

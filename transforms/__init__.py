@@ -1,12 +1,13 @@
 """MONAI dictionary transforms; each knows one sample, an array with its affine, and nothing of data sets."""
 
 from strokelesion.transforms.augmentation import RandAugmentSlicesd
-from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind
+from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, StripHeadd
 from strokelesion.transforms.decision import DecideLesionsd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd
 from strokelesion.transforms.loading import LoadScand, SeriesReader
 from strokelesion.transforms.predictions import CheckPredictiond
+from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.recipe import Recipe
 from strokelesion.transforms.slices import ExtractSlicesd
 
@@ -15,6 +16,7 @@ __all__ = [
     "BrainExtractor",
     "BrainNetwork",
     "CheckPredictiond",
+    "CorrectBiasd",
     "DecideLesionsd",
     "ExtractBraind",
     "ExtractSlicesd",
@@ -23,9 +25,11 @@ __all__ = [
     "KeepInBraind",
     "LabelLesionsd",
     "LoadScand",
+    "PlaceInMNId",
     "RandAugmentSlicesd",
     "Recipe",
     "ScaleTissued",
     "SeriesReader",
+    "StripHeadd",
     "is_tissue",
 ]

@@ -22,6 +22,8 @@ from strokelesion.transforms.recipe import Recipe, fingerprint
 
 # Less than this is no brain, however it was cropped: that of a newborn has 300 ml.
 LEAST_BRAIN_ML = 100.0
+# Half the width of a large cortical infarct that opens to the surface.
+CLOSED_NOTCH_MM = 12.0
 # Axes of a volume in RAS: the two of a slice, then the one that slices are stacked along.
 PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 
@@ -127,7 +129,7 @@ class BrainExtractor:
     ) -> None:
         self.find, self.refine = find, refine
         self.margin_mm, self.threshold = margin_mm, threshold
-        self.fingerprint = fingerprint([find, refine, margin_mm, threshold])
+        self.fingerprint = fingerprint([find, refine, margin_mm, CLOSED_NOTCH_MM, threshold])
 
     def __call__(self, image: MetaTensor) -> torch.Tensor:
         """Return where the brain is.
@@ -217,13 +219,37 @@ class ExtractBraind(MapTransform):
         return {**data, self.brain_key: brain}
 
 
+class StripHeadd(MapTransform):
+    """Make air of what lies outside the brain: scalp, eyes and neck are nothing that a network must learn to pass over.
+
+    Args:
+        keys: scaled scans `(1, X, Y, Z)`, air 0.
+        brain_key: the brain mask `(1, X, Y, Z)` on the same grid, with its affine.
+        margin_mm: what is kept around the brain, see `outside_of`; it holds the CSF of the sulci, which the mask leaves out.
+    """
+
+    def __init__(self, keys: KeysCollection, brain_key: str = "brain", margin_mm: float = 5.0) -> None:
+        super().__init__(keys)
+        self.brain_key = brain_key
+        self.margin_mm = margin_mm
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with its scans stripped."""
+        sample = dict(data)
+        outside = outside_of(sample[self.brain_key], self.margin_mm)
+        for key in self.key_iterator(sample):
+            sample[key] = sample[key].clone()
+            sample[key][:, outside] = 0
+        return sample
+
+
 class KeepInBraind(MapTransform):
     """Make background of what was predicted more than some millimeters outside the brain.
 
     Args:
         keys: class probabilities `(C, X, Y, Z)`, background first.
         brain_key: the brain mask `(1, X, Y, Z)` on the same grid, with its affine.
-        margin_mm: how far from the brain a prediction still stands: masks of the brain are not exact.
+        margin_mm: how far from the brain a prediction still stands, see `outside_of`: masks of the brain are not exact.
     """
 
     def __init__(self, keys: KeysCollection, brain_key: str = "brain", margin_mm: float = 3.0) -> None:
@@ -242,7 +268,25 @@ class KeepInBraind(MapTransform):
         return sample
 
 
-def outside_of(mask: MetaTensor, margin_mm: float) -> torch.Tensor:
-    """Return which voxels `(X, Y, Z)` lie further than a margin from a mask `(1, X, Y, Z)` with affine."""
-    distance_mm = ndimage.distance_transform_edt(mask[0].cpu().numpy() == 0, sampling=mask.pixdim.tolist())
-    return torch.as_tensor(distance_mm > margin_mm)
+def outside_of(mask: MetaTensor, margin_mm: float, notch_mm: float = CLOSED_NOTCH_MM) -> torch.Tensor:
+    """Return which voxels lie further than a margin from a mask whose notches are closed.
+
+    The mask grows by margin and notch and shrinks by the notch. So an old infarct that reaches the surface, and that was
+    taken for fluid around the brain, still lies inside.
+
+    Args:
+        mask: 0/1, `(1, X, Y, Z)`, with its affine.
+        margin_mm: how far from the closed mask is not outside.
+        notch_mm: half the width of the widest notch that is closed; 0 closes none.
+
+    Returns:
+        Booleans `(X, Y, Z)`.
+    """
+    spacing_mm = mask.pixdim.tolist()
+    reach_mm = margin_mm + notch_mm
+    rims = [int(reach_mm / edge_mm) + 1 for edge_mm in spacing_mm]  # so that what is outside is seen beyond the edge, too
+    padded = np.pad(mask[0].cpu().numpy() == 0, [(rim, rim) for rim in rims], constant_values=True)
+    outside = ndimage.distance_transform_edt(padded, sampling=spacing_mm) > reach_mm
+    if notch_mm > 0:
+        outside = ndimage.distance_transform_edt(~outside, sampling=spacing_mm) <= notch_mm
+    return torch.as_tensor(outside[tuple(slice(rim, -rim) for rim in rims)])

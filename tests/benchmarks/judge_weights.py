@@ -3,7 +3,7 @@
     python tests/benchmarks/judge_weights.py qc/runs [--reference plain] [--cohort mixed] [--lesion_free qc/masks]
 
 Every folder of `qc/runs` is a run that `evaluating --scored all` has scored on one composed cohort, named by its condition;
-docs/model_card.md has the commands. `--lesion_free` is a folder of masks that `inference` wrote for scans of healthy heads.
+docs/model_card.md has the commands. `--lesion_free` is a folder of results that `inference` wrote for scans of healthy heads.
 Main and sub-lesion count together; intervals are 95 % bootstrap intervals over scans.
 """
 
@@ -11,13 +11,10 @@ import argparse
 from itertools import pairwise
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pandas as pd
 
 from strokelesion.pipeline.comparison import interval, with_truth
 from strokelesion.pipeline.figures import SIZE_EDGES_ML, SIZE_NAMES
-from strokelesion.pipeline.metrics import voxel_volume_ml
 
 F1 = {"lesion F1, touched": "atlas22_lesion_f1", "lesion F1, IoU ≥ .25": "isles26_lesion_f1"}
 
@@ -71,19 +68,13 @@ def sizes(scores: pd.DataFrame, lesions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def mask_volume_ml(path: Path) -> float:
-    """Return the volume of a lesion mask."""
-    mask: nib.Nifti1Image = nib.load(path)
-    return float(np.count_nonzero(np.asarray(mask.dataobj))) * voxel_volume_ml(np.asarray(mask.affine))
-
-
 def false_volumes(runs: dict[str, pd.DataFrame], masks: Path | None) -> pd.DataFrame:
     """Return the volume found in scans without lesion, by condition."""
     found = {
         name: scores.loc[(scores["lesion"] == "both") & (scores["truth_ml"] == 0), "pred_ml"] for name, scores in runs.items()
     }
     if masks is not None:
-        found[str(masks)] = pd.Series([mask_volume_ml(path) for path in sorted(masks.rglob("*_lesion.nii.gz"))], dtype=float)
+        found[str(masks)] = pd.read_csv(masks / "volumes.tsv", sep="\t")["total_ml"]
     rows = {
         name: {"scans": str(len(ml)), "median ml": f"{ml.median():.2f}", "largest ml": f"{ml.max():.2f}"}
         for name, ml in found.items()

@@ -59,13 +59,14 @@ class RandWidenSpacesd(Randomizable, MapTransform):
 class FitLesionsd(MapTransform):
     """Cut lesions to the anatomy: inside the skull, off the ventricles; small ones off the CSF as well.
 
-    Removes what is left of a lesion that lost more than `largest_loss` of itself, and specks of under `least_ml`. Writes
-    `label` `(1, X, Y, Z)`: 1 for the largest 26-connected component, the main lesion, 2 for all others.
+    Removes what is left of a lesion that lost more than `largest_loss` of itself, crumbs of the cut of under `least_share` of
+    their lesion, and specks of under `least_ml`. Writes `label` `(1, X, Y, Z)`: 1 for the largest 26-connected component, the
+    main lesion, 2 for all others.
     """
 
-    def __init__(self, least_ml: float = 0.01, largest_loss: float = 0.7) -> None:
+    def __init__(self, least_ml: float = 0.03, largest_loss: float = 0.7, least_share: float = 0.02) -> None:
         super().__init__(("tissues", "lesions"))
-        self.least_ml, self.largest_loss = least_ml, largest_loss
+        self.least_ml, self.largest_loss, self.least_share = least_ml, largest_loss, least_share
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `lesions` cut and `label` written."""
@@ -77,6 +78,7 @@ class FitLesionsd(MapTransform):
             inside = is_inside_skull(tissues) if float(drawn.sum()) * voxel_ml > LARGEST_IN_TISSUE_ML else is_brain(tissues)
             kept = drawn & inside & (tissues != Tissue.VENTRICLE) & (tissues != Tissue.CHOROID)
             lost = 1 - float(kept.sum()) / max(1, int(drawn.sum()))
+            kept = without_specks(kept, self.least_share * float(kept.sum()))
             lesions[drawn & ~kept if lost <= self.largest_loss else drawn] = 0
         label = main_and_sub(lesions, self.least_ml / voxel_ml)
         lesions[label == 0] = 0
@@ -87,10 +89,15 @@ class FitLesionsd(MapTransform):
 
 def main_and_sub(lesions: torch.Tensor, least_voxels: float) -> torch.Tensor:
     """Return 1 in the largest 26-connected component of `(1, X, Y, Z)`, 2 in the others, without those below a size."""
-    numbers, sizes = components(lesions[0] > 0)
+    return divide_components(without_specks(lesions > 0, least_voxels).to(torch.uint8))
+
+
+def without_specks(mask: torch.Tensor, least_voxels: float) -> torch.Tensor:
+    """Return a mask `(1, X, Y, Z)` without its 26-connected components below a size."""
+    numbers, sizes = components(mask[0])
     stays = sizes >= least_voxels
     stays[0] = False
-    return divide_components(torch.as_tensor(stays[numbers]).to(torch.uint8)[None])
+    return torch.as_tensor(stays[numbers])[None]
 
 
 class BrainMaskd(MapTransform):

@@ -1,0 +1,208 @@
+"""A scan's lesions in numbers: one row a lesion, one row a scan, and on request one row a region of an atlas.
+
+Volumes are those in the scan's own space; places are in millimeters of MNI152NLin2009aSym, to which the scan's brain was
+registered, and missing where that failed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from nibabel.affines import apply_affine
+from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from strokelesion.transforms.lesions import FULLY_CONNECTED
+
+# The columns of each table, after those that name the scan.
+COLUMNS = {
+    "lesions": (
+        *("lesion", "class", "volume_ml", "brain_percent", "mean_probability", "hemisphere"),
+        *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "peak_x_mm", "peak_y_mm", "peak_z_mm"),
+        *("gray_percent", "white_percent"),
+    ),
+    "volumes": ("lesions", "total_ml", "main_ml", "sub_ml", "left_ml", "right_ml", "brain_ml", "warnings"),
+    "regions": ("region", "volume_ml", "region_percent"),
+}
+CLASSES = ("main", "sub")
+SIDES = ("left", "right")
+# Less gray and white matter together, of the template's probabilities, is fluid.
+LEAST_TISSUE = 0.5
+Affine = NDArray[np.floating]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SegmentedScan:
+    """What the numbers of a scan are taken from, all on its own grid.
+
+    Attributes:
+        labels: 0 background, 1 main lesion, 2 sub-lesion, `(X, Y, Z)`.
+        probability: of either lesion, `(X, Y, Z)`.
+        brain_ml: volume of the brain, lesions included; nan where no brain was looked for.
+        affine: voxels to the scan's millimeters, RAS.
+        to_mni: the scan's millimeters to MNI's; None where that is not known.
+    """
+
+    labels: NDArray[np.uint8]
+    probability: NDArray[np.floating]
+    brain_ml: float
+    affine: Affine
+    to_mni: Affine | None
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    def mni_mm(self, voxels: NDArray[Any]) -> NDArray[np.floating]:
+        """Return where voxels `(N, 3)` lie in MNI space; nan where that is not known."""
+        if self.to_mni is None:
+            return np.full((len(voxels), 3), nan)
+        places: NDArray[np.floating] = apply_affine(self.to_mni @ self.affine, voxels)
+        return places
+
+
+def lesion_rows(scan: SegmentedScan) -> list[Row]:
+    """Return one row a lesion, the largest first.
+
+    Returns:
+        `lesion` (number), `class`, `volume_ml`, `brain_percent`, `mean_probability`, `hemisphere` (of the centroid),
+        `centroid_x_mm` to `peak_z_mm` (the likeliest voxel), `gray_percent` and `white_percent` (of the lesion, by the
+        template's likelier tissue).
+    """
+    lesions = lesion_voxels(scan.labels)
+    return [{"lesion": number, **lesion_row(scan, voxels)} for number, voxels in enumerate(lesions, start=1)]
+
+
+def lesion_voxels(labels: NDArray[np.uint8]) -> list[NDArray[np.intp]]:
+    """Return the voxels `(N, 3)` of each lesion, 26-connected, of a label map `(X, Y, Z)`, the largest first."""
+    numbers, _ = ndimage.label(labels > 0, structure=FULLY_CONNECTED)
+    found = []
+    for number, box in enumerate(ndimage.find_objects(numbers), start=1):
+        found.append(np.argwhere(numbers[box] == number) + [side.start for side in box])
+    return sorted(found, key=lambda voxels: (-len(voxels), voxels[0].tolist()))
+
+
+def lesion_row(scan: SegmentedScan, voxels: NDArray[np.intp]) -> Row:
+    """Return what there is to say of one lesion, given its voxels `(N, 3)`."""
+    index = tuple(voxels.T)
+    probability = scan.probability[index]
+    places = scan.mni_mm(voxels)
+    centroid, peak = places.mean(axis=0), places[probability.argmax()]
+    volume_ml = len(voxels) * scan.voxel_ml
+    return {
+        "class": CLASSES[int(np.bincount(scan.labels[index], minlength=3)[1:].argmax())],
+        "volume_ml": volume_ml,
+        "brain_percent": 100 * volume_ml / scan.brain_ml,
+        "mean_probability": float(probability.mean()),
+        "hemisphere": "" if np.isnan(centroid[0]) else SIDES[int(centroid[0] > 0)],
+        **{f"centroid_{axis}_mm": float(mm) for axis, mm in zip("xyz", centroid, strict=True)},
+        **{f"peak_{axis}_mm": float(mm) for axis, mm in zip("xyz", peak, strict=True)},
+        **{f"{tissue}_percent": 100 * share_in(mask, places) for tissue, mask in tissue_masks().items()},
+    }
+
+
+def scan_row(scan: SegmentedScan) -> Row:
+    """Return one row: `lesions` (how many), `total_ml`, `main_ml`, `sub_ml`, `left_ml`, `right_ml`, `brain_ml`."""
+    voxels = np.argwhere(scan.labels > 0)
+    labels, x_mm = scan.labels[tuple(voxels.T)], scan.mni_mm(voxels)[:, 0]
+    known = scan.to_mni is not None
+    return {
+        "lesions": len(lesion_voxels(scan.labels)),
+        "total_ml": len(voxels) * scan.voxel_ml,
+        "main_ml": int((labels == 1).sum()) * scan.voxel_ml,
+        "sub_ml": int((labels == 2).sum()) * scan.voxel_ml,
+        "left_ml": int((x_mm <= 0).sum()) * scan.voxel_ml if known else nan,
+        "right_ml": int((x_mm > 0).sum()) * scan.voxel_ml if known else nan,
+        "brain_ml": scan.brain_ml,
+    }
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Regions in MNI space.
+
+    Attributes:
+        labels: region number of each voxel `(X, Y, Z)`, 0 outside.
+        affine: voxels to MNI millimeters.
+        names: of the regions.
+    """
+
+    labels: NDArray[np.integer[Any]]
+    affine: Affine
+    names: Mapping[int, str]
+
+
+def read_atlas(path: str | Path, labels: str | Path) -> Atlas:
+    """Read a label atlas in MNI space.
+
+    Args:
+        path: NIfTI file of region numbers.
+        labels: TSV or CSV with the columns `index` and `name`, as beside BIDS's `_dseg` files.
+
+    Raises:
+        ValueError: when the image is no label map, or the table lacks a column.
+    """
+    image: Any = nib.load(path)
+    values = np.asarray(image.dataobj)
+    if values.ndim != 3 or not np.array_equal(values, np.round(values)):
+        raise ValueError(f"{path} has the shape {values.shape} or numbers that are not whole; expected one 3D map of labels.")
+    table = pd.read_csv(labels, sep="\t" if str(labels).endswith(".tsv") else ",")
+    if missing := {"index", "name"} - set(table.columns):
+        raise ValueError(f"{labels} has no column {' and no '.join(sorted(missing))}; expected index and name.")
+    return Atlas(
+        values.astype(np.int64), image.affine, dict(zip(table["index"].astype(int), table["name"].astype(str), strict=True))
+    )
+
+
+def region_rows(scan: SegmentedScan, atlas: Atlas) -> list[Row]:
+    """Return the load of each region that a lesion touches, in the atlas's order.
+
+    Returns:
+        `region`, `volume_ml` (lesion in it, native) and `region_percent` (share of the region, in MNI space).
+    """
+    if scan.to_mni is None:
+        return []
+    inside = values_in(atlas.labels, atlas.affine, scan.mni_mm(np.argwhere(scan.labels > 0)))
+    mni_voxels = scan.voxel_ml * float(np.linalg.det(scan.to_mni)) * 1000 / abs(float(np.linalg.det(atlas.affine[:3, :3])))
+    sizes = dict(zip(*np.unique(atlas.labels, return_counts=True), strict=True))
+    return [
+        {
+            "region": name,
+            "volume_ml": (count := int((inside == number).sum())) * scan.voxel_ml,
+            "region_percent": min(100.0, 100 * count * mni_voxels / sizes[number]),
+        }
+        for number, name in atlas.names.items()
+        if (inside == number).any()
+    ]
+
+
+@cache
+def tissue_masks() -> Mapping[str, tuple[NDArray[np.bool_], Affine]]:
+    """Return where the MNI template is rather gray than white matter, and the other way round, with affines."""
+    gray, white = load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1)
+    of_gray, of_white = np.asarray(gray.dataobj), np.asarray(white.dataobj)
+    is_tissue = of_gray + of_white > LEAST_TISSUE
+    return {"gray": (is_tissue & (of_gray >= of_white), gray.affine), "white": (is_tissue & (of_white > of_gray), white.affine)}
+
+
+def share_in(mask: tuple[NDArray[np.bool_], Affine], places_mm: NDArray[np.floating]) -> float:
+    """Return which share of places `(N, 3)` lies in a mask; nan where they are not known."""
+    return nan if np.isnan(places_mm).any() else float(values_in(*mask, places_mm).mean())
+
+
+def values_in(volume: NDArray[Any], affine: Affine, places_mm: NDArray[np.floating]) -> NDArray[Any]:
+    """Return the values of a volume `(X, Y, Z)` at places `(N, 3)`, those of the nearest voxels; 0 beyond its edge."""
+    voxels = np.rint(apply_affine(np.linalg.inv(affine), places_mm)).astype(int)
+    known = ((voxels >= 0) & (voxels < volume.shape)).all(axis=1)
+    values = np.zeros(len(voxels), dtype=volume.dtype)
+    values[known] = volume[tuple(voxels[known].T)]
+    return values

@@ -1,0 +1,195 @@
+"""Results of new scans: what each leaves behind, what is done is not done again, and tables gather all."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from strokelesion.pipeline import new_scans
+from strokelesion.pipeline.derivatives import name_scans
+from strokelesion.pipeline.lesion_table import COLUMNS, Atlas
+from strokelesion.pipeline.new_scans import Results
+from strokelesion.transforms import DecideLesionsd
+from strokelesion.transforms.registration import Registration
+
+SHAPE = (12, 14, 10)
+AFFINE = np.diag([-4.0, 5.0, 6.0, 1.0])
+SHIFT = np.eye(4)
+SHIFT[:3, 3] = (30, -40, 0)
+
+
+@pytest.fixture
+def item(tmp_path):
+    path = tmp_path / "in/sub-01/ses-b/anat/sub-01_ses-b_T1w.nii"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a scan")
+    return {"image": str(path)}
+
+
+@pytest.fixture
+def name(item, tmp_path):
+    return name_scans([item], tmp_path)[0]
+
+
+@pytest.fixture
+def outcome():
+    probability = torch.full((3, *SHAPE), 0.01)
+    probability[0] = 0.98
+    probability[:, 3:6, 4:7, 2:5] = torch.tensor([0.2, 0.7, 0.1])[:, None, None, None]
+    probability[:, 9, 10, 8] = torch.tensor([0.4, 0.1, 0.5])
+    affine = torch.from_numpy(AFFINE)
+    brain = torch.ones(1, *SHAPE)
+    return {
+        "pred": MetaTensor(probability, affine=affine),
+        "scan": MetaTensor(torch.rand(1, *SHAPE), affine=affine),
+        "scan_brain": MetaTensor(brain, affine=affine),
+    }
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Results whose registration is known."""
+
+    def make(**wanted):
+        settings = {"weights": "w", "operating_point": {"threshold": 0.5}}
+        return Results(
+            **{
+                "folder": str(tmp_path / "out"),
+                "settings": settings,
+                "decide": DecideLesionsd("pred"),
+                "pages": False,
+                **wanted,
+            }
+        )
+
+    monkeypatch.setattr(new_scans, "register_brain", lambda *_: Registration(SHIFT, 0.9))
+    return make
+
+
+def test_a_scan_leaves_a_mask_on_its_grid_and_a_sidecar_that_says_how(results, item, name, outcome, tmp_path):
+    results().write(name, item, outcome)
+    folder = tmp_path / "out/sub-01/ses-b/anat"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "sub-01_ses-b_label-lesion_mask.json",
+        "sub-01_ses-b_label-lesion_mask.nii.gz",
+    ]
+    mask = nib.load(folder / "sub-01_ses-b_label-lesion_mask.nii.gz")
+    assert mask.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(mask.affine, AFFINE)
+    assert np.bincount(np.asarray(mask.dataobj).ravel()).tolist() == [int(np.prod(SHAPE)) - 28, 27, 1]
+    sidecar = json.loads((folder / "sub-01_ses-b_label-lesion_mask.json").read_text())
+    assert sidecar["Labels"] == {"1": "main lesion", "2": "sub-lesion"}
+    assert sidecar["Sources"] == [item["image"]]
+    assert sidecar["ToMNI152NLin2009aSym"] == SHIFT.tolist()
+    assert sidecar["Settings"]["weights"] == "w"
+    assert sidecar["Warnings"] == []
+
+
+def test_on_request_probabilities_and_all_of_it_in_mni_space(results, item, name, outcome, tmp_path):
+    results(probabilities=True, in_mni=True).write(name, item, outcome)
+    folder = tmp_path / "out/sub-01/ses-b/anat"
+    native = nib.load(folder / "sub-01_ses-b_label-lesion_probseg.nii.gz")
+    assert np.asarray(native.dataobj).max() == pytest.approx(0.8)
+    there = [nib.load(path) for path in sorted(folder.glob("*space-MNI152NLin2009aSym_label-lesion_*.nii.gz"))]
+    assert [volume.shape for volume in there] == [(197, 233, 189)] * 2
+    inside = np.argwhere(np.asarray(there[0].dataobj) == 1)
+    center_mm = nib.affines.apply_affine(there[0].affine, inside).mean(axis=0)
+    # Voxel (4, 5, 3) is the center of the lesion.
+    np.testing.assert_allclose(center_mm, [-16 + 30, 25 - 40, 18], atol=0.6)
+    assert 2 < len(inside) / 1000 < 3.24  # interpolation rounds the corners of a block of 3.24 ml
+
+
+def test_what_is_done_is_not_done_again_unless_the_scan_or_the_settings_changed(results, item, name, outcome):
+    first = results()
+    assert not first.is_done(name, item)
+    first.write(name, item, outcome)
+    assert first.is_done(name, item)
+    assert not results(overwrite=True).is_done(name, item)
+    assert not results(probabilities=True).is_done(name, item)
+    assert not results(settings={"weights": "others"}).is_done(name, item)
+    with open(item["image"], "ab") as file:
+        file.write(b"!")
+    assert not first.is_done(name, item)
+
+
+def test_a_lost_mask_or_a_damaged_sidecar_is_made_again(results, item, name, outcome):
+    done = results()
+    done.write(name, item, outcome)
+    done.path(name, "mask.json").write_text("{")
+    assert not done.is_done(name, item)
+    done.write(name, item, outcome)
+    done.path(name, "mask.nii.gz").unlink()
+    assert not done.is_done(name, item)
+
+
+def test_tables_gather_all_scans_and_failures_say_why(results, item, name, outcome, tmp_path):
+    atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.diag([400.0, 400, 400, 1]), {1: "all"})
+    done = results(atlas=atlas)
+    done.write(name, item, outcome)
+    done.gather([name], {"bad.nii": ValueError("no T1")})
+    tables = {table: pd.read_csv(tmp_path / f"out/{table}.tsv", sep="\t", dtype={"subject": str}) for table in COLUMNS}
+    for table, columns in COLUMNS.items():
+        assert tuple(tables[table].columns) == ("subject", "session", "scan", *columns)
+        assert tables[table]["scan"].unique().tolist() == ["sub-01_ses-b"]
+    assert tables["lesions"]["class"].tolist() == ["main", "sub"]
+    assert tables["lesions"]["volume_ml"].tolist() == pytest.approx([3.24, 0.12])
+    assert tables["volumes"]["total_ml"].tolist() == pytest.approx([3.36])
+    assert tables["regions"]["volume_ml"].tolist() == pytest.approx([3.36])
+    failures = pd.read_csv(tmp_path / "out/failures.tsv", sep="\t")
+    assert failures.to_dict("records") == [{"scan": "bad.nii", "reason": "no T1"}]
+
+
+def test_where_the_registration_fails_there_are_volumes_and_a_warning(results, item, name, outcome, monkeypatch, tmp_path):
+    def fail(*_):
+        raise ValueError("the registration to MNI space failed")
+
+    monkeypatch.setattr(new_scans, "register_brain", fail)
+    done = results(in_mni=True)
+    done.write(name, item, outcome)
+    done.gather([name], {})
+    row = pd.read_csv(tmp_path / "out/volumes.tsv", sep="\t").iloc[0]
+    assert row["warnings"] == "the registration to MNI space failed"
+    assert np.isnan(row["left_ml"])
+    assert row["total_ml"] == pytest.approx(3.36)
+    assert not list((tmp_path / "out").rglob("*space-*"))
+
+
+def test_the_brain_is_registered_without_its_lesions(results, item, name, outcome, monkeypatch):
+    seen = []
+    monkeypatch.setattr(new_scans, "register_brain", lambda _, brain: seen.append(brain) or Registration(SHIFT, 0.9))
+    results().write(name, item, outcome)
+    assert int(seen[0].sum()) == np.prod(SHAPE) - 28
+
+
+def test_more_lesion_than_there_can_be_is_warned_of(results, item, name, outcome, tmp_path):
+    outcome["pred"][:, :8] = torch.tensor([0.1, 0.9, 0.0])[:, None, None, None]
+    done = results()
+    done.write(name, item, outcome)
+    sidecar = json.loads(done.path(name, "mask.json").read_text())
+    assert "35% of the brain is called lesion" in sidecar["Warnings"][0]
+
+
+def test_the_data_set_passes_the_validator_of_bids(results, item, name, outcome, tmp_path):
+    done = results(probabilities=True, in_mni=True, atlas=Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: "all"}))
+    done.describe()
+    done.write(name, item, outcome)
+    done.gather([name], {"bad.nii": ValueError("no T1")})
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    found = subprocess.run([validator, tmp_path / "out"], capture_output=True, text=True)
+    assert "[ERROR]" not in found.stdout + found.stderr
+    assert found.returncode == 0
+    assert "1 - Subjects" in found.stdout + found.stderr
+
+
+def test_the_data_set_says_what_it_is(results, tmp_path):
+    results().describe()
+    about = json.loads((tmp_path / "out/dataset_description.json").read_text())
+    assert about["DatasetType"] == "derivative"
+    assert about["GeneratedBy"][0]["Name"] == "strokelesion"

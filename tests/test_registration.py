@@ -1,0 +1,100 @@
+"""Registration of brains to MNI space: known affines are found again, whatever the turn, or refused."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from nibabel.affines import apply_affine
+from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+from scipy.spatial.transform import Rotation
+
+from strokelesion.transforms import registration
+from strokelesion.transforms.registration import as_affine, as_transform, center_mm, register_brain, values_at
+
+THINNED = 3
+ERROR_MM = 2.0
+
+
+@cache
+def template_parts():
+    t1, mask = load_mni152_template(resolution=1), load_mni152_brain_mask(resolution=1)
+    thin = (slice(None, None, THINNED),) * 3
+    parts = [torch.from_numpy(np.asarray(part.dataobj, dtype=np.float32)[thin]) for part in (t1, mask)]
+    return *parts, t1.affine @ np.diag([THINNED] * 3 + [1.0])
+
+
+def head(to_mni):
+    """The template at 3 mm as a head of 60 units of intensity, from where `to_mni` leads to MNI space, and its brain."""
+    image, mask, grid = template_parts()
+    noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)) * 4
+    affine = torch.from_numpy(np.linalg.inv(to_mni) @ grid)
+    return MetaTensor((60 * image + noise)[None], affine=affine), (mask > 0)[None]
+
+
+def known(degrees, scales, shear, shift_mm):
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix() @ np.diag(scales)
+    matrix[0, 1] += shear
+    matrix[:3, 3] = shift_mm
+    return matrix
+
+
+def error_mm(found, to_mni, image, brain):
+    points_mm = apply_affine(image.affine.numpy(), np.argwhere(brain[0].numpy())[::50])
+    return np.linalg.norm(apply_affine(found, points_mm) - apply_affine(to_mni, points_mm), axis=1)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "scales", "shear", "shift_mm"),
+    [
+        ((0, 0, 0), (1, 1, 1), 0.0, (0, 0, 0)),
+        ((28, -20, 25), (1.1, 0.9, 1.15), 0.1, (40, -30, 20)),
+        ((-30, 25, -28), (0.85, 1.05, 0.9), -0.1, (-35, 40, -40)),
+    ],
+)
+def test_turned_scaled_sheared_and_shifted_brains_are_brought_back(degrees, scales, shear, shift_mm):
+    to_mni = known(degrees, scales, shear, shift_mm)
+    image, brain = head(to_mni)
+    found = register_brain(image, brain)
+    assert error_mm(found.to_mni, to_mni, image, brain).max() < ERROR_MM
+    assert found.correlation > 0.9
+
+
+def test_a_hole_in_the_mask_does_not_pull():
+    """An old infarct that is left out of the mask, 30 mm wide."""
+    to_mni = known((10, 5, -8), (1.1, 1.1, 1.1), 0, (10, 0, -10))
+    image, brain = head(to_mni)
+    brain = brain.clone()
+    brain[0, 15:25, 35:45, 25:35] = False
+    found = register_brain(image, brain)
+    assert error_mm(found.to_mni, to_mni, image, brain).max() < ERROR_MM
+
+
+def test_what_is_no_brain_is_refused():
+    image, brain = head(np.eye(4))
+    shuffled = image.as_tensor().flatten()[torch.randperm(image.numel(), generator=torch.Generator().manual_seed(0))]
+    noise = MetaTensor(shuffled.reshape(image.shape), affine=image.affine)
+    with pytest.raises(ValueError, match="registration to MNI space failed"):
+        register_brain(noise, brain)
+
+
+def test_a_brain_that_does_not_come_to_lie_on_the_template_is_refused(monkeypatch):
+    monkeypatch.setattr(registration, "align", lambda *_: np.diag([2.0, 2.0, 2.0, 1.0]))
+    with pytest.raises(ValueError, match=r"volume ratio 0\.1.*expected 0\.5 to 2\.5"):
+        register_brain(*head(np.eye(4)))
+
+
+def test_affines_go_to_itk_and_back():
+    affine = known((10, 20, -30), (1.1, 0.8, 1.3), 0.2, (5, -6, 7))
+    np.testing.assert_allclose(as_affine(as_transform(affine, np.array([3.0, -40.0, 11.0]))), affine, atol=1e-12)
+
+
+def test_centers_and_values_are_where_the_affine_says():
+    image = MetaTensor(
+        torch.zeros(1, 7, 8, 9), affine=torch.tensor([[0, 2.0, 0, 5], [3, 0, 0, -4], [0, 0, 1, 9], [0, 0, 0, 1]])
+    )
+    image[0, 2, 5, 6] = 3.0
+    np.testing.assert_allclose(center_mm(image), [15, 2, 15])
+    np.testing.assert_allclose(values_at(image, np.array([[15, 2, 15], [15, 3.5, 15], [900, 0, 0]])), [3, 1.5, 0], atol=1e-5)

@@ -1,0 +1,138 @@
+"""What a scan as it comes from the scanner may need first: an even bias field, and a head that lies as those in training."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from math import ceil
+from typing import Any
+
+import itk
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform, SpatialResample
+from monai.utils import TraceKeys
+from nibabel.affines import from_matvec
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from strokelesion.transforms.registration import Registration, register_brain
+
+# N4 sees a brain in voxels of about this size; the field is far smoother than they are.
+N4_VOXEL_MM = 4.0
+N4_ITERATIONS = (50, 50, 50, 50)
+MNI_SPACE = "MNI152NLin2009aSym"
+# Its grid, which ATLAS R2.0 is on: extent and the center of its first voxel of 1 mm.
+MNI_EXTENT_MM = (197, 233, 189)
+MNI_FIRST_MM = (-98.0, -134.0, -72.0)
+
+
+class CorrectBiasd(MapTransform):
+    """Divide a scan by its bias field, as N4 finds it in the brain.
+
+    1. Take every so manieth voxel, so that they are about 4 mm large.
+    2. Let ITK's N4 find the field there, over four levels of 50 iterations.
+    3. Bring the field's logarithm back to the scan's grid, and divide.
+
+    Args:
+        keys: scans `(1, X, Y, Z)` with affines.
+        brain_key: the brain mask `(1, X, Y, Z)` on the same grid.
+
+    Source: Tustison et al., N4ITK, IEEE Trans Med Imaging 29 (2010).
+    """
+
+    def __init__(self, keys: KeysCollection, brain_key: str = "brain") -> None:
+        super().__init__(keys)
+        self.brain_key = brain_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with its scans corrected."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            sample[key] = sample[key] / bias_field(sample[key], sample[self.brain_key])
+        return sample
+
+
+def bias_field(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
+    """Return by what a scan `(1, X, Y, Z)` is too bright, 1 on average in the brain `(1, X, Y, Z)`."""
+    steps = [max(1, round(N4_VOXEL_MM / edge_mm)) for edge_mm in image.pixdim.tolist()]
+    thin = tuple(slice(step // 2, None, step) for step in steps)
+    values = np.ascontiguousarray(image.as_tensor()[0][thin].float().clamp(min=0).numpy())
+    mask = np.ascontiguousarray(np.asarray(brain)[0][thin] > 0).astype(np.uint8)
+    log_field = np.log(np.maximum(values, 1e-6)) - np.log(np.maximum(n4(values, mask), 1e-6))
+    nearest = ndimage.distance_transform_edt(values == 0, return_distances=False, return_indices=True)
+    log_field = log_field[tuple(nearest)]  # where there is no signal, the ratio of two zeros says nothing
+    axes = [(np.arange(size) - step // 2) / step for size, step in zip(image.shape[1:], steps, strict=True)]
+    where = np.meshgrid(*axes, indexing="ij")
+    whole = ndimage.map_coordinates(log_field - log_field[mask > 0].mean(), where, order=1, mode="nearest")
+    return torch.from_numpy(np.exp(whole).astype(np.float32))[None]
+
+
+def n4(values: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return an image `(x, y, z)` corrected by ITK's N4 inside a mask."""
+    image, inside = itk.image_from_array(values), itk.image_from_array(mask)
+    corrector = itk.N4BiasFieldCorrectionImageFilter.New(image, MaskImage=inside)
+    corrector.SetMaximumNumberOfIterations(N4_ITERATIONS)
+    corrector.SetNumberOfFittingLevels(len(N4_ITERATIONS))
+    corrector.Update()
+    return np.asarray(itk.array_from_image(corrector.GetOutput()))
+
+
+def mni_grid(spacing_mm: Sequence[float]) -> tuple[torch.Tensor, list[int]]:
+    """Return the affine `(4, 4)` and the size of the grid of `MNI_SPACE` for voxels of a size."""
+    size = [ceil(extent / edge) for extent, edge in zip(MNI_EXTENT_MM, spacing_mm, strict=True)]
+    return torch.from_numpy(from_matvec(np.diag(spacing_mm), MNI_FIRST_MM)), size
+
+
+class PlaceInMNId(MapTransform, InvertibleTransform):
+    """Bring a scan to the grid of MNI152NLin2009aSym, on which the heads of ATLAS and all composed ones lie.
+
+    Its millimeters are MNI's from then on. The inverse brings what was predicted there back to the scan's own grid and
+    millimeters, trilinearly.
+
+    Args:
+        keys: scans `(1, X, Y, Z)` with affines.
+        spacing_mm: voxel size of the grid along its three axes.
+        brain_key: the brain mask `(1, X, Y, Z)` on the scan's grid.
+        register: finds how a brain lies in MNI space; raises ValueError where it cannot.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
+        brain_key: str = "brain",
+        register: Callable[[MetaTensor, torch.Tensor], Registration] = register_brain,
+    ) -> None:
+        super().__init__(keys)
+        self.brain_key = brain_key
+        self.register = register
+        self.grid, self.size = mni_grid(spacing_mm)
+        self.resample = SpatialResample(mode="bilinear", padding_mode="zeros")
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with its scans in MNI space.
+
+        Raises:
+            ValueError: when the registration failed.
+        """
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            to_mni = self.register(sample[key], sample[self.brain_key]).to_mni
+            sample[key] = self.resample(self.in_mni_mm(sample[key], to_mni), dst_affine=self.grid, spatial_size=self.size)
+        return sample
+
+    def in_mni_mm(self, image: MetaTensor, to_mni: NDArray[np.floating]) -> MetaTensor:
+        """Return a scan as it is, but with an affine to MNI's millimeters, and a trace of that."""
+        placed = MetaTensor(image.as_tensor(), meta=image.meta, applied_operations=image.applied_operations)
+        affine = image.affine.double()
+        self.push_transform(placed, orig_size=image.shape[1:], extra_info={"affine": affine})  # type: ignore[no-untyped-call]
+        placed.affine = torch.from_numpy(to_mni) @ affine
+        return placed
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with its volumes on their scans' own grids."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            sample[key] = self.resample.inverse(sample[key])
+            sample[key].affine = self.pop_transform(sample[key])[TraceKeys.EXTRA_INFO]["affine"]
+        return sample

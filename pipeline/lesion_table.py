@@ -4,6 +4,7 @@ Volumes are those in the scan's own space; places are in millimeters of MNI152NL
 registered, and missing where that failed.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -139,6 +140,13 @@ class Atlas:
     labels: NDArray[np.integer[Any]]
     affine: Affine
     names: Mapping[int, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the map and the names."""
+        return hashlib.sha256(
+            self.labels.tobytes() + self.affine.tobytes() + repr(sorted(self.names.items())).encode()
+        ).hexdigest()
 
 
 def read_atlas(path: str | Path, labels: str | Path) -> Atlas:

@@ -13,7 +13,7 @@ from dicom_files import write_series
 from nibabel.affines import apply_affine
 from stand_ins import tissue_is_brain
 
-from strokelesion.pipeline import dicom, new_scans
+from strokelesion.pipeline import dicom, results
 from strokelesion.pipeline.checkpoints import save_checkpoint
 from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.knobs import spacing
@@ -181,9 +181,8 @@ def no_place(*_):
 
 def test_lesions_are_found_in_the_brain_only(oriented, infer, brain_weights, tmp_path, monkeypatch):
     """A gray ball beside the head is lesion to the stand-in, until predictions keep to the brain."""
-    monkeypatch.setattr(
-        new_scans, "register_brain", no_place
-    )  # an ellipsoid has none in MNI space, and it takes long to say so
+    # An ellipsoid has no place in MNI space, and it takes long to say so.
+    monkeypatch.setattr(results, "register_brain", no_place)
     item = oriented["LPS"]
     scan = nib.load(item["image"])
     values = np.asarray(scan.dataobj).copy()

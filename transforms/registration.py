@@ -36,7 +36,9 @@ HISTOGRAM_BINS = 32
 SAMPLED_SHARE = 0.1
 # A brain of 0.9 liters grows by 2.1 to fill the template, which is larger than life.
 VOLUME_RATIOS = (0.5, 2.5)
+# Two healthy heads reach .80 to .84; the least share of the template that must be covered leaves room for large infarcts.
 CORRELATION_AT_LEAST = 0.6
+LEAST_COVERED = 0.7
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 Affine = NDArray[np.floating]
@@ -92,16 +94,25 @@ def register_brain(image: MetaTensor, brain: torch.Tensor) -> Registration:
     coarse = [align(fixed, head, start, [COARSE], mutual_information) for start in starts]
     best = max(coarse, key=lambda to_head: overlap(fixed, head, to_head))
     to_head = align(fixed, head, best, [COARSE, FINE], mutual_information)
-    return checked(fixed, head, to_head, CORRELATION_AT_LEAST)
+    return checked(fixed, head, to_head, CORRELATION_AT_LEAST, is_whole=False)
 
 
-def checked(fixed: MetaTensor, head: MetaTensor, to_head: Affine, least_correlation: float) -> Registration:
+def checked(
+    fixed: MetaTensor, head: MetaTensor, to_head: Affine, least_correlation: float, is_whole: bool = True
+) -> Registration:
     """Return a registration from the affine that takes the template's millimeters to the head's.
+
+    Args:
+        fixed: the template.
+        head: what was registered.
+        to_head: the result.
+        least_correlation: what a good one reaches.
+        is_whole: false where parts of the head may have been left out, which then do not count.
 
     Raises:
         ValueError: when it cannot be right by the volume ratio or the correlation.
     """
-    volume_ratio, correlation = 1 / float(np.linalg.det(to_head)), overlap(fixed, head, to_head)
+    volume_ratio, correlation = 1 / float(np.linalg.det(to_head)), overlap(fixed, head, to_head, is_whole)
     if not VOLUME_RATIOS[0] < volume_ratio < VOLUME_RATIOS[1] or correlation < least_correlation:
         raise ValueError(
             f"the registration to MNI space failed: volume ratio {volume_ratio:.2f}, correlation {correlation:.2f}; expected "
@@ -256,11 +267,20 @@ def as_affine(transform: Any) -> Affine:
     return np.asarray(RAS_TO_LPS @ affine @ RAS_TO_LPS)
 
 
-def overlap(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine) -> float:
-    """Return the correlation of two images, smoothed by 4 mm, where the fixed one is not dark."""
+def overlap(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, is_whole: bool = True) -> float:
+    """Return the correlation of two images, smoothed by 4 mm, where the fixed one is not dark.
+
+    Where `is_whole` is false, places where the moving one is dark do not count, as long as it covers `LEAST_COVERED` of the
+    fixed one; it is 0 where it covers less.
+    """
     placed = MetaTensor(moving.as_tensor(), affine=torch.linalg.inv(torch.from_numpy(to_moving)) @ moving.affine)
     resampled = SpatialResample(padding_mode="zeros")(placed, dst_affine=fixed.affine, spatial_size=fixed.shape[1:])
-    inside = fixed.as_tensor() > BRIGHTEST / 4
     smooth = GaussianSmooth(COARSE.smoothing_mm / VOXEL_MM)
-    pair = [torch.as_tensor(smooth(torch.as_tensor(image)))[inside] for image in (fixed.as_tensor(), resampled)]
-    return float(torch.corrcoef(torch.stack(pair))[0, 1])
+    one, other = (torch.as_tensor(smooth(torch.as_tensor(image))) for image in (fixed.as_tensor(), resampled))
+    inside = fixed.as_tensor() > BRIGHTEST / 4
+    if not is_whole:
+        covered = inside & (other > BRIGHTEST / 4)
+        if float(covered.sum()) < LEAST_COVERED * float(inside.sum()):
+            return 0.0
+        inside = covered
+    return float(torch.corrcoef(torch.stack([one[inside], other[inside]]))[0, 1])

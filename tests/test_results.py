@@ -12,10 +12,10 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from strokelesion.pipeline import new_scans
+from strokelesion.pipeline import results as results_of_scans
 from strokelesion.pipeline.derivatives import name_scans
 from strokelesion.pipeline.lesion_table import COLUMNS, Atlas
-from strokelesion.pipeline.new_scans import Results
+from strokelesion.pipeline.results import Results
 from strokelesion.transforms import DecideLesionsd
 from strokelesion.transforms.registration import Registration
 
@@ -69,7 +69,7 @@ def results(tmp_path, monkeypatch):
             }
         )
 
-    monkeypatch.setattr(new_scans, "register_brain", lambda *_: Registration(SHIFT, 0.9))
+    monkeypatch.setattr(results_of_scans, "register_brain", lambda *_: Registration(SHIFT, 0.9))
     return make
 
 
@@ -114,6 +114,8 @@ def test_what_is_done_is_not_done_again_unless_the_scan_or_the_settings_changed(
     assert not results(overwrite=True).is_done(name, item)
     assert not results(probabilities=True).is_done(name, item)
     assert not results(settings={"weights": "others"}).is_done(name, item)
+    atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: "all"})
+    assert not results(atlas=atlas).is_done(name, item)
     with open(item["image"], "ab") as file:
         file.write(b"!")
     assert not first.is_done(name, item)
@@ -146,11 +148,18 @@ def test_tables_gather_all_scans_and_failures_say_why(results, item, name, outco
     assert failures.to_dict("records") == [{"scan": "bad.nii", "reason": "no T1"}]
 
 
+def test_results_of_other_settings_are_in_no_table(results, item, name, outcome, tmp_path):
+    """A scan that fails with new settings still has its old mask."""
+    results().write(name, item, outcome)
+    results(settings={"weights": "others"}).gather([name], {item["image"]: ValueError("no T1")})
+    assert pd.read_csv(tmp_path / "out/volumes.tsv", sep="\t").empty
+
+
 def test_where_the_registration_fails_there_are_volumes_and_a_warning(results, item, name, outcome, monkeypatch, tmp_path):
     def fail(*_):
         raise ValueError("the registration to MNI space failed")
 
-    monkeypatch.setattr(new_scans, "register_brain", fail)
+    monkeypatch.setattr(results_of_scans, "register_brain", fail)
     done = results(in_mni=True)
     done.write(name, item, outcome)
     done.gather([name], {})
@@ -163,7 +172,7 @@ def test_where_the_registration_fails_there_are_volumes_and_a_warning(results, i
 
 def test_the_brain_is_registered_without_its_lesions(results, item, name, outcome, monkeypatch):
     seen = []
-    monkeypatch.setattr(new_scans, "register_brain", lambda _, brain: seen.append(brain) or Registration(SHIFT, 0.9))
+    monkeypatch.setattr(results_of_scans, "register_brain", lambda _, brain: seen.append(brain) or Registration(SHIFT, 0.9))
     results().write(name, item, outcome)
     assert int(seen[0].sum()) == np.prod(SHAPE) - 28
 

@@ -181,14 +181,14 @@ class Results:
 def measure(labels: torch.Tensor, probabilities: MetaTensor, outcome: Mapping[str, Any]) -> tuple[SegmentedScan, list[str]]:
     """Return what a scan's numbers are taken from, and what to look out for.
 
-    The brain is registered to MNI space without the lesions, so that these do not pull.
+    The brain is registered to MNI space without a look at the lesions, so that these do not pull.
     """
     warnings, brain_ml, to_mni = [NO_BRAIN], nan, None
     if "scan_brain" in outcome:
         brain = (outcome["scan_brain"].as_tensor() > 0) | (labels > 0)
         brain_ml, warnings = float(brain.sum()) * float(probabilities.pixdim.prod()) / 1000, []
         try:
-            to_mni = register_brain(outcome["scan"], brain & (labels == 0)).to_mni
+            to_mni = register_brain(outcome["scan"], brain, labels > 0).to_mni
         except ValueError as error:
             warnings.append(str(error))
     lesion = probabilities.as_tensor()[1:].sum(dim=0)

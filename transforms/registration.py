@@ -71,7 +71,7 @@ class Registration(NamedTuple):
     correlation: float
 
 
-def register_brain(image: MetaTensor, brain: torch.Tensor) -> Registration:
+def register_brain(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None = None) -> Registration:
     """Return how a scan lies in MNI space.
 
     1. Show brain and template alone, white matter 1, at 2 mm.
@@ -81,7 +81,8 @@ def register_brain(image: MetaTensor, brain: torch.Tensor) -> Registration:
 
     Args:
         image: a T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
-        brain: where its brain is `(1, X, Y, Z)`, and where it is to be looked at: old infarcts may be left out.
+        brain: where its brain is `(1, X, Y, Z)`, lesions included.
+        lesions: what is not to be looked at, likewise, so that it does not pull; None looks at everything.
 
     Raises:
         ValueError: when the result fails a check, or the brain is empty.
@@ -91,9 +92,10 @@ def register_brain(image: MetaTensor, brain: torch.Tensor) -> Registration:
     """
     fixed, head = template(), brain_alone(image, brain)
     starts = best_starts(fixed, head)[:TRIED_STARTS]
-    coarse = [align(fixed, head, start, [COARSE], mutual_information) for start in starts]
+    ignored = None if lesions is None else on_grid_of(head, MetaTensor(lesions.as_subclass(torch.Tensor), affine=image.affine))
+    coarse = [align(fixed, head, start, [COARSE], mutual_information, ignored) for start in starts]
     best = max(coarse, key=lambda to_head: overlap(fixed, head, to_head))
-    to_head = align(fixed, head, best, [COARSE, FINE], mutual_information)
+    to_head = align(fixed, head, best, [COARSE, FINE], mutual_information, ignored)
     return checked(fixed, head, to_head, CORRELATION_AT_LEAST, is_whole=False)
 
 
@@ -200,8 +202,22 @@ def values_at(image: MetaTensor, points_mm: NDArray[np.floating]) -> torch.Tenso
     return F.grid_sample(image.as_tensor()[None], where[None, None, None], align_corners=True).flatten()
 
 
+def on_grid_of(target: MetaTensor, mask: MetaTensor) -> MetaTensor:
+    """Return a mask `(1, x, y, z)` on the grid of an image, as bytes."""
+    resample = SpatialResample(mode="nearest", padding_mode="zeros")
+    there = resample(
+        MetaTensor(mask.as_tensor().float(), affine=mask.affine), dst_affine=target.affine, spatial_size=target.shape[1:]
+    )
+    return MetaTensor((there.as_subclass(torch.Tensor) > 0).to(torch.uint8), affine=target.affine)
+
+
 def align(
-    fixed: MetaTensor, moving: MetaTensor, start: Affine, levels: Sequence[Level], metric: Callable[[type], Any]
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    start: Affine,
+    levels: Sequence[Level],
+    metric: Callable[[type], Any],
+    ignored: MetaTensor | None = None,
 ) -> Affine:
     """Return the affine `(4, 4)` in RAS that takes the millimeters of one image to those of another, the best for a metric.
 
@@ -211,10 +227,14 @@ def align(
         start: affine to go from.
         levels: from coarse to fine.
         metric: makes ITK's metric for images of a type.
+        ignored: what is not looked at in the moving image, 0/1 bytes on its grid.
     """
     images = metatensor_to_itk_image(fixed), metatensor_to_itk_image(moving)
     kind = type(images[0])
     transform, measured = as_transform(start, center_mm(fixed)), metric(kind)
+    if ignored is not None:
+        looked_at = metatensor_to_itk_image(MetaTensor(1 - ignored.as_tensor(), affine=ignored.affine)).astype(itk.UC)
+        measured.SetMovingImageMask(itk.ImageMaskSpatialObject[3].New(Image=looked_at))
     optimizer = itk.RegularStepGradientDescentOptimizerv4[itk.D].New(
         MinimumStepLength=1e-3, NumberOfIterations=200, GradientMagnitudeTolerance=1e-9
     )

@@ -4,9 +4,9 @@
 
 A folder holds T1s with FreeSurfer's labels, `X_T1w.nii.gz` and `X_labels.nii.gz`. Each head is turned by up to 30 degrees about
 each axis, scaled by 0.8 to 1.2 along each, sheared by up to 0.1 and shifted by up to 40 mm, and sampled anew on an upright grid
-of 1 mm: whole, stripped to the brain of the labels, and with an infarct of 150 ml, nearly as dark as air. The brain is found by
-the shipped network each time. The target error is taken over the voxels of the brain, in MNI millimeters, against the
-registration of the untouched head by its labels; the last line says how often it was refused.
+of 1 mm: whole, stripped to the brain of the labels, and with an infarct of 150 ml, nearly as dark as air, which is given as
+lesion. The brain is found by the shipped network each time. The target error is taken over the voxels of the brain, in MNI
+millimeters, against the registration of the untouched head by its labels; the last line says how often it was refused.
 """
 
 import argparse
@@ -46,12 +46,13 @@ def moved(image: MetaTensor, affine: np.ndarray) -> MetaTensor:
     return resample(placed, dst_affine=grid, spatial_size=np.ceil(high - low).astype(int).tolist())
 
 
-def as_kind(image: MetaTensor, brain: torch.Tensor, kind: str, rng: np.random.Generator) -> MetaTensor:
-    """Return a head whole, stripped, or with an infarct in one hemisphere."""
+def as_kind(image: MetaTensor, brain: torch.Tensor, kind: str, rng: np.random.Generator) -> tuple[MetaTensor, MetaTensor]:
+    """Return a head whole, stripped, or with an infarct in one hemisphere, and where the infarct is."""
+    nowhere = MetaTensor(torch.zeros_like(image.as_tensor()), affine=image.affine)
     if kind == "whole":
-        return image
+        return image, nowhere
     if kind == "stripped":
-        return MetaTensor(image.as_tensor() * brain, affine=image.affine)
+        return MetaTensor(image.as_tensor() * brain, affine=image.affine), nowhere
     voxels = np.argwhere(brain[0].numpy())
     places_mm = apply_affine(image.affine.numpy(), voxels)
     middle = places_mm.mean(axis=0)
@@ -60,7 +61,8 @@ def as_kind(image: MetaTensor, brain: torch.Tensor, kind: str, rng: np.random.Ge
     nearest = np.argsort(np.linalg.norm(places_mm - center, axis=1))[: round(INFARCT_ML / voxel_ml)]
     values = image.as_tensor().clone()
     values[0][tuple(voxels[nearest].T)] *= 0.1
-    return MetaTensor(values, affine=image.affine)
+    nowhere[0][tuple(voxels[nearest].T)] = 1
+    return MetaTensor(values, affine=image.affine), nowhere
 
 
 def main() -> None:
@@ -82,11 +84,12 @@ def main() -> None:
         for number in range(arguments.affines):
             affine = random_affine(rng)
             for kind in KINDS:
-                head = moved(as_kind(image, brain, kind, rng), affine)
+                head, infarct = (moved(volume, affine) for volume in as_kind(image, brain, kind, rng))
+                lesions = (infarct.as_tensor() > 0.5) if kind == "infarct" else None
                 row = {"head": t1.name, "affine": number, "kind": kind}
                 started_s = time.perf_counter()
                 try:
-                    found = register_brain(head, extract(head))
+                    found = register_brain(head, extract(head), lesions)
                     away = apply_affine(found.to_mni @ affine, points_mm) - apply_affine(reference, points_mm)
                     error_mm = np.linalg.norm(away, axis=1)
                     row |= {"mean_mm": error_mm.mean(), "worst_mm": error_mm.max(), "correlation": found.correlation}

@@ -86,7 +86,7 @@ class Results:
             "GeneratedBy": [{"Name": "strokelesion", "Version": version("strokelesion")}],
         }
         write_json(Path(self.folder) / "dataset_description.json", about)
-        ignored = "".join(f"{name}\n" for name in (*(f"{table}.tsv" for table in COLUMNS), FAILURES, "index.html", "pages/"))
+        ignored = "".join(f"{name}\n" for name in (*(f"{table}.tsv" for table in COLUMNS), FAILURES, "index.html", "pages"))
         write_bytes(Path(self.folder) / ".bidsignore", ignored.encode())
 
     def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:

@@ -186,7 +186,8 @@ def test_more_lesion_than_there_can_be_is_warned_of(results, item, name, outcome
 
 
 def test_the_data_set_passes_the_validator_of_bids(results, item, name, outcome, tmp_path):
-    done = results(probabilities=True, in_mni=True, atlas=Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: "all"}))
+    atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: "all"})
+    done = results(probabilities=True, in_mni=True, pages=True, atlas=atlas)
     done.describe()
     done.write(name, item, outcome)
     done.gather([name], {"bad.nii": ValueError("no T1")})

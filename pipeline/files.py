@@ -1,5 +1,6 @@
 """How this project writes a file: all of it or nothing."""
 
+import gzip
 import json
 import os
 import uuid
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import pandas as pd
 
 DECIMALS = 6
@@ -36,6 +38,11 @@ def write_bytes(path: Path, content: bytes) -> Path:
     with written_whole(path) as beside:
         beside.write_bytes(content)
     return path
+
+
+def write_nifti(path: Path, image: nib.Nifti1Image, compression: int = 1) -> Path:
+    """Write a compressed NIfTI file whole and return its path; equal images give equal bytes."""
+    return write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=compression, mtime=0))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:

@@ -13,7 +13,6 @@
 A scan is done when its sidecar stands there with the SHA-256 of the scan and the settings that would make it again.
 """
 
-import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,7 @@ from monai.transforms import SpatialResample
 
 from strokelesion.pipeline.derivatives import ScanName
 from strokelesion.pipeline.errors import innermost
-from strokelesion.pipeline.files import DECIMALS, write_bytes, write_json
+from strokelesion.pipeline.files import DECIMALS, write_bytes, write_json, write_nifti
 from strokelesion.pipeline.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
 from strokelesion.pipeline.scan_pages import write_cohort_page, write_scan_page
 from strokelesion.pipeline.scans import scan_name
@@ -44,6 +43,7 @@ from strokelesion.transforms.registration import register_brain
 NAMED_BY = ("subject", "session", "scan")
 LABEL_NAMES = {"1": "main lesion", "2": "sub-lesion"}
 FAILURES = "failures.tsv"
+COMPRESSION = 4
 # More than this share of the brain is rarely a lesion.
 LARGEST_SHARE = 0.35
 NO_BRAIN = "no brain was looked for (intensities: tissue), so there are no places in MNI space and no share of the brain"
@@ -117,23 +117,20 @@ class Results:
         if self.atlas is not None:
             tables["regions"] = region_rows(scan, self.atlas)
         if self.pages:
-            brain = (
-                outcome["scan_brain"]
-                if "scan_brain" in outcome
-                else is_tissue(ScaleTissued("scan")({"scan": outcome["scan"]})["scan"])
-            )
             page = Path(self.folder) / "pages" / f"{name}.html"
-            cuts = write_scan_page(page, str(name), outcome["scan"], brain, scan, tables["lesions"], warnings)
+            cuts = write_scan_page(page, str(name), outcome["scan"], where_to_look(outcome), scan, tables["lesions"], warnings)
             write_bytes(page.with_suffix(".jpg"), cuts)
         write_json(self.path(name, "mask.json"), self.sidecar(item, scan, warnings, tables))
 
     def write_volumes(self, name: ScanName, labels: torch.Tensor, probabilities: MetaTensor, space: str = "") -> None:
         """Write the label map and, where they are wanted, the probabilities of either lesion."""
-        affine = probabilities.affine.numpy()
-        write_nifti(self.path(name, "mask.nii.gz", space), labels[0].numpy(), affine)
+        volumes = {"mask.nii.gz": labels[0].numpy()}
         if self.probabilities:
-            lesion = probabilities.as_tensor()[1:].sum(dim=0).numpy().astype(np.float32)
-            write_nifti(self.path(name, "probseg.nii.gz", space), lesion, affine)
+            volumes["probseg.nii.gz"] = probabilities.as_tensor()[1:].sum(dim=0).numpy().astype(np.float32)
+        for ending, values in volumes.items():
+            image = nib.Nifti1Image(values, probabilities.affine.numpy())
+            image.header.set_xyzt_units("mm")
+            write_nifti(self.path(name, ending, space), image, COMPRESSION)
 
     def sidecar(
         self, item: Mapping[str, Any], scan: SegmentedScan, warnings: Sequence[str], tables: Mapping[str, list[Row]]
@@ -176,6 +173,14 @@ class Results:
         sidecar, cuts = read_sidecar(self.path(name, "mask.json")), Path(self.folder) / "pages" / f"{name}.jpg"
         row = {**sidecar["Tables"]["volumes"][0], "warnings": sidecar["Warnings"]}
         return {"name": str(name), "page": f"pages/{name}.html", "mosaic": cuts.read_bytes(), **row}
+
+
+def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:
+    """Return the brain of a scan or, where it was not looked for, all tissue, `(1, X, Y, Z)`."""
+    if "scan_brain" in outcome:
+        brain: torch.Tensor = outcome["scan_brain"]
+        return brain
+    return is_tissue(ScaleTissued("scan")({"scan": outcome["scan"]})["scan"])
 
 
 def measure(labels: torch.Tensor, probabilities: MetaTensor, outcome: Mapping[str, Any]) -> tuple[SegmentedScan, list[str]]:
@@ -223,13 +228,6 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def write_nifti(path: Path, values: Any, affine: Any) -> None:
-    """Write a volume whole."""
-    image = nib.Nifti1Image(values, affine)
-    image.header.set_xyzt_units("mm")
-    write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
 
 
 def write_tsv(path: Path, table: pd.DataFrame) -> None:

@@ -245,6 +245,17 @@ def test_scans_that_are_done_are_left_alone(oriented, infer, capsys):
     assert "1 of 1 scans segmented, results" in capsys.readouterr().out
 
 
+def test_a_scan_that_was_done_and_now_fails_is_in_no_table(oriented, infer, tmp_path):
+    scan = tmp_path / "head.nii.gz"
+    scan.write_bytes(Path(oriented["RAS"]["image"]).read_bytes())
+    volumes = infer(scan) / "volumes.tsv"
+    assert len(pd.read_csv(volumes, sep="\t")) == 1
+    scan.write_bytes(b"no image any more")
+    with pytest.raises(SystemExit):
+        infer(scan)
+    assert pd.read_csv(volumes, sep="\t").empty
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

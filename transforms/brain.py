@@ -4,6 +4,7 @@ The networks come in from outside, trained; this module brings a scan to them an
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
@@ -219,37 +220,13 @@ class ExtractBraind(MapTransform):
         return {**data, self.brain_key: brain}
 
 
-class StripHeadd(MapTransform):
-    """Make air of what lies outside the brain: scalp, eyes and neck are nothing that a network must learn to pass over.
+class OutsideBraind(MapTransform, ABC):
+    """Overwrite what lies more than some millimeters outside the brain, see `outside_of`: masks of the brain are not exact.
 
     Args:
-        keys: scaled scans `(1, X, Y, Z)`, air 0.
+        keys: volumes `(C, X, Y, Z)`.
         brain_key: the brain mask `(1, X, Y, Z)` on the same grid, with its affine.
-        margin_mm: what is kept around the brain, see `outside_of`; it holds the CSF of the sulci, which the mask leaves out.
-    """
-
-    def __init__(self, keys: KeysCollection, brain_key: str = "brain", margin_mm: float = 5.0) -> None:
-        super().__init__(keys)
-        self.brain_key = brain_key
-        self.margin_mm = margin_mm
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with its scans stripped."""
-        sample = dict(data)
-        outside = outside_of(sample[self.brain_key], self.margin_mm)
-        for key in self.key_iterator(sample):
-            sample[key] = sample[key].clone()
-            sample[key][:, outside] = 0
-        return sample
-
-
-class KeepInBraind(MapTransform):
-    """Make background of what was predicted more than some millimeters outside the brain.
-
-    Args:
-        keys: class probabilities `(C, X, Y, Z)`, background first.
-        brain_key: the brain mask `(1, X, Y, Z)` on the same grid, with its affine.
-        margin_mm: how far from the brain a prediction still stands, see `outside_of`: masks of the brain are not exact.
+        margin_mm: what is kept around the brain.
     """
 
     def __init__(self, keys: KeysCollection, brain_key: str = "brain", margin_mm: float = 3.0) -> None:
@@ -258,14 +235,37 @@ class KeepInBraind(MapTransform):
         self.margin_mm = margin_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with its predictions held to the brain."""
+        """Return the sample with its volumes overwritten."""
         sample = dict(data)
         outside = outside_of(sample[self.brain_key], self.margin_mm)
         for key in self.key_iterator(sample):
             sample[key] = sample[key].clone()
-            sample[key][0, outside] = 1
-            sample[key][1:, outside] = 0
+            self.overwrite(sample[key], outside)
         return sample
+
+    @abstractmethod
+    def overwrite(self, volume: torch.Tensor, outside: torch.Tensor) -> None:
+        """Overwrite a volume `(C, X, Y, Z)` where `outside` `(X, Y, Z)`."""
+
+
+class StripHeadd(OutsideBraind):
+    """Make air of a scaled scan outside the brain: scalp, eyes and neck are nothing that a network must learn to pass over.
+
+    Leave a margin for the CSF of the sulci, which brain masks leave out.
+    """
+
+    def overwrite(self, volume: torch.Tensor, outside: torch.Tensor) -> None:
+        """Write 0, which is air."""
+        volume[:, outside] = 0
+
+
+class KeepInBraind(OutsideBraind):
+    """Make background, the first class, of what was predicted outside the brain."""
+
+    def overwrite(self, volume: torch.Tensor, outside: torch.Tensor) -> None:
+        """Write the probability 1 for background and 0 for all else."""
+        volume[0, outside] = 1
+        volume[1:, outside] = 0
 
 
 def outside_of(mask: MetaTensor, margin_mm: float, notch_mm: float = CLOSED_NOTCH_MM) -> torch.Tensor:

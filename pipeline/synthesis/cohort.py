@@ -4,7 +4,6 @@ A composed scan is first a record (head, lesions, seed) and then what bundles/sy
 the records as they are, and then writes slices only; the verb `synthesis` writes scans and masks.
 """
 
-import gzip
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from strokelesion.pipeline.files import write_bytes, write_table
+from strokelesion.pipeline.files import write_nifti, write_table
 from strokelesion.pipeline.phantom import RELEASE
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
 from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_procedural_masks, read_lesions
@@ -193,4 +192,4 @@ def save(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], path: Path) 
     image.header["descrip"] = b"composed scan, not a patient"
     image.set_sform(affine, code="mni")
     image.set_qform(affine, code="mni")
-    write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    write_nifti(path, image)

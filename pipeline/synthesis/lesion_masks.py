@@ -4,7 +4,6 @@ A scan's lesions are one mask, perhaps scaled, and further, small ones, until vo
 scan of ATLAS. All masks are in MNI space, and volumes are milliliters there.
 """
 
-import gzip
 import hashlib
 import json
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from scipy.ndimage import find_objects, label
 
 from strokelesion.pipeline.components import NEIGHBORS
 from strokelesion.pipeline.errors import finding, refuse
-from strokelesion.pipeline.files import write_bytes, write_table
+from strokelesion.pipeline.files import write_nifti, write_table
 from strokelesion.pipeline.synthesis.material import Folders, files_in
 from strokelesion.pipeline.synthesis.procedural_lesions import procedural_lesion
 
@@ -91,7 +90,7 @@ def make_procedural_masks(cache_dir: str | Path, count: int = 300, seed: int = 0
         path = folder / f"mask-{number:04d}.nii.gz"
         if not path.exists():
             lesion = procedural_lesion(volume_at(percent), np.random.default_rng([seed, number]))
-            write_bytes(path, gzip.compress(lesion.to_bytes(), compresslevel=1, mtime=0))
+            write_nifti(path, lesion)
     return folder
 
 

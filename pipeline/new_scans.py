@@ -42,6 +42,7 @@ def segment_new_scans(evaluator: Evaluator, dataset: Dataset, root: str | Path, 
             results.write(names[path], item, outcome)
         except Exception as error:
             failed[path] = error
+        del outcome  # else two scans are in memory while the next one is computed
     results.gather([name for path, name in names.items() if path not in failed], failed)
     before = f", {len(items) - len(waiting)} of them before" if len(waiting) < len(items) else ""
     reasons = f", reasons in {results.folder}/{FAILURES}" if failed else ""

@@ -4,6 +4,7 @@
     lesions.tsv, volumes.tsv, regions.tsv   one row a lesion, a scan, and a region of the atlas that was named
     failures.tsv                            scans that failed, and why
     index.html, pages/                      all scans to be looked through, and a page a scan
+    registrations/                          how brains lie in MNI space, so that none is registered twice
     .bidsignore                             names these, of which BIDS knows nothing
     sub-*/[ses-*/]anat/*_label-lesion_mask.nii.gz      0 background, 1 main lesion, 2 sub-lesion
     sub-*/[ses-*/]anat/*_label-lesion_mask.json        what made it, of what, its numbers, and what to look out for
@@ -15,7 +16,7 @@ A scan is done when its sidecar stands there with the SHA-256 of the scan and th
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import isnan, nan
@@ -33,11 +34,12 @@ from strokelesion.pipeline.derivatives import ScanName
 from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.files import DECIMALS, write_bytes, write_json, write_nifti
 from strokelesion.pipeline.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
+from strokelesion.pipeline.registrations import FOLDER as REGISTRATIONS
 from strokelesion.pipeline.scan_pages import write_cohort_page, write_scan_page
 from strokelesion.pipeline.scans import scan_name
 from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
 from strokelesion.transforms.preparation import MNI_SPACE, mni_grid
-from strokelesion.transforms.registration import register_brain
+from strokelesion.transforms.registration import Registration
 
 # What names a scan in the tables.
 NAMED_BY = ("subject", "session", "scan")
@@ -57,6 +59,7 @@ class Results:
         folder: made if need be.
         settings: all that decides the results; kept in each sidecar.
         decide: makes labels of probabilities.
+        register: finds how a brain lies in MNI space, see `register_brain`.
         probabilities: write these as well.
         in_mni: write everything in MNI space as well.
         pages: write pages to look at.
@@ -67,6 +70,7 @@ class Results:
     folder: Path
     settings: Mapping[str, Any]
     decide: DecideLesionsd
+    register: Callable[..., Registration]
     probabilities: bool = False
     in_mni: bool = False
     pages: bool = True
@@ -86,7 +90,8 @@ class Results:
             "GeneratedBy": [{"Name": "strokelesion", "Version": version("strokelesion")}],
         }
         write_json(Path(self.folder) / "dataset_description.json", about)
-        ignored = "".join(f"{name}\n" for name in (*(f"{table}.tsv" for table in COLUMNS), FAILURES, "index.html", "pages"))
+        tables = [f"{table}.tsv" for table in COLUMNS]
+        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, "index.html", "pages", REGISTRATIONS))
         write_bytes(Path(self.folder) / ".bidsignore", ignored.encode())
 
     def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:
@@ -108,7 +113,7 @@ class Results:
         """Write the files of one scan; the sidecar, which says that it is done, last."""
         probabilities = outcome["pred"]
         labels = self.decide.decide(probabilities).as_subclass(torch.Tensor)
-        scan, warnings = measure(labels, probabilities, outcome)
+        scan, warnings = measure(labels, probabilities, outcome, self.register)
         self.write_volumes(name, labels, probabilities)
         if self.in_mni and scan.to_mni is not None:
             there = to_mni_space(probabilities, scan.to_mni)
@@ -183,7 +188,9 @@ def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:
     return is_tissue(ScaleTissued("scan")({"scan": outcome["scan"]})["scan"])
 
 
-def measure(labels: torch.Tensor, probabilities: MetaTensor, outcome: Mapping[str, Any]) -> tuple[SegmentedScan, list[str]]:
+def measure(
+    labels: torch.Tensor, probabilities: MetaTensor, outcome: Mapping[str, Any], register: Callable[..., Registration]
+) -> tuple[SegmentedScan, list[str]]:
     """Return what a scan's numbers are taken from, and what to look out for.
 
     The brain is registered to MNI space without a look at the lesions, so that these do not pull.
@@ -193,7 +200,7 @@ def measure(labels: torch.Tensor, probabilities: MetaTensor, outcome: Mapping[st
         brain = (outcome["scan_brain"].as_tensor() > 0) | (labels > 0)
         brain_ml, warnings = float(brain.sum()) * float(probabilities.pixdim.prod()) / 1000, []
         try:
-            to_mni = register_brain(outcome["scan"], brain, labels > 0).to_mni
+            to_mni = register(outcome["scan"], brain, labels > 0).to_mni
         except ValueError as error:
             warnings.append(str(error))
     lesion = probabilities.as_tensor()[1:].sum(dim=0)

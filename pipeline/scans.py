@@ -127,6 +127,8 @@ def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict
             evaluator.run()
             output: Any = evaluator.state.output
             yield item, errors.pop() if errors else output[0]
+            # Nothing of a scan is held while the next one is computed.
+            output = evaluator.state.output = evaluator.state.batch = None
 
 
 def segment(evaluator: Evaluator, dataset: Dataset, output_dir: str | Path) -> None:

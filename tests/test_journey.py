@@ -13,10 +13,11 @@ from dicom_files import write_series
 from nibabel.affines import apply_affine
 from stand_ins import tissue_is_brain
 
-from strokelesion.pipeline import dicom, results
+from strokelesion.pipeline import dicom
 from strokelesion.pipeline.checkpoints import save_checkpoint
 from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.knobs import spacing
+from strokelesion.pipeline.registrations import RememberedRegistrations
 from strokelesion.pipeline.weights import write_weights
 
 VOXELS_MM = [8.0, 7.0, 9.0]  # those of the fixture `oriented`
@@ -182,7 +183,7 @@ def no_place(*_):
 def test_lesions_are_found_in_the_brain_only(oriented, infer, brain_weights, tmp_path, monkeypatch):
     """A gray ball beside the head is lesion to the stand-in, until predictions keep to the brain."""
     # An ellipsoid has no place in MNI space, and it takes long to say so.
-    monkeypatch.setattr(results, "register_brain", no_place)
+    monkeypatch.setattr(RememberedRegistrations, "__call__", no_place)
     item = oriented["LPS"]
     scan = nib.load(item["image"])
     values = np.asarray(scan.dataobj).copy()

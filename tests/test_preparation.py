@@ -1,6 +1,7 @@
 """Preparation of new scans: bias fields go, heads come to MNI's grid and back, and brains stay as bright as they were."""
 
 import numpy as np
+import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Invertd, Orientationd, Spacingd
@@ -8,6 +9,7 @@ from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
 from strokelesion.transforms import CorrectBiasd, PlaceInMNId, Recipe
+from strokelesion.transforms.preparation import bias_field
 from strokelesion.transforms.registration import Registration
 
 SHAPE = (44, 52, 40)
@@ -49,6 +51,23 @@ def test_an_even_scan_stays_as_it_is():
     image = scan()
     corrected = CorrectBiasd("image")({"image": image, "brain": brain()})["image"]
     assert float(torch.log(corrected / image)[brain()].std()) < 0.03
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e4])
+def test_the_field_does_not_depend_on_the_unit_of_intensity(unit):
+    """ITK's N4 takes values below 1 for nothing."""
+    x, y, _ = axes()
+    image = scan() * torch.exp(0.3 * x - 0.2 * y)[None]
+    scaled = MetaTensor(image.as_tensor() * unit / 100, affine=AFFINE)
+    np.testing.assert_allclose(bias_field(scaled, brain()), bias_field(image, brain()), atol=5e-3)
+
+
+def test_outside_the_brain_the_field_goes_on_as_at_its_surface():
+    x, _, _ = axes()
+    field = bias_field(scan() * torch.exp(0.5 * x)[None], brain())
+    inside = field[brain()]
+    assert float(inside.min()) * 0.99 <= float(field.min())
+    assert float(field.max()) <= float(inside.max()) * 1.01
 
 
 def known():

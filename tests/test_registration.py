@@ -11,7 +11,8 @@ from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy.spatial.transform import Rotation
 
 from strokelesion.transforms import registration
-from strokelesion.transforms.registration import as_affine, as_transform, center_mm, register_brain, values_at
+from strokelesion.transforms.alignment import as_affine, as_transform, center_mm
+from strokelesion.transforms.registration import register_brain, values_at
 
 THINNED = 3
 ERROR_MM = 2.0

@@ -12,7 +12,6 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from strokelesion.pipeline import results as results_of_scans
 from strokelesion.pipeline.derivatives import name_scans
 from strokelesion.pipeline.lesion_table import COLUMNS, Atlas
 from strokelesion.pipeline.results import Results
@@ -54,7 +53,7 @@ def outcome():
 
 
 @pytest.fixture
-def results(tmp_path, monkeypatch):
+def results(tmp_path):
     """Results whose registration is known."""
 
     def make(**wanted):
@@ -64,12 +63,12 @@ def results(tmp_path, monkeypatch):
                 "folder": str(tmp_path / "out"),
                 "settings": settings,
                 "decide": DecideLesionsd("pred"),
+                "register": lambda *_: Registration(SHIFT, 0.9),
                 "pages": False,
                 **wanted,
             }
         )
 
-    monkeypatch.setattr(results_of_scans, "register_brain", lambda *_: Registration(SHIFT, 0.9))
     return make
 
 
@@ -155,12 +154,11 @@ def test_results_of_other_settings_are_in_no_table(results, item, name, outcome,
     assert pd.read_csv(tmp_path / "out/volumes.tsv", sep="\t").empty
 
 
-def test_where_the_registration_fails_there_are_volumes_and_a_warning(results, item, name, outcome, monkeypatch, tmp_path):
+def test_where_the_registration_fails_there_are_volumes_and_a_warning(results, item, name, outcome, tmp_path):
     def fail(*_):
         raise ValueError("the registration to MNI space failed")
 
-    monkeypatch.setattr(results_of_scans, "register_brain", fail)
-    done = results(in_mni=True)
+    done = results(in_mni=True, register=fail)
     done.write(name, item, outcome)
     done.gather([name], {})
     row = pd.read_csv(tmp_path / "out/volumes.tsv", sep="\t").iloc[0]
@@ -170,10 +168,9 @@ def test_where_the_registration_fails_there_are_volumes_and_a_warning(results, i
     assert not list((tmp_path / "out").rglob("*space-*"))
 
 
-def test_the_brain_is_registered_without_a_look_at_its_lesions(results, item, name, outcome, monkeypatch):
+def test_the_brain_is_registered_without_a_look_at_its_lesions(results, item, name, outcome):
     seen = []
-    monkeypatch.setattr(results_of_scans, "register_brain", lambda *given: seen.append(given[2]) or Registration(SHIFT, 0.9))
-    results().write(name, item, outcome)
+    results(register=lambda *given: seen.append(given[2]) or Registration(SHIFT, 0.9)).write(name, item, outcome)
     assert int(seen[0].sum()) == 28
 
 

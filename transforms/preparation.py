@@ -20,6 +20,8 @@ from strokelesion.transforms.registration import Registration, register_brain
 # N4 sees a brain in voxels of about this size; the field is far smoother than they are.
 N4_VOXEL_MM = 4.0
 N4_ITERATIONS = (50, 50, 50, 50)
+# ITK's N4 makes nothing of values below 1, so scans of unit range, and of any other, are brought up to this first.
+N4_MEDIAN = 1000.0
 MNI_SPACE = "MNI152NLin2009aSym"
 # Its grid, which ATLAS R2.0 is on: extent and the center of its first voxel of 1 mm.
 MNI_EXTENT_MM = (197, 233, 189)
@@ -57,10 +59,11 @@ def bias_field(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
     steps = [max(1, round(N4_VOXEL_MM / edge_mm)) for edge_mm in image.pixdim.tolist()]
     thin = tuple(slice(step // 2, None, step) for step in steps)
     values = np.ascontiguousarray(image.as_tensor()[0][thin].float().clamp(min=0).numpy())
-    mask = np.ascontiguousarray(np.asarray(brain)[0][thin] > 0).astype(np.uint8)
+    mask = np.ascontiguousarray((np.asarray(brain)[0][thin] > 0) & (values > 0)).astype(np.uint8)
+    values *= N4_MEDIAN / np.median(values[mask > 0])
     log_field = np.log(np.maximum(values, 1e-6)) - np.log(np.maximum(n4(values, mask), 1e-6))
-    nearest = ndimage.distance_transform_edt(values == 0, return_distances=False, return_indices=True)
-    log_field = log_field[tuple(nearest)]  # where there is no signal, the ratio of two zeros says nothing
+    nearest = ndimage.distance_transform_edt(mask == 0, return_distances=False, return_indices=True)
+    log_field = log_field[tuple(nearest)]  # outside the brain, N4's field was fitted to nothing and may go anywhere
     axes = [(np.arange(size) - step // 2) / step for size, step in zip(image.shape[1:], steps, strict=True)]
     where = np.meshgrid(*axes, indexing="ij")
     whole = ndimage.map_coordinates(log_field - log_field[mask > 0].mean(), where, order=1, mode="nearest")

@@ -4,23 +4,22 @@ Two images of a brain and nothing else come onto each other far more surely than
 result is refused: measures in the wrong place are worse than none.
 """
 
-from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import product
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
-import itk
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.data.itk_torch_bridge import metatensor_to_itk_image
-from monai.transforms import BorderPad, CropForeground, GaussianSmooth, Orientation, Spacing, SpatialResample
+from monai.transforms import BorderPad, Compose, CropForegroundd, GaussianSmooth, Orientationd, Spacing, SpatialResample
 from nibabel.affines import apply_affine, voxel_sizes
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from strokelesion.transforms.alignment import Affine, Level, align, center_mm, mutual_information
 from strokelesion.transforms.intensity import brain_scale
 
 VOXEL_MM = 2.0
@@ -31,32 +30,24 @@ BRIGHTEST = 1.3  # of white matter: vessels and rests of fat say nothing about w
 TURNS_DEG = ((-45, -30, -15, 0, 15, 30, 45), (-30, -15, 0, 15, 30), (-45, -30, -15, 0, 15, 30, 45))
 SEARCH_VOXEL = 4
 TRIED_STARTS = 3
-HISTOGRAM_BINS = 32
-# A regular tenth of the voxels leads to the same place (0.15 mm on average at most) in a quarter of the time.
-SAMPLED_SHARE = 0.1
+COARSE, FINE = Level(2, 4.0), Level(1, 3.0)
+# The last steps do not see where the brain was cut out: fluid is made nothing, as what is outside, and one looks no further
+# than the template and this rim. Masks of one head differ there, by its turn and by what was stripped.
+FLUID_LEVEL = 0.6
+RIM_VOXELS = 2
+MASK_RIM_VOXELS = 1
+LAST_STEPS = 2
+# How far the darkness of a lesion reaches in a smoothed image.
+LESION_RIM_VOXELS = 2
+# A head is made as bright as the template in places of this size, where so much of both is tissue.
+EVENED_MM = 20.0
+TISSUE_LEVELS = (0.4, 0.25)  # of template and head, which may lie in a shadow
+LEAST_TISSUE = 0.02
 # A brain of 0.9 liters grows by 2.1 to fill the template, which is larger than life.
 VOLUME_RATIOS = (0.5, 2.5)
 # Two healthy heads reach .80 to .84; the least share of the template that must be covered leaves room for large infarcts.
 CORRELATION_AT_LEAST = 0.6
 LEAST_COVERED = 0.7
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-Affine = NDArray[np.floating]
-
-
-class Level(NamedTuple):
-    """One step of a registration from coarse to fine.
-
-    Attributes:
-        shrink: every so manieth voxel is looked at,
-        smoothing_mm: after a Gaussian of this width.
-    """
-
-    shrink: int
-    smoothing_mm: float
-
-
-COARSE, FINE = Level(2, 4.0), Level(1, 2.0)
 
 
 class Registration(NamedTuple):
@@ -76,8 +67,10 @@ def register_brain(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor
 
     1. Show brain and template alone, white matter 1, at 2 mm.
     2. Lay the centers of mass over each other, scale by the volumes, and try 245 turns of the head at 8 mm.
-    3. From the best three, maximize the mutual information over 12 parameters at 4 mm; from the best of these, at 2 mm.
-    4. Check the volume ratio and the correlation.
+    3. From the best three, maximize the mutual information over 12 parameters at 4 mm.
+    4. From the best of these, twice: make the head as bright as the template (`evened`), leave out fluid (`solid`), and
+       maximize the mutual information near the template at 2 mm.
+    5. Check the volume ratio and the correlation.
 
     Args:
         image: a T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
@@ -92,10 +85,13 @@ def register_brain(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor
     """
     fixed, head = template(), brain_alone(image, brain)
     starts = best_starts(fixed, head)[:TRIED_STARTS]
-    ignored = None if lesions is None else on_grid_of(head, MetaTensor(lesions.as_subclass(torch.Tensor), affine=image.affine))
+    unseen = torch.zeros_like(brain) if lesions is None else lesions
+    ignored = grown(on_grid_of(head, MetaTensor(unseen.as_subclass(torch.Tensor), affine=image.affine)), LESION_RIM_VOXELS)
     coarse = [align(fixed, head, start, [COARSE], mutual_information, ignored) for start in starts]
-    best = max(coarse, key=lambda to_head: overlap(fixed, head, to_head))
-    to_head = align(fixed, head, best, [COARSE, FINE], mutual_information, ignored)
+    to_head = max(coarse, key=lambda to_head: overlap(fixed, head, to_head))
+    for _ in range(LAST_STEPS):
+        even = evened(fixed, head, to_head, ignored)
+        to_head = align(solid(fixed), solid(even), to_head, [FINE], mutual_information, ignored, around_template())
     return checked(fixed, head, to_head, CORRELATION_AT_LEAST, is_whole=False)
 
 
@@ -132,14 +128,32 @@ def template() -> MetaTensor:
     return brain_alone(image, torch.from_numpy(np.asarray(mask.dataobj) > 0)[None])
 
 
+@cache
+def around_template() -> MetaTensor:
+    """Return the template's brain and a rim, 0/1 bytes."""
+    return grown(MetaTensor(template().as_tensor() > 0, affine=template().affine), RIM_VOXELS)
+
+
 def brain_alone(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
-    """Return a brain in RAS at 2 mm, white matter 1 and all else 0, with a border of nothing."""
-    brain = brain.as_subclass(torch.Tensor)
-    air, white = brain_scale(image, brain)
-    levels = ((image.as_tensor().float() - air) / (white - air)).clamp(0, BRIGHTEST) * brain
-    upright = Orientation("RAS", labels=None)(MetaTensor(levels, affine=image.affine))
-    cropped = CropForeground(margin=4, allow_smaller=True)(upright)
-    return cast(MetaTensor, BorderPad(BORDER_VOXELS)(at_two_mm(cast(MetaTensor, cropped))))
+    """Return a brain in RAS at 2 mm, white matter 1 and all else 0, with a border of nothing.
+
+    The mask grows by a voxel first: where it cuts off cortex, more is lost than is won where it leaves out the meninges.
+    """
+    mask = brain.as_subclass(torch.Tensor)
+    air, white = brain_scale(image, mask)
+    levels = ((image.as_tensor().float() - air) / (white - air)).clamp(0, BRIGHTEST)
+    keys = ("levels", "mask")
+    upright = Compose(
+        [
+            Orientationd(keys, axcodes="RAS", labels=None),
+            CropForegroundd(keys, source_key="mask", margin=4, allow_smaller=True),
+        ]
+    )
+    both = upright({"levels": MetaTensor(levels, affine=image.affine), "mask": MetaTensor(mask.float(), affine=image.affine)})
+    head, cut = (at_two_mm(both[key]) for key in keys)
+    inside = grown(MetaTensor(cut.as_tensor() > 0.5, affine=cut.affine), MASK_RIM_VOXELS)
+    alone = MetaTensor(head.as_tensor() * inside.as_tensor(), affine=head.affine)
+    return cast(MetaTensor, BorderPad(BORDER_VOXELS)(alone))
 
 
 def at_two_mm(image: MetaTensor) -> MetaTensor:
@@ -181,15 +195,6 @@ def similarities(fixed: MetaTensor, moving: MetaTensor) -> list[Affine]:
     return starts
 
 
-def center_mm(image: MetaTensor) -> NDArray[np.floating]:
-    """Return the center of mass of an image `(1, X, Y, Z)`."""
-    weights = image.as_tensor()[0].double()
-    along = [torch.einsum(f"xyz->{axis}", weights) / weights.sum() for axis in "xyz"]
-    voxel = [float(share @ torch.arange(len(share)).double()) for share in along]
-    center: NDArray[np.floating] = apply_affine(image.affine.numpy(), voxel)
-    return center
-
-
 def volume_mm3(image: MetaTensor) -> float:
     """Return the volume of what is not dark in a brain alone."""
     return float((image.as_tensor() > BRIGHTEST / 4).sum()) * float(image.pixdim.prod())
@@ -211,80 +216,51 @@ def on_grid_of(target: MetaTensor, mask: MetaTensor) -> MetaTensor:
     return MetaTensor((there.as_subclass(torch.Tensor) > 0).to(torch.uint8), affine=target.affine)
 
 
-def align(
-    fixed: MetaTensor,
-    moving: MetaTensor,
-    start: Affine,
-    levels: Sequence[Level],
-    metric: Callable[[type], Any],
-    ignored: MetaTensor | None = None,
-) -> Affine:
-    """Return the affine `(4, 4)` in RAS that takes the millimeters of one image to those of another, the best for a metric.
+def grown(mask: MetaTensor, voxels: int) -> MetaTensor:
+    """Return a mask `(1, X, Y, Z)` with all voxels that are up to so many steps away, 0/1 bytes."""
+    wider = ndimage.binary_dilation(mask.as_tensor()[0].numpy(), iterations=voxels)
+    return MetaTensor(torch.from_numpy(wider.astype(np.uint8))[None], affine=mask.affine)
+
+
+def solid(image: MetaTensor) -> MetaTensor:
+    """Return by how much a brain alone `(1, X, Y, Z)` is brighter than fluid, white matter 1."""
+    return MetaTensor(((image.as_tensor() - FLUID_LEVEL) / (1 - FLUID_LEVEL)).clamp(min=0), affine=image.affine)
+
+
+def placed(image: MetaTensor, to_image: Affine) -> MetaTensor:
+    """Return an image as it is, but with the millimeters of another, from which an affine `(4, 4)` takes to its own."""
+    return MetaTensor(image.as_tensor(), affine=torch.linalg.inv(torch.from_numpy(to_image)) @ image.affine)
+
+
+def on_grid(image: MetaTensor, target: MetaTensor, padding_mode: str = "zeros") -> torch.Tensor:
+    """Return an image `(1, x, y, z)` on the grid of another `(1, X, Y, Z)`, trilinearly."""
+    resample = SpatialResample(mode="bilinear", padding_mode=padding_mode)
+    return torch.as_tensor(resample(image, dst_affine=target.affine, spatial_size=target.shape[1:]).as_subclass(torch.Tensor))
+
+
+def evened(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, ignored: MetaTensor) -> MetaTensor:
+    """Return a brain without its bias field, as far as it can be seen against another that lies nearly in place.
+
+    The field is the ratio of both, each smoothed by `EVENED_MM`, where both are tissue. Unlike N4 it does not depend on how
+    the brain was cut out.
 
     Args:
-        fixed: image `(1, X, Y, Z)` with its affine.
-        moving: likewise.
-        start: affine to go from.
-        levels: from coarse to fine.
-        metric: makes ITK's metric for images of a type.
-        ignored: what is not looked at in the moving image, 0/1 bytes on its grid.
+        fixed: brain alone `(1, X, Y, Z)` that is even.
+        moving: brain alone `(1, x, y, z)` with a field.
+        to_moving: affine from the millimeters of the first to those of the second.
+        ignored: what does not count in the second, 0/1 on its grid.
     """
-    images = metatensor_to_itk_image(fixed), metatensor_to_itk_image(moving)
-    kind = type(images[0])
-    transform, measured = as_transform(start, center_mm(fixed)), metric(kind)
-    if ignored is not None:
-        looked_at = metatensor_to_itk_image(MetaTensor(1 - ignored.as_tensor(), affine=ignored.affine)).astype(itk.UC)
-        measured.SetMovingImageMask(itk.ImageMaskSpatialObject[3].New(Image=looked_at))
-    optimizer = itk.RegularStepGradientDescentOptimizerv4[itk.D].New(
-        MinimumStepLength=1e-3, NumberOfIterations=200, GradientMagnitudeTolerance=1e-9
-    )
-    optimizer.SetScalesEstimator(itk.RegistrationParameterScalesFromPhysicalShift[type(measured)].New(Metric=measured))
-    method = itk.ImageRegistrationMethodv4[kind, kind].New(
-        FixedImage=images[0], MovingImage=images[1], Metric=measured, Optimizer=optimizer, InitialTransform=transform
-    )
-    go_from_coarse_to_fine(method, levels)
-    method.InPlaceOn()
-    method.Update()
-    return as_affine(transform)
-
-
-def mutual_information(kind: type) -> Any:
-    """Return ITK's metric for two images of one thing in whatever contrast."""
-    return itk.MattesMutualInformationImageToImageMetricv4[kind, kind].New(NumberOfHistogramBins=HISTOGRAM_BINS)
-
-
-def mean_squares(kind: type) -> Any:
-    """Return ITK's metric for two images of one contrast."""
-    return itk.MeanSquaresImageToImageMetricv4[kind, kind].New()
-
-
-def go_from_coarse_to_fine(method: Any, levels: Sequence[Level]) -> None:
-    """Set the levels of a registration, and that it looks at a regular share of the voxels."""
-    method.SetNumberOfLevels(len(levels))
-    method.SetShrinkFactorsPerLevel([level.shrink for level in levels])
-    method.SetSmoothingSigmasPerLevel([level.smoothing_mm for level in levels])
-    method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
-    method.SetMetricSamplingStrategy(itk.ImageRegistrationMethodv4Enums.MetricSamplingStrategy_REGULAR)
-    method.SetMetricSamplingPercentage(SAMPLED_SHARE)
-    method.MetricSamplingReinitializeSeed(0)  # ITK shifts the points a little, at random
-
-
-def as_transform(affine: Affine, pivot_mm: NDArray[np.floating]) -> Any:
-    """Return an affine in RAS as an ITK transform, which works in LPS, about a point."""
-    matrix, center = RAS_TO_LPS @ affine @ RAS_TO_LPS, RAS_TO_LPS[:3, :3] @ pivot_mm
-    transform = itk.AffineTransform[itk.D, 3].New()
-    transform.SetCenter(center.tolist())
-    transform.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(matrix[:3, :3])))
-    transform.SetTranslation((apply_affine(matrix, center) - center).tolist())
-    return transform
-
-
-def as_affine(transform: Any) -> Affine:
-    """Return an ITK transform, which works in LPS, as a matrix in RAS."""
-    affine = np.eye(4)
-    affine[:3, :3] = itk.array_from_matrix(transform.GetMatrix())
-    affine[:3, 3] = transform.GetOffset()
-    return np.asarray(RAS_TO_LPS @ affine @ RAS_TO_LPS)
+    there = on_grid(placed(moving, to_moving), fixed)
+    counted = on_grid(placed(MetaTensor(1.0 - ignored.as_tensor(), affine=ignored.affine), to_moving), fixed) > 0.9
+    tissue = counted & (fixed.as_tensor() > TISSUE_LEVELS[0]) & (there > TISSUE_LEVELS[1])
+    sums = [thinned(MetaTensor(image * tissue, affine=fixed.affine)) for image in (there, fixed.as_tensor())]
+    width = EVENED_MM / VOXEL_MM / SEARCH_VOXEL
+    here, expected = (ndimage.gaussian_filter(image.as_tensor()[0].numpy(), width) for image in sums)
+    unknown = expected <= LEAST_TISSUE * expected.max()
+    nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
+    ratio = torch.from_numpy((here / np.where(unknown, 1, expected))[tuple(nearest)])[None]
+    field = on_grid(MetaTensor(ratio, affine=torch.from_numpy(to_moving) @ sums[0].affine), moving, "border")
+    return MetaTensor((moving.as_tensor() / field.clamp(min=0.1)).clamp(max=BRIGHTEST), affine=moving.affine)
 
 
 def overlap(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, is_whole: bool = True) -> float:
@@ -293,8 +269,7 @@ def overlap(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, is_whole: 
     Where `is_whole` is false, places where the moving one is dark do not count, as long as it covers `LEAST_COVERED` of the
     fixed one; it is 0 where it covers less.
     """
-    placed = MetaTensor(moving.as_tensor(), affine=torch.linalg.inv(torch.from_numpy(to_moving)) @ moving.affine)
-    resampled = SpatialResample(padding_mode="zeros")(placed, dst_affine=fixed.affine, spatial_size=fixed.shape[1:])
+    resampled = on_grid(placed(moving, to_moving), fixed)
     smooth = GaussianSmooth(COARSE.smoothing_mm / VOXEL_MM)
     one, other = (torch.as_tensor(smooth(torch.as_tensor(image))) for image in (fixed.as_tensor(), resampled))
     inside = fixed.as_tensor() > BRIGHTEST / 4

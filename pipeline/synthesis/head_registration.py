@@ -13,9 +13,11 @@ from monai.transforms import BorderPad
 from nibabel.affines import voxel_sizes
 from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 
-from strokelesion.transforms.registration import COARSE, FINE, Affine, align, at_two_mm, center_mm, checked, mean_squares
+from strokelesion.transforms.alignment import Affine, Level, align, center_mm, mean_squares
+from strokelesion.transforms.registration import at_two_mm, checked
 from strokelesion.transforms.synthesis.tissues import Tissue, is_brain
 
+LEVELS = (Level(2, 4.0), Level(1, 2.0))
 GRAY_LEVEL = 0.6
 WHITE_TISSUES = (Tissue.WHITE, Tissue.STEM, Tissue.CEREBELLAR_WHITE, Tissue.HYPOINTENSE, Tissue.PALLIDUM)
 FLUID_TISSUES = (Tissue.VENTRICLE, Tissue.CHOROID)
@@ -42,7 +44,7 @@ def register_to_mni(tissues: MetaTensor) -> Affine:
     fixed, head = template(), t1_like(tissues)
     start = np.eye(4)
     start[:3, 3] = center_mm(head) - center_mm(fixed)
-    to_head = align(fixed, head, start, [COARSE, FINE], mean_squares)
+    to_head = align(fixed, head, start, LEVELS, mean_squares)
     return checked(fixed, head, to_head, CORRELATION_AT_LEAST).to_mni
 
 

@@ -76,12 +76,13 @@ def main() -> None:
     config.read_config("bundles/synthesis.json")
     config["heads"] = "any"
     extract = config.get_parsed_content("brain_extractor")
-    rng, rows = np.random.default_rng(0), []
+    rows = []
     for t1, truth in pairs(arguments.folder):
         image, brain = LOAD(t1), torch.as_tensor(truth > 0).as_subclass(torch.Tensor)
         reference = register_brain(image, brain).to_mni
         points_mm = apply_affine(image.affine.numpy(), np.argwhere(brain[0].numpy())[::997])
         for number in range(arguments.affines):
+            rng = np.random.default_rng([number, *t1.name.encode()])
             affine = random_affine(rng)
             for kind in KINDS:
                 head, infarct = (moved(volume, affine) for volume in as_kind(image, brain, kind, rng))

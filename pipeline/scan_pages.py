@@ -34,6 +34,8 @@ PICTURE_MM = 1.0
 MARGIN_MM = 15
 BRIGHTEST_PERCENTILE = 99.5
 JPEG_QUALITY = 80
+# Browsers still scroll smoothly through a page of this size; the cuts of 2,000 scans would be three times as much.
+COHORT_PICTURES_BYTES = 30e6
 
 
 def write_scan_page(
@@ -75,14 +77,16 @@ def write_scan_page(
 
 
 def write_cohort_page(path: Path, scans: Sequence[Mapping[str, Any]], failed: Mapping[str, str]) -> None:
-    """Write the page of all scans.
+    """Write the page of all scans; the cuts of large cohorts are shrunk until all fit into `COHORT_PICTURES_BYTES`.
 
     Args:
         path: of the page.
         scans: items with `name`, `page` (relative), `mosaic` (JPEG), `warnings` and the columns of `volumes.tsv`.
         failed: why scans failed, by their paths.
     """
-    shown = [{**scan, "mosaic": base64.b64encode(scan["mosaic"]).decode()} for scan in scans]
+    share = COHORT_PICTURES_BYTES / max(1, sum(len(scan["mosaic"]) for scan in scans))
+    pictures = [scan["mosaic"] if share >= 1 else shrunk(scan["mosaic"], share) for scan in scans]
+    shown = [{**scan, "mosaic": base64.b64encode(picture).decode()} for scan, picture in zip(scans, pictures, strict=True)]
     write_bytes(path, template("cohort_page.html").render(scans=shown, failed=failed).encode())
 
 
@@ -118,10 +122,20 @@ def mosaic(image: NDArray[np.uint8], label: NDArray[np.uint8]) -> bytes:
     for level in cut_levels(label):
         gray = np.repeat(np.flipud(image[..., level].T)[..., None], 3, axis=2)
         tiles.append(outline(gray, np.flipud(label[..., level].T)))
-    picture = with_mark(Image.fromarray(np.concatenate(tiles, axis=1)))
+    return as_jpeg(with_mark(Image.fromarray(np.concatenate(tiles, axis=1))))
+
+
+def as_jpeg(picture: Image.Image) -> bytes:
+    """Return a picture as the bytes of a JPEG file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def shrunk(jpeg: bytes, share: float) -> bytes:
+    """Return a picture with this share of its pixels, both as JPEG."""
+    picture = Image.open(io.BytesIO(jpeg))
+    return as_jpeg(picture.resize([max(1, round(edge * share**0.5)) for edge in picture.size], Image.Resampling.LANCZOS))
 
 
 def cut_levels(label: NDArray[np.uint8], cuts: int = CUTS) -> list[int]:

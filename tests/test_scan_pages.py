@@ -14,6 +14,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
+from strokelesion.pipeline import scan_pages
 from strokelesion.pipeline.lesion_table import SegmentedScan, lesion_rows
 from strokelesion.pipeline.scan_pages import border, cut_levels, mosaic, write_cohort_page, write_scan_page
 
@@ -106,6 +107,22 @@ def test_the_page_of_the_cohort_has_a_row_a_scan_and_the_failures(tmp_path):
     assert "30.0 ml in 3 lesions" in text
     assert "bad&lt;x&gt;.nii: no &amp; T1" in text
     assert NAME not in text
+
+
+def test_the_cuts_of_a_large_cohort_are_shrunk_until_they_fit(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 255, (60, 400, 3), dtype=np.uint8)
+    row = {"page": "p", "mosaic": scan_pages.as_jpeg(Image.fromarray(noise)), "warnings": [], "total_ml": 1.0, "lesions": 1}
+    scans = [{**row, "name": f"sub-{n}"} for n in range(9)]
+
+    def pictures():
+        write_cohort_page(tmp_path / "index.html", scans, {})
+        found = re.findall(r"base64,([^\"]+)\"", (tmp_path / "index.html").read_text())
+        return [base64.b64decode(picture) for picture in found]
+
+    assert pictures() == [row["mosaic"]] * 9
+    monkeypatch.setattr(scan_pages, "COHORT_PICTURES_BYTES", 9 * len(row["mosaic"]) / 4)
+    assert Image.open(io.BytesIO(pictures()[0])).size == (200, 30)
+    assert sum(map(len, pictures())) < 1.2 * scan_pages.COHORT_PICTURES_BYTES
 
 
 def in_browser(page, script, tmp_path):

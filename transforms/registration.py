@@ -43,8 +43,8 @@ LESION_RIM_VOXELS = 2
 EVENED_MM = 20.0
 TISSUE_LEVELS = (0.4, 0.25)  # of template and head, which may lie in a shadow
 LEAST_TISSUE = 0.02
-# A brain of 0.9 liters grows by 2.1 to fill the template, which is larger than life.
-VOLUME_RATIOS = (0.5, 2.5)
+# A brain of 0.6 liters grows by 3.2 to fill the template, which is larger than life.
+VOLUME_RATIOS = (0.5, 3.2)
 # Two healthy heads reach .80 to .84; the least share of the template that must be covered leaves room for large infarcts.
 CORRELATION_AT_LEAST = 0.6
 LEAST_COVERED = 0.7

@@ -13,6 +13,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from strokelesion.pipeline import scan_pages
 from strokelesion.pipeline.lesion_table import SegmentedScan, lesion_rows
@@ -29,7 +30,7 @@ OFFLINE = (
 NAME = "sub-<b>01</b>"
 
 
-def drawn():
+def drawn(affine=AFFINE):
     """A head of noise with a main lesion on the patient's right and a sub-lesion elsewhere."""
     labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[8:16, 20:30, 14:22] = 1  # the first axis runs to the left
@@ -37,7 +38,7 @@ def drawn():
     image = torch.rand((1, *SHAPE), generator=torch.Generator().manual_seed(0)) * 50 + 100
     image[0][torch.from_numpy(labels) > 0] = 20
     probability = np.where(labels > 0, 0.9, 0.1)
-    return MetaTensor(image, affine=torch.from_numpy(AFFINE)), SegmentedScan(labels, probability, 100.0, AFFINE, np.eye(4))
+    return MetaTensor(image, affine=torch.from_numpy(affine)), SegmentedScan(labels, probability, 100.0, affine, np.eye(4))
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,25 @@ def test_the_viewer_draws_and_answers_to_slider_outline_and_table(page, tmp_path
         "ready": "yes",
         "done": "yes",
     }
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs a Chromium to open the page in")
+def test_the_viewer_goes_to_a_lesion_of_a_scan_whose_slices_lie_oblique(tmp_path):
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", (15, -10, 20), degrees=True).as_matrix()
+    image, scan = drawn(turn @ AFFINE)
+    write_scan_page(tmp_path / "in/scan.html", NAME, image, torch.ones(1, *SHAPE), scan, lesion_rows(scan), [])
+    script = """
+    const wait = setInterval(() => {
+      if (document.body.dataset.ready !== "yes") return;
+      clearInterval(wait);
+      document.querySelectorAll("tr[data-mm]")[1].click();
+      [..."xyz"].forEach((axis, n) => { document.body.dataset[axis] = viewer.frac2mm(viewer.scene.crosshairPos, 0, true)[n]; });
+    }, 100);
+    """
+    found = in_browser(tmp_path / "in/scan.html", script, tmp_path)
+    center_mm = nib.affines.apply_affine(turn @ AFFINE, [31.5, 11.5, 29])
+    np.testing.assert_allclose([float(found[axis]) for axis in "xyz"], center_mm, atol=2)
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs a Chromium to open the page in")

@@ -54,7 +54,7 @@ def align(
     images = metatensor_to_itk_image(fixed), metatensor_to_itk_image(moving)
     kind = type(images[0])
     transform, measured = as_transform(start, center_mm(fixed)), metric(kind)
-    if ignored is not None:
+    if ignored is not None and ignored.any():  # an empty mask would cost time for nothing
         measured.SetMovingImageMask(as_mask(MetaTensor(1 - ignored.as_tensor(), affine=ignored.affine)))
     if looked_at is not None:
         measured.SetFixedImageMask(as_mask(looked_at))

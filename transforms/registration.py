@@ -37,6 +37,8 @@ FLUID_LEVEL = 0.6
 RIM_VOXELS = 2
 MASK_RIM_VOXELS = 1
 LAST_STEPS = 2
+# Until the last steps, dark lesions count as gray matter: the brain keeps its center and its volume.
+GRAY_LEVEL = 0.7
 # How far the darkness of a lesion reaches in a smoothed image.
 LESION_RIM_VOXELS = 2
 # A head is made as bright as the template in places of this size, where so much of both is tissue.
@@ -66,7 +68,8 @@ def register_brain(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor
     """Return how a scan lies in MNI space.
 
     1. Show brain and template alone, white matter 1, at 2 mm.
-    2. Lay the centers of mass over each other, scale by the volumes, and try 245 turns of the head at 8 mm.
+    2. Fill lesions with gray matter, lay the centers of mass over each other, scale by the volumes, and try 245 turns of the
+       head at 8 mm.
     3. From the best three, maximize the mutual information over 12 parameters at 4 mm.
     4. From the best of these, twice: make the head as bright as the template (`evened`), leave out fluid (`solid`), and
        maximize the mutual information near the template at 2 mm.
@@ -84,11 +87,13 @@ def register_brain(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor
         al., NeuroImage 54, 2011), of nilearn.
     """
     fixed, head = template(), brain_alone(image, brain)
-    starts = best_starts(fixed, head)[:TRIED_STARTS]
     unseen = torch.zeros_like(brain) if lesions is None else lesions
     ignored = grown(on_grid_of(head, MetaTensor(unseen.as_subclass(torch.Tensor), affine=image.affine)), LESION_RIM_VOXELS)
-    coarse = [align(fixed, head, start, [COARSE], mutual_information, ignored) for start in starts]
-    to_head = max(coarse, key=lambda to_head: overlap(fixed, head, to_head))
+    is_dark_lesion = (ignored.as_tensor() > 0) & (head.as_tensor() < GRAY_LEVEL)
+    filled = MetaTensor(torch.where(is_dark_lesion, GRAY_LEVEL, head.as_tensor()), affine=head.affine)
+    starts = best_starts(fixed, filled)[:TRIED_STARTS]
+    coarse = [align(fixed, filled, start, [COARSE], mutual_information) for start in starts]
+    to_head = max(coarse, key=lambda to_head: overlap(fixed, filled, to_head))
     for _ in range(LAST_STEPS):
         even = evened(fixed, head, to_head, ignored)
         to_head = align(solid(fixed), solid(even), to_head, [FINE], mutual_information, ignored, around_template())

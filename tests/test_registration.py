@@ -74,6 +74,28 @@ def test_an_infarct_that_is_not_looked_at_does_not_pull():
     assert found.correlation > 0.85
 
 
+def test_half_a_hemisphere_of_fluid_does_not_lead_the_search_astray():
+    """What is left of the brain has its center elsewhere."""
+    to_mni = known((20, -15, 18), (1.05, 0.95, 1.1), 0, (20, 10, -10))
+    image, brain = head(to_mni)
+    infarct = torch.zeros_like(brain)
+    infarct[0, 34:, 20:60, 20:] = True
+    infarct &= brain
+    assert float(infarct.sum() / brain.sum()) > 0.15
+    filled = MetaTensor(torch.where(infarct, 5.0, image.as_tensor()), affine=image.affine)
+    found = register_brain(filled, brain, infarct)
+    assert error_mm(found.to_mni, to_mni, image, brain).max() < ERROR_MM
+
+
+def test_a_bias_field_does_not_pull():
+    to_mni = known((5, -8, 10), (1.1, 1.0, 1.05), 0.05, (5, 10, -10))
+    image, brain = head(to_mni)
+    x, y, z = (torch.linspace(-1, 1, size) for size in image.shape[1:])
+    field = torch.exp(0.4 * x[:, None, None] + 0.3 * y[None, :, None] ** 2 - 0.2 * z)
+    found = register_brain(MetaTensor(image.as_tensor() * field, affine=image.affine), brain)
+    assert error_mm(found.to_mni, to_mni, image, brain).max() < ERROR_MM
+
+
 def test_what_is_no_brain_is_refused():
     image, brain = head(np.eye(4))
     shuffled = image.as_tensor().flatten()[torch.randperm(image.numel(), generator=torch.Generator().manual_seed(0))]

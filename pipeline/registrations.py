@@ -12,8 +12,8 @@ import torch
 from monai.data import MetaTensor
 
 from strokelesion.pipeline.files import write_json
-from strokelesion.transforms import alignment, registration
-from strokelesion.transforms.registration import Registration, register_brain
+from strokelesion.transforms.alignment import Affine
+from strokelesion.transforms.registration import METHOD, Registration, register_brain
 
 FOLDER = "registrations"
 
@@ -22,8 +22,8 @@ FOLDER = "registrations"
 class RememberedRegistrations:
     """Register as `register_brain` does, unless that was done before.
 
-    A registration is found again by the SHA-256 of all that decides it: scan, brain, lesions, the code and ITK. So a scan
-    whose settings change but not its mask (an atlas, pages, probabilities) is not registered anew.
+    A registration is found again by the SHA-256 of all that decides it: scan, brain, lesions, start, the method's number and
+    ITK's. So a scan whose settings change but not its mask (an atlas, pages, probabilities) is not registered anew.
 
     Attributes:
         folder: of the results; one JSON file a registration is kept in its folder `registrations`.
@@ -33,22 +33,23 @@ class RememberedRegistrations:
     folder: str | Path
     register: Callable[..., Registration] = register_brain
 
-    def __call__(self, image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None = None) -> Registration:
+    def __call__(
+        self, image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None = None, start: Affine | None = None
+    ) -> Registration:
         """Return how a scan lies in MNI space; arguments and errors as of `register_brain`."""
-        path = Path(self.folder) / FOLDER / f"{digest(image, brain, lesions)}.json"
+        path = Path(self.folder) / FOLDER / f"{digest(image, brain, lesions, start)}.json"
         found = read(path)
         if found is None:
-            found = self.register(image, brain, lesions)
+            found = self.register(image, brain, lesions, start)
             write_json(path, {"to_mni": found.to_mni.tolist(), "correlation": found.correlation})
         return found
 
 
-def digest(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None) -> str:
+def digest(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None, start: Affine | None) -> str:
     """Return the SHA-256 of all that decides a registration."""
-    sha = hashlib.sha256(version("itk").encode())
-    for module in (alignment, registration):
-        sha.update(Path(str(module.__file__)).read_bytes())
-    sha.update(repr((image.affine.tolist(), tuple(image.shape))).encode())
+    sha = hashlib.sha256()
+    known_start = None if start is None else start.tolist()
+    sha.update(repr((METHOD, version("itk"), known_start, image.affine.tolist(), tuple(image.shape))).encode())
     sha.update(image.as_tensor().float().numpy().tobytes())
     for mask in (brain, lesions):
         sha.update(b"none" if mask is None else np.packbits(mask.as_subclass(torch.Tensor).numpy() > 0).tobytes())

@@ -29,6 +29,7 @@ import pandas as pd
 import torch
 from monai.data import MetaTensor
 from monai.transforms import SpatialResample
+from numpy.typing import NDArray
 
 from strokelesion.pipeline.derivatives import ScanName
 from strokelesion.pipeline.errors import innermost
@@ -48,6 +49,7 @@ FAILURES = "failures.tsv"
 COMPRESSION = 4
 # More than this share of the brain is rarely a lesion.
 LARGEST_SHARE = 0.35
+NOT_PLACED = "the head could not be brought to MNI space, so it was segmented as it lies"
 NO_BRAIN = "no brain was looked for (intensities: tissue), so there are no places in MNI space and no share of the brain"
 
 
@@ -193,14 +195,18 @@ def measure(
 ) -> tuple[SegmentedScan, list[str]]:
     """Return what a scan's numbers are taken from, and what to look out for.
 
-    The brain is registered to MNI space without a look at the lesions, so that these do not pull.
+    The brain is registered to MNI space without a look at the lesions, so that these do not pull; from where it was brought
+    to before, if it was.
     """
     warnings, brain_ml, to_mni = [NO_BRAIN], nan, None
     if "scan_brain" in outcome:
         brain = (outcome["scan_brain"].as_tensor() > 0) | (labels > 0)
         brain_ml, warnings = float(brain.sum()) * float(probabilities.pixdim.prod()) / 1000, []
+        start = brought_by(outcome)
+        if start is None and "scan_to_mni" in outcome:
+            warnings.append(NOT_PLACED)
         try:
-            to_mni = register(outcome["scan"], brain, labels > 0).to_mni
+            to_mni = register(outcome["scan"], brain, labels > 0, start).to_mni
         except ValueError as error:
             warnings.append(str(error))
     lesion = probabilities.as_tensor()[1:].sum(dim=0)
@@ -208,6 +214,12 @@ def measure(
     if float((labels > 0).sum()) * scan.voxel_ml > LARGEST_SHARE * brain_ml:
         warnings.append(f"more than {LARGEST_SHARE:.0%} of the brain is called lesion: look at the mask")
     return scan, warnings
+
+
+def brought_by(outcome: Mapping[str, Any]) -> NDArray[np.floating] | None:
+    """Return the affine `(4, 4)` by which a scan was brought to MNI space before it was segmented, or None."""
+    to_mni = torch.as_tensor(outcome.get("scan_to_mni", nan)).numpy()
+    return None if np.isnan(to_mni).any() else to_mni
 
 
 def to_mni_space(probabilities: MetaTensor, to_mni: Any) -> MetaTensor:

@@ -77,9 +77,14 @@ def known():
     return to_mni
 
 
+def blob():
+    """Something smooth that differs along the three axes."""
+    widths = torch.tensor([3.0, 3.5, 2.5])[:, None, None, None]
+    return MetaTensor(100 * torch.exp(-(axes() * widths).square().sum(0))[None], affine=AFFINE)
+
+
 def test_a_head_is_brought_to_mni_space_and_what_is_predicted_there_back_to_its_own_grid():
-    smooth = torch.exp(-(axes() * torch.tensor([3.0, 3.5, 2.5])[:, None, None, None]).square().sum(0))[None] * 100
-    image = MetaTensor(smooth, affine=AFFINE)
+    image = blob()
     place = PlaceInMNId("image", spacing_mm=(3, 3, 3), register=lambda *_: Registration(known(), 0.9))
     chain = Recipe([place, Orientationd("image", axcodes="RAS", labels=None), Spacingd("image", pixdim=3.0)])
     sample = chain({"image": image, "brain": brain()})
@@ -96,6 +101,25 @@ def test_a_head_is_brought_to_mni_space_and_what_is_predicted_there_back_to_its_
     np.testing.assert_array_equal(back.affine, image.affine)
     assert float((back - image).abs().max()) < 4
     assert torch.equal(image.affine, AFFINE)
+
+
+def test_a_head_that_cannot_be_registered_stays_as_it_is_and_predictions_come_back_all_the_same(caplog):
+    def refuse(*_):
+        raise ValueError("the registration failed")
+
+    image, onward = blob(), [Orientationd("image", axcodes="RAS", labels=None), Spacingd("image", pixdim=3.0)]
+    chain = Recipe([PlaceInMNId("image", register=refuse), *onward])
+    sample = chain({"image": image, "brain": brain()})
+    assert "the registration failed" in caplog.text
+    assert sample["to_mni"].isnan().all()
+    unplaced = Recipe(onward)({"image": image})["image"]
+    assert torch.equal(sample["image"].as_tensor(), unplaced.as_tensor())
+    assert torch.equal(sample["image"].affine, unplaced.affine)
+    sample["pred"] = MetaTensor(sample["image"].as_tensor().clone(), affine=sample["image"].affine)
+    back = Invertd("pred", transform=chain, orig_keys="image", nearest_interp=False)(sample)["pred"]
+    assert back.shape == image.shape
+    assert torch.equal(back.affine, AFFINE)
+    assert float((back - image).abs().max()) < 4
 
 
 def mesh_mm(image):

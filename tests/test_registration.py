@@ -87,6 +87,24 @@ def test_half_a_hemisphere_of_fluid_does_not_lead_the_search_astray():
     assert error_mm(found.to_mni, to_mni, image, brain).max() < ERROR_MM
 
 
+def test_what_is_known_to_some_millimeters_is_not_searched_for_but_made_exact(monkeypatch):
+    monkeypatch.setattr(registration, "poses", lambda *_: iter(()))
+    to_mni = known((25, -20, 15), (1.1, 0.95, 1.05), 0.05, (30, -20, 10))
+    image, brain = head(to_mni)
+    start = known((2, -2, 1), (1.02, 0.99, 1), 0, (2, -2, 3)) @ to_mni
+    assert error_mm(start, to_mni, image, brain).mean() > 3
+    found = register_brain(image, brain, start=start)
+    assert error_mm(found.to_mni, to_mni, image, brain).max() < ERROR_MM
+
+
+def test_what_fails_the_check_is_tried_again_from_other_poses():
+    to_mni = known((10, 0, 5), (1.1, 1.1, 1.1), 0, (5, 0, 0))
+    image, brain = head(to_mni)
+    upside_down = np.diag([1.0, -1.0, -1.0, 1.0]) @ to_mni
+    found = register_brain(image, brain, start=upside_down)
+    assert error_mm(found.to_mni, to_mni, image, brain).max() < ERROR_MM
+
+
 def test_a_bias_field_does_not_pull():
     to_mni = known((5, -8, 10), (1.1, 1.0, 1.05), 0.05, (5, 10, -10))
     image, brain = head(to_mni)

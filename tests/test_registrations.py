@@ -41,12 +41,14 @@ def changed(asked, key):
         return {**asked, "image": MetaTensor(asked["image"].as_tensor(), affine=2 * asked["image"].affine)}
     if key == "no lesions":
         return {**asked, "lesions": None}
+    if key == "start":
+        return {**asked, "start": np.eye(4)}
     other = asked[key].clone()
     other[0, 3, 4, 5] = 1 - other[0, 3, 4, 5] if key != "brain" else False
     return {**asked, key: other}
 
 
-@pytest.mark.parametrize("key", ["image", "affine", "brain", "lesions", "no lesions"])
+@pytest.mark.parametrize("key", ["image", "affine", "brain", "lesions", "no lesions", "start"])
 def test_another_question_gets_another_answer(register, asked, key):
     assert register(**asked).correlation != register(**changed(asked, key)).correlation
 

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 
 from strokelesion.pipeline.derivatives import name_scans
 from strokelesion.pipeline.lesion_table import COLUMNS, Atlas
-from strokelesion.pipeline.results import Results
+from strokelesion.pipeline.results import NOT_PLACED, Results
 from strokelesion.transforms import DecideLesionsd
 from strokelesion.transforms.registration import Registration
 
@@ -172,6 +172,16 @@ def test_the_brain_is_registered_without_a_look_at_its_lesions(results, item, na
     seen = []
     results(register=lambda *given: seen.append(given[2]) or Registration(SHIFT, 0.9)).write(name, item, outcome)
     assert int(seen[0].sum()) == 28
+
+
+@pytest.mark.parametrize(("earlier", "warnings"), [(SHIFT, []), (np.full((4, 4), np.nan), [NOT_PLACED])])
+def test_a_registration_begins_where_the_scan_was_brought_to(results, item, name, outcome, earlier, warnings):
+    outcome["scan_to_mni"] = torch.from_numpy(earlier)
+    seen = []
+    done = results(register=lambda *given: seen.append(given[3]) or Registration(SHIFT, 0.9))
+    done.write(name, item, outcome)
+    assert json.loads(done.path(name, "mask.json").read_text())["Warnings"] == warnings
+    assert seen[0] is None if warnings else np.array_equal(seen[0], SHIFT)
 
 
 def test_more_lesion_than_there_can_be_is_warned_of(results, item, name, outcome, tmp_path):

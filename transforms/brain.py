@@ -13,11 +13,12 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.inferers import SliceInferer
-from monai.transforms import CropForegroundd, MapTransform, Orientationd, ResampleToMatch, Spacingd
+from monai.transforms import CropForegroundd, MapTransform, Orientationd, Spacingd
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from strokelesion.transforms.decision import components
+from strokelesion.transforms.grids import resampled
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.recipe import Recipe, fingerprint
 
@@ -155,12 +156,6 @@ class BrainExtractor:
     def __deepcopy__(self, memo: dict[int, Any]) -> "BrainExtractor":
         """Return itself. Nothing in it changes with use, so the chains that are copied for each scan share the networks."""
         return self
-
-
-def resampled(volume: MetaTensor, target: MetaTensor) -> MetaTensor:
-    """Return a volume `(1, x, y, z)` on the grid of another, trilinearly, 0 beyond its edge."""
-    resample = ResampleToMatch(mode="bilinear", padding_mode="zeros", dtype=np.float32)
-    return cast(MetaTensor, resample(MetaTensor(volume.as_tensor().float(), affine=volume.affine), img_dst=target))
 
 
 def digest(weights: Mapping[str, torch.Tensor]) -> str:

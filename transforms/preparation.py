@@ -1,5 +1,6 @@
 """What a scan as it comes from the scanner may need first: an even bias field, and a head that lies as those in training."""
 
+import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import ceil
 from typing import Any
@@ -26,6 +27,7 @@ MNI_SPACE = "MNI152NLin2009aSym"
 # Its grid, which ATLAS R2.0 is on: extent and the center of its first voxel of 1 mm.
 MNI_EXTENT_MM = (197, 233, 189)
 MNI_FIRST_MM = (-98.0, -134.0, -72.0)
+logger = logging.getLogger(__name__)
 
 
 class CorrectBiasd(MapTransform):
@@ -90,13 +92,14 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
     """Bring a scan to the grid of MNI152NLin2009aSym, on which the heads of ATLAS and all composed ones lie.
 
     Its millimeters are MNI's from then on. The inverse brings what was predicted there back to the scan's own grid and
-    millimeters, trilinearly.
+    millimeters, trilinearly. A scan that cannot be registered stays as it is, with a warning in the log.
 
     Args:
-        keys: scans `(1, X, Y, Z)` with affines.
+        keys: the scan `(1, X, Y, Z)` with its affine.
         spacing_mm: voxel size of the grid along its three axes.
         brain_key: the brain mask `(1, X, Y, Z)` on the scan's grid.
         register: finds how a brain lies in MNI space; raises ValueError where it cannot.
+        to_mni_key: where the affine `(4, 4)` from the scan's millimeters to MNI's goes; nan where there is none.
     """
 
     def __init__(
@@ -105,37 +108,48 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
         spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
         brain_key: str = "brain",
         register: Callable[[MetaTensor, torch.Tensor], Registration] = register_brain,
+        to_mni_key: str = "to_mni",
     ) -> None:
         super().__init__(keys)
         self.brain_key = brain_key
         self.register = register
+        self.to_mni_key = to_mni_key
         self.grid, self.size = mni_grid(spacing_mm)
         self.resample = SpatialResample(mode="bilinear", padding_mode="zeros")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with its scans in MNI space.
-
-        Raises:
-            ValueError: when the registration failed.
-        """
+        """Return the sample with its scan in MNI space."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            to_mni = self.register(sample[key], sample[self.brain_key]).to_mni
-            sample[key] = self.resample(self.in_mni_mm(sample[key], to_mni), dst_affine=self.grid, spatial_size=self.size)
+            to_mni = self.found(sample[key], sample[self.brain_key])
+            sample[self.to_mni_key] = torch.from_numpy(to_mni)
+            sample[key] = self.traced(sample[key])
+            if not np.isnan(to_mni).any():
+                sample[key].affine = sample[self.to_mni_key] @ sample[key].affine
+                sample[key] = self.resample(sample[key], dst_affine=self.grid, spatial_size=self.size)
         return sample
 
-    def in_mni_mm(self, image: MetaTensor, to_mni: NDArray[np.floating]) -> MetaTensor:
-        """Return a scan as it is, but with an affine to MNI's millimeters, and a trace of that."""
+    def found(self, image: MetaTensor, brain: torch.Tensor) -> NDArray[np.floating]:
+        """Return the affine `(4, 4)` to MNI's millimeters; nan where there is none."""
+        try:
+            return self.register(image, brain).to_mni
+        except ValueError as error:
+            logger.warning("left as it lies, not brought to MNI space: %s", error)
+            return np.full((4, 4), np.nan)
+
+    def traced(self, image: MetaTensor) -> MetaTensor:
+        """Return a scan as it is, with a trace of its affine."""
         placed = MetaTensor(image.as_tensor(), meta=image.meta, applied_operations=image.applied_operations)
         affine = image.affine.double()
         self.push_transform(placed, orig_size=image.shape[1:], extra_info={"affine": affine})  # type: ignore[no-untyped-call]
-        placed.affine = torch.from_numpy(to_mni) @ affine
+        placed.affine = affine
         return placed
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its volumes on their scans' own grids."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            sample[key] = self.resample.inverse(sample[key])
+            if sample[key].applied_operations[-1][TraceKeys.CLASS_NAME] == type(self.resample).__name__:
+                sample[key] = self.resample.inverse(sample[key])
             sample[key].affine = self.pop_transform(sample[key])[TraceKeys.EXTRA_INFO]["affine"]
         return sample

@@ -4,15 +4,16 @@ Two images of a brain and nothing else come onto each other far more surely than
 result is refused: measures in the wrong place are worse than none.
 """
 
+from collections.abc import Iterator
 from functools import cache
-from itertools import product
+from itertools import chain, product
 from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.transforms import BorderPad, Compose, CropForegroundd, GaussianSmooth, Orientationd, Spacing, SpatialResample
+from monai.transforms import BorderPad, Compose, CropForegroundd, GaussianSmooth, Orientationd, Spacing
 from nibabel.affines import apply_affine, voxel_sizes
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from numpy.typing import NDArray
@@ -20,8 +21,11 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from strokelesion.transforms.alignment import Affine, Level, align, center_mm, mutual_information
+from strokelesion.transforms.grids import resampled
 from strokelesion.transforms.intensity import brain_scale
 
+# Counts up when another result may come out, so that what was remembered by an older method is found anew.
+METHOD = 2
 VOXEL_MM = 2.0
 # Around the brain: a template's voxel must find that there is nothing, not that the image has ended.
 BORDER_VOXELS = 20
@@ -47,9 +51,7 @@ TISSUE_LEVELS = (0.4, 0.25)  # of template and head, which may lie in a shadow
 LEAST_TISSUE = 0.02
 # A brain of 0.6 liters grows by 3.2 to fill the template, which is larger than life.
 VOLUME_RATIOS = (0.5, 3.2)
-# Two healthy heads reach .80 to .84; the least share of the template that must be covered leaves room for large infarcts.
-CORRELATION_AT_LEAST = 0.6
-LEAST_COVERED = 0.7
+CORRELATION_AT_LEAST = 0.7
 
 
 class Registration(NamedTuple):
@@ -57,51 +59,72 @@ class Registration(NamedTuple):
 
     Attributes:
         to_mni: affine `(4, 4)` that takes the scan's millimeters (RAS) to those of MNI152.
-        correlation: of scan and template, smoothed by 4 mm, inside the template.
+        correlation: of the evened scan and the template, smoothed by 4 mm, inside the template.
     """
 
     to_mni: Affine
     correlation: float
 
 
-def register_brain(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None = None) -> Registration:
+def register_brain(
+    image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None = None, start: Affine | None = None
+) -> Registration:
     """Return how a scan lies in MNI space.
 
     1. Show brain and template alone, white matter 1, at 2 mm.
-    2. Fill lesions with gray matter, lay the centers of mass over each other, scale by the volumes, and try 245 turns of the
-       head at 8 mm.
-    3. From the best three, maximize the mutual information over 12 parameters at 4 mm.
-    4. From the best of these, twice: make the head as bright as the template (`evened`), leave out fluid (`solid`), and
-       maximize the mutual information near the template at 2 mm.
-    5. Check the volume ratio and the correlation.
+    2. Look for the head's pose (`poses`); begin with the likeliest.
+    3. From there, twice: make the head as bright as the template (`evened`), leave out fluid (`solid`), and maximize the
+       mutual information over 12 parameters near the template at 2 mm.
+    4. Check the volume ratio and, of the evened head, the correlation. What fails is tried again from the next pose.
 
     Args:
         image: a T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
         brain: where its brain is `(1, X, Y, Z)`, lesions included.
         lesions: what is not to be looked at, likewise, so that it does not pull; None looks at everything.
+        start: `to_mni` of an earlier registration, from which to try first.
 
     Raises:
-        ValueError: when the result fails a check, or the brain is empty.
+        ValueError: when no result passes, or the brain is empty.
 
     Source: Mattes et al., IEEE Trans Med Imaging 22 (2003), as in ITK; the template is ICBM152 2009a, symmetric (Fonov et
         al., NeuroImage 54, 2011), of nilearn.
     """
     fixed, head = template(), brain_alone(image, brain)
-    unseen = torch.zeros_like(brain) if lesions is None else lesions
-    ignored = grown(on_grid_of(head, MetaTensor(unseen.as_subclass(torch.Tensor), affine=image.affine)), LESION_RIM_VOXELS)
+    unseen = (torch.zeros_like(brain) if lesions is None else lesions).as_subclass(torch.Tensor)
+    ignored = grown(resampled(MetaTensor(unseen, affine=image.affine), head, "nearest"), LESION_RIM_VOXELS)
+    known = [] if start is None else [np.linalg.inv(start)]
+    failed: ValueError | None = None
+    for near in chain(known, poses(fixed, head, ignored)):
+        try:
+            return registered(fixed, head, near, ignored)
+        except ValueError as error:
+            failed = failed or error
+    raise cast(ValueError, failed)
+
+
+def poses(fixed: MetaTensor, head: MetaTensor, ignored: MetaTensor) -> Iterator[Affine]:
+    """Yield affines `(4, 4)` from the template's millimeters to a head's, the likeliest first, right to a few millimeters.
+
+    1. Fill what is to be ignored and dark with gray matter, lay the centers of mass over each other, scale by the volumes,
+       and try 245 turns of the head at 8 mm.
+    2. From the best three, one after the other, maximize the mutual information over 12 parameters at 4 mm.
+    """
     is_dark_lesion = (ignored.as_tensor() > 0) & (head.as_tensor() < GRAY_LEVEL)
     filled = MetaTensor(torch.where(is_dark_lesion, GRAY_LEVEL, head.as_tensor()), affine=head.affine)
-    starts = best_starts(fixed, filled)[:TRIED_STARTS]
-    coarse = [align(fixed, filled, start, [COARSE], mutual_information) for start in starts]
-    to_head = max(coarse, key=lambda to_head: overlap(fixed, filled, to_head))
+    for start in best_starts(fixed, filled)[:TRIED_STARTS]:
+        yield align(fixed, filled, start, [COARSE], mutual_information)
+
+
+def registered(fixed: MetaTensor, head: MetaTensor, to_head: Affine, ignored: MetaTensor) -> Registration:
+    """Return the registration that begins with an affine right to a few millimeters, made exact and checked."""
     for _ in range(LAST_STEPS):
         even = evened(fixed, head, to_head, ignored)
         to_head = align(solid(fixed), solid(even), to_head, [FINE], mutual_information, ignored, around_template())
-    return checked(fixed, head, to_head, CORRELATION_AT_LEAST, is_whole=False)
+    return checked(fixed, evened(fixed, head, to_head, ignored), to_head, CORRELATION_AT_LEAST, ignored)
 
 
 def checked(
-    fixed: MetaTensor, head: MetaTensor, to_head: Affine, least_correlation: float, is_whole: bool = True
+    fixed: MetaTensor, head: MetaTensor, to_head: Affine, least_correlation: float, ignored: MetaTensor | None = None
 ) -> Registration:
     """Return a registration from the affine that takes the template's millimeters to the head's.
 
@@ -110,12 +133,12 @@ def checked(
         head: what was registered.
         to_head: the result.
         least_correlation: what a good one reaches.
-        is_whole: false where parts of the head may have been left out, which then do not count.
+        ignored: what does not count in the head, 0/1 on its grid.
 
     Raises:
         ValueError: when it cannot be right by the volume ratio or the correlation.
     """
-    volume_ratio, correlation = 1 / float(np.linalg.det(to_head)), overlap(fixed, head, to_head, is_whole)
+    volume_ratio, correlation = 1 / float(np.linalg.det(to_head)), overlap(fixed, head, to_head, ignored)
     if not VOLUME_RATIOS[0] < volume_ratio < VOLUME_RATIOS[1] or correlation < least_correlation:
         raise ValueError(
             f"the registration to MNI space failed: volume ratio {volume_ratio:.2f}, correlation {correlation:.2f}; expected "
@@ -212,15 +235,6 @@ def values_at(image: MetaTensor, points_mm: NDArray[np.floating]) -> torch.Tenso
     return F.grid_sample(image.as_tensor()[None], where[None, None, None], align_corners=True).flatten()
 
 
-def on_grid_of(target: MetaTensor, mask: MetaTensor) -> MetaTensor:
-    """Return a mask `(1, x, y, z)` on the grid of an image, as bytes."""
-    resample = SpatialResample(mode="nearest", padding_mode="zeros")
-    there = resample(
-        MetaTensor(mask.as_tensor().float(), affine=mask.affine), dst_affine=target.affine, spatial_size=target.shape[1:]
-    )
-    return MetaTensor((there.as_subclass(torch.Tensor) > 0).to(torch.uint8), affine=target.affine)
-
-
 def grown(mask: MetaTensor, voxels: int) -> MetaTensor:
     """Return a mask `(1, X, Y, Z)` with all voxels that are up to so many steps away, 0/1 bytes."""
     wider = ndimage.binary_dilation(mask.as_tensor()[0].numpy(), iterations=voxels)
@@ -237,12 +251,6 @@ def placed(image: MetaTensor, to_image: Affine) -> MetaTensor:
     return MetaTensor(image.as_tensor(), affine=torch.linalg.inv(torch.from_numpy(to_image)) @ image.affine)
 
 
-def on_grid(image: MetaTensor, target: MetaTensor, padding_mode: str = "zeros") -> torch.Tensor:
-    """Return an image `(1, x, y, z)` on the grid of another `(1, X, Y, Z)`, trilinearly."""
-    resample = SpatialResample(mode="bilinear", padding_mode=padding_mode)
-    return torch.as_tensor(resample(image, dst_affine=target.affine, spatial_size=target.shape[1:]).as_subclass(torch.Tensor))
-
-
 def evened(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, ignored: MetaTensor) -> MetaTensor:
     """Return a brain without its bias field, as far as it can be seen against another that lies nearly in place.
 
@@ -255,32 +263,31 @@ def evened(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, ignored: Me
         to_moving: affine from the millimeters of the first to those of the second.
         ignored: what does not count in the second, 0/1 on its grid.
     """
-    there = on_grid(placed(moving, to_moving), fixed)
-    counted = on_grid(placed(MetaTensor(1.0 - ignored.as_tensor(), affine=ignored.affine), to_moving), fixed) > 0.9
-    tissue = counted & (fixed.as_tensor() > TISSUE_LEVELS[0]) & (there > TISSUE_LEVELS[1])
+    looked_at = MetaTensor(1 - ignored.as_tensor(), affine=ignored.affine)
+    there, counted = (resampled(placed(image, to_moving), fixed).as_tensor() for image in (moving, looked_at))
+    tissue = (counted > 0.9) & (fixed.as_tensor() > TISSUE_LEVELS[0]) & (there > TISSUE_LEVELS[1])
     sums = [thinned(MetaTensor(image * tissue, affine=fixed.affine)) for image in (there, fixed.as_tensor())]
     width = EVENED_MM / VOXEL_MM / SEARCH_VOXEL
     here, expected = (ndimage.gaussian_filter(image.as_tensor()[0].numpy(), width) for image in sums)
     unknown = expected <= LEAST_TISSUE * expected.max()
     nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
     ratio = torch.from_numpy((here / np.where(unknown, 1, expected))[tuple(nearest)])[None]
-    field = on_grid(MetaTensor(ratio, affine=torch.from_numpy(to_moving) @ sums[0].affine), moving, "border")
-    return MetaTensor((moving.as_tensor() / field.clamp(min=0.1)).clamp(max=BRIGHTEST), affine=moving.affine)
+    coarse = MetaTensor(ratio, affine=torch.from_numpy(to_moving) @ sums[0].affine)
+    field = resampled(coarse, moving, padding_mode="border").as_tensor().clamp(min=0.1)
+    return MetaTensor((moving.as_tensor() / field).clamp(max=BRIGHTEST), affine=moving.affine)
 
 
-def overlap(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, is_whole: bool = True) -> float:
-    """Return the correlation of two images, smoothed by 4 mm, where the fixed one is not dark.
-
-    Where `is_whole` is false, places where the moving one is dark do not count, as long as it covers `LEAST_COVERED` of the
-    fixed one; it is 0 where it covers less.
-    """
-    resampled = on_grid(placed(moving, to_moving), fixed)
-    smooth = GaussianSmooth(COARSE.smoothing_mm / VOXEL_MM)
-    one, other = (torch.as_tensor(smooth(torch.as_tensor(image))) for image in (fixed.as_tensor(), resampled))
+def overlap(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, ignored: MetaTensor | None = None) -> float:
+    """Return the correlation of two images, smoothed by 4 mm, where the fixed one is not dark and the other not ignored."""
+    there = resampled(placed(moving, to_moving), fixed)
+    one, other = (smoothed(image) for image in (fixed, there))
     inside = fixed.as_tensor() > BRIGHTEST / 4
-    if not is_whole:
-        covered = inside & (other > BRIGHTEST / 4)
-        if float(covered.sum()) < LEAST_COVERED * float(inside.sum()):
-            return 0.0
-        inside = covered
+    if ignored is not None:
+        inside &= resampled(placed(ignored, to_moving), fixed).as_tensor() < 0.5
     return float(torch.corrcoef(torch.stack([one[inside], other[inside]]))[0, 1])
+
+
+def smoothed(image: MetaTensor) -> torch.Tensor:
+    """Return an image `(1, X, Y, Z)` at 2 mm smoothed by 4 mm; SciPy takes a quarter of MONAI's time."""
+    width = COARSE.smoothing_mm / VOXEL_MM
+    return torch.from_numpy(ndimage.gaussian_filter(image.as_tensor()[0].numpy(), width, mode="constant"))[None]

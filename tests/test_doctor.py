@@ -15,11 +15,12 @@ import pytest
 from atlas import ALMOST_ONE, save_nifti, write_release
 from monai.bundle import ConfigWorkflow
 
-from strokelesion.pipeline.checks import CHECKS, NOTE, STOPS, SUSPICIOUS, side_in_table
 from strokelesion.pipeline.datalist import read_cohort
-from strokelesion.pipeline.doctor import COLUMNS, as_text, diagnose, examine
-from strokelesion.pipeline.examination import Training
-from strokelesion.pipeline.slices import store_scans
+from strokelesion.pipeline.doctor.checks import CHECKS, NOTE, STOPS, SUSPICIOUS
+from strokelesion.pipeline.doctor.cohort_checks import side_in_table
+from strokelesion.pipeline.doctor.examination import COLUMNS, as_text, diagnose, examine
+from strokelesion.pipeline.doctor.scan import Training
+from strokelesion.pipeline.slices import prepare_scan
 from strokelesion.transforms import Recipe
 
 
@@ -59,9 +60,10 @@ def findings_of(folder, transform, **allowed):
     return diagnose(folder, Training(transform, **allowed))
 
 
-def training_refuses(folder, transform, cache):
+def training_refuses(folder, transform):
     try:
-        store_scans(read_cohort(folder), transform, cache)
+        for record in read_cohort(folder):
+            prepare_scan(record, transform)
     except ValueError:
         return True
     return False
@@ -267,7 +269,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_gives_its_finding_and_no_other_and_training_agrees(name, data_set, healthy, transform, tmp_path):
+def test_a_fault_gives_its_finding_and_no_other_and_training_agrees(name, data_set, healthy, transform):
     fault = FAULTS[name]
     folder = data_set(fault.release, fault.subjects)
     before = healthy(fault.release, fault.subjects)
@@ -279,12 +281,12 @@ def test_a_fault_gives_its_finding_and_no_other_and_training_agrees(name, data_s
     assert len(set(new["check"])) == 1
     assert new["what is wrong"].str.contains(fault.says, regex=False).all()
     assert new["what to do"].str.endswith(".").all()
-    assert training_refuses(folder, transform, tmp_path / "cache") == (fault.how_bad == STOPS)
+    assert training_refuses(folder, transform) == (fault.how_bad == STOPS)
 
 
-@pytest.mark.parametrize("release", ["BIDS", "R2.0", "R3.0"])
-def test_a_clean_data_set_has_no_finding_but_notes(release, data_set, transform):
-    findings = findings_of(data_set(release, 6), transform)
+@pytest.mark.parametrize(("release", "subjects"), [("BIDS", 5), ("R2.0", 3), ("R3.0", 6)])
+def test_a_clean_data_set_has_no_finding(release, subjects, healthy):
+    findings = healthy(release, subjects)
     # R3.0's sixth mask is 0.99999 by design; R2.0's Testing scans have rows, and their files are there.
     assert set(findings["what is wrong"]) <= {"holds 0.9999999998 for 1"}
     assert len(findings) == (release == "R3.0")
@@ -301,14 +303,14 @@ def test_a_phantom_has_nothing_suspicious(phantom_dir, transform):
     assert set(findings["how bad"]) <= {NOTE}
 
 
-def test_allowed_masks_are_notes_and_training_takes_them(data_set, tmp_path):
+def test_allowed_masks_are_notes_and_training_takes_them(data_set):
     folder = data_set()
     FAULTS["empty mask"].make(folder)
     lenient = trained_through(allow_empty=True)
     findings = findings_of(folder, lenient, allow_empty=True)
     assert findings["how bad"].tolist() == [NOTE]
     assert "zero everywhere" in findings["what is wrong"][0]
-    assert not training_refuses(folder, lenient, tmp_path)
+    assert not training_refuses(folder, lenient)
 
 
 def test_all_faults_of_a_scan_are_found_at_once_the_worst_first(data_set, transform):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from strokelesion.pipeline.records import Record
 from strokelesion.pipeline.slices import files_of
 from strokelesion.transforms import Recipe
+from strokelesion.transforms.intensity import tissue_scale
 from strokelesion.transforms.lesions import binarize_mask
 from strokelesion.transforms.loading import load_volume
 from strokelesion.transforms.portrait import Portrait, asymmetry, portray, right_share
@@ -54,15 +55,33 @@ class Scan:
     refusals: Sequence[SampleError]
 
     @cached_property
+    def scale(self) -> tuple[float, float]:
+        """The intensities of air and tissue.
+
+        Raises:
+            SampleError: the image is no T1 scan.
+        """
+        assert self.image is not None
+        return tissue_scale(self.image)
+
+    @cached_property
+    def binarized(self) -> dict[str, torch.Tensor | SampleError]:
+        """Each mask as 0 and 1, or why `binarize_mask` refuses it if nothing is allowed."""
+        return {file: _binarized(mask) for file, mask in self.masks.items()}
+
+    @cached_property
     def lesions(self) -> dict[str, torch.Tensor]:
         """The masks as 0 and 1; for masks that training takes."""
-        return {file: binarize_mask(mask, allow_empty=True, allow_gray=True) for file, mask in self.masks.items()}
+        return {
+            file: binarize_mask(self.masks[file], allow_empty=True, allow_gray=True) if isinstance(mask, SampleError) else mask
+            for file, mask in self.binarized.items()
+        }
 
     @cached_property
     def portrait(self) -> Portrait:
         """The scan at a glance; for scans that training takes."""
         assert self.image is not None
-        return portray(self.image, list(self.lesions.values()))
+        return portray(self.image, list(self.lesions.values()), self.scale)
 
 
 @dataclass(frozen=True)
@@ -99,3 +118,10 @@ def sight(scan: Scan, record: Record) -> Sighting:
     """Return what is kept of a scan that training takes."""
     digest = hashlib.blake2b(torch.as_tensor(scan.image).numpy().tobytes(), digest_size=16).hexdigest()
     return Sighting(record, digest, right_share(scan.portrait), asymmetry(scan.portrait))
+
+
+def _binarized(mask: MetaTensor) -> torch.Tensor | SampleError:
+    try:
+        return binarize_mask(mask)
+    except SampleError as error:
+        return error

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from strokelesion.pipeline.checks import (
+from strokelesion.pipeline.datalist import survey_cohort
+from strokelesion.pipeline.doctor.checks import (
     CHECKS,
     COHORT_CHECKS,
     FILE_CHECKS,
@@ -23,9 +24,8 @@ from strokelesion.pipeline.checks import (
     Check,
     Subject,
 )
-from strokelesion.pipeline.datalist import survey_cohort
+from strokelesion.pipeline.doctor.scan import Sighting, Training, open_scan, sight
 from strokelesion.pipeline.errors import NAMED_AT_MOST
-from strokelesion.pipeline.examination import Sighting, Training, open_scan, sight
 from strokelesion.pipeline.files import write_table
 from strokelesion.transforms import Recipe
 

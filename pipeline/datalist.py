@@ -11,13 +11,13 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from strokelesion.pipeline.errors import finding, refuse
-from strokelesion.pipeline.metadata import Row, rows_by_scan
+from strokelesion.pipeline.errors import Fault, finding, refuse
+from strokelesion.pipeline.metadata import Row, Table, read_table, rows_by_scan
 from strokelesion.pipeline.records import Record, link_persons, untold
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,37 @@ class _Scan:
     main: list[str] = field(default_factory=list)
     sub: list[str] = field(default_factory=list)
 
+    @property
+    def is_complete(self) -> bool:
+        return len(self.t1) == len(self.main) == 1
+
+    def items(self) -> list[dict[str, str]]:
+        """Its files, each by itself."""
+        return [{"image": path} for path in self.t1] + [{"main_mask": path} for path in self.main + self.sub]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What lies below a folder, also where it is no cohort to learn from.
+
+    Attributes:
+        root: The folder.
+        records: The scans that have all their files, sorted, with persons linked.
+        loose: The files of all other scans, each an item with an `image` or a `main_mask` alone.
+        names: Of all scans met, by layout: subject and session ("031768t01"), and the subject alone.
+        tables: Metadata tables, by layout.
+        hidden: Files and folders that were passed over, because their names begin with a dot.
+        faults: Why it is no cohort; empty where it is one.
+    """
+
+    root: Path
+    records: list[Record]
+    loose: list[dict[str, str]]
+    names: dict[str, set[str]]
+    tables: dict[str, list[Table]]
+    hidden: list[str]
+    faults: list[Fault]
+
 
 def read_cohort(folder: str | Path) -> list[Record]:
     """Read the records of all labeled scans below a folder; the layout is recognized from the tree.
@@ -129,29 +160,46 @@ def read_cohort(folder: str | Path) -> list[Record]:
         Records sorted by release, subject and session. `session` is "" where BIDS has none.
 
     Raises:
-        CohortError: The folder is missing or holds nothing known, files of a scan are missing or ambiguous, or a
-            person may be in two releases unseen. All findings come in one message.
+        CohortError: The folder is missing or holds nothing known, files of a scan are missing or ambiguous, a table cannot
+            be read, or a person may be in two releases unseen. All findings come in one message.
+    """
+    survey = survey_cohort(folder)
+    refuse([finding(fault.what, fault.files, fault.advice) for fault in survey.faults], CohortError)
+    return survey.records
+
+
+def survey_cohort(folder: str | Path) -> Survey:
+    """Return what lies below a folder, read as `read_cohort` does, with what that refuses.
+
+    Raises:
+        CohortError: The folder is missing or holds nothing known.
     """
     root = Path(os.path.abspath(folder))
     if not root.is_dir():
         raise CohortError(f"{root} is not a folder. Expected the folder of an ATLAS release or of a BIDS data set.")
-    files = list(_walk(root))
-    scans, tables = _recognize(files, root.parent)
-    scans = _without_native(_without_testing(scans))
+    files, hidden = _walk(root)
+    met, paths = _recognize(files, root.parent)
+    scans = _without_native(_without_testing(met))
     if not scans:
         raise CohortError(_nothing_found(root, files))
-    refuse(_incomplete(scans.values()), CohortError)
-    metadata = {release: rows_by_scan(paths) for release, paths in tables.items()}
-    records = [_record(key, scan, metadata) for key, scan in sorted(scans.items())]
-    refuse([_may_be_in_two_releases(records)], CohortError)
-    return link_persons(records)
+    tables, unread = _read_tables(paths)
+    rows = {layout: rows_by_scan(row for table in found for row in table.rows) for layout, found in tables.items()}
+    records = link_persons([_record(key, scan, rows) for key, scan in sorted(scans.items()) if scan.is_complete])
+    loose = [item for _, scan in sorted(scans.items()) if not scan.is_complete for item in scan.items()]
+    faults = [*_incomplete(scans.values()), *unread, _may_be_in_two_releases(records)]
+    return Survey(root, records, loose, _names(met), tables, hidden, [fault for fault in faults if fault.files])
 
 
-def _walk(root: Path) -> Iterator[str]:
-    for folder, folders, files in os.walk(root, followlinks=True):
+def _walk(root: Path) -> tuple[list[str], list[str]]:
+    """All files, and the hidden files and folders, into which the walk does not go."""
+    files: list[str] = []
+    hidden: list[str] = []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        hidden += (os.path.join(folder, name) for name in sorted(folders + names) if name.startswith("."))
         # In place: os.walk goes down into what is left.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(folder, name) for name in sorted(files) if not name.startswith("."))
+        files += (os.path.join(folder, name) for name in sorted(names) if not name.startswith("."))
+    return files, hidden
 
 
 def _recognize(files: Iterable[str], parent: Path) -> tuple[dict[_Key, _Scan], dict[str, list[str]]]:
@@ -170,6 +218,27 @@ def _recognize(files: Iterable[str], parent: Path) -> tuple[dict[_Key, _Scan], d
         mask = scan.sub if names.get("number") else scan.main
         (scan.t1 if kind == "t1" else mask).append(path)
     return scans, tables
+
+
+def _read_tables(paths: dict[str, list[str]]) -> tuple[dict[str, list[Table]], list[Fault]]:
+    tables: defaultdict[str, list[Table]] = defaultdict(list)
+    faults = []
+    for layout, path in ((layout, path) for layout, found in paths.items() for path in found):
+        try:
+            tables[layout].append(read_table(path))
+        except ValueError as error:
+            advice = "Expected a CSV, TSV or XLSX table with a header. Copy or download it again, or move it away."
+            faults.append(
+                Fault(f"metadata table cannot be read ({error})", f"cannot be read as a table ({error})", [path], advice)
+            )
+    return tables, faults
+
+
+def _names(scans: dict[_Key, _Scan]) -> dict[str, set[str]]:
+    names: defaultdict[str, set[str]] = defaultdict(set)
+    for key, scan in scans.items():
+        names[scan.layout.release] |= {key.subject + key.session, key.subject}
+    return names
 
 
 def _match(path: str) -> tuple[Layout, str, dict[str, str]] | None:
@@ -206,25 +275,25 @@ def _without_native(scans: dict[_Key, _Scan]) -> dict[_Key, _Scan]:
     return kept
 
 
-def _incomplete(scans: Collection[_Scan]) -> list[str]:
-    """Findings about scans that have not exactly one T1w scan and exactly one main mask."""
-    unmasked = [path for scan in scans if not scan.main for path in scan.t1]
-    orphaned = [path for scan in scans if not scan.t1 for path in scan.main + scan.sub]
-    rivals = [path for scan in scans for group in (scan.t1, scan.main) if len(group) > 1 for path in group]
+def _incomplete(scans: Collection[_Scan]) -> list[Fault]:
+    """Scans that have not exactly one T1w scan and exactly one main mask."""
     return [
-        finding(
+        Fault(
             "T1w scans without a main lesion mask",
-            unmasked,
+            "T1w scan without a main lesion mask",
+            [path for scan in scans if not scan.main for path in scan.t1],
             "Expected one main mask for each scan, named as its release does. Add the masks or move the scans away.",
         ),
-        finding(
+        Fault(
             "lesion masks without a T1w scan",
-            orphaned,
+            "lesion mask without a T1w scan",
+            [path for scan in scans if not scan.t1 for path in scan.main + scan.sub],
             "Expected a T1w scan of the same subject and session. Add the scans or move the masks away.",
         ),
-        finding(
+        Fault(
             "T1w scans or main masks share their session with another",
-            rivals,
+            "shares its session with another T1w scan or main mask",
+            [path for scan in scans for group in (scan.t1, scan.main) if len(group) > 1 for path in group],
             "Expected one T1w scan and one mask for each subject and session. Keep the lesion mask and the scan it was "
             "drawn on, move the others away.",
         ),
@@ -250,9 +319,10 @@ def _record(key: _Key, scan: _Scan, metadata: dict[str, dict[str, Row]]) -> Reco
     return record
 
 
-def _may_be_in_two_releases(records: Sequence[Record]) -> str:
-    return finding(
+def _may_be_in_two_releases(records: Sequence[Record]) -> Fault:
+    return Fault(
         "scans of persons who may be in two releases",
+        "scan of a person who may be in two releases",
         sorted(record["image"] for record in untold(records)),
         "Expected releases whose persons can be told apart: R1.1 and R1.2 hold the same persons, later releases most of "
         "them again, and only R2.0's metadata table says who is who. Point --dataset_dir at one release, or put that "

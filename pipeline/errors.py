@@ -4,8 +4,25 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 NAMED_AT_MOST = 10
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong with files.
+
+    Attributes:
+        what: what they are, in the plural, as a message counts them.
+        each: what one of them is.
+        files: those at fault.
+        advice: what is expected and what to do, as sentences.
+    """
+
+    what: str
+    each: str
+    files: Sequence[str]
+    advice: str
 
 
 def innermost(error: BaseException) -> BaseException:

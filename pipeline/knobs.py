@@ -18,7 +18,7 @@ from fire.parser import DefaultParseValue
 from strokelesion.pipeline.errors import show_error
 from strokelesion.pipeline.placement import FORMS, is_split
 
-VERBS = ("training", "evaluating", "inference", "shipping", "synthesis", "experiments", "scoring", "reporting")
+VERBS = ("training", "evaluating", "inference", "shipping", "doctor", "synthesis", "experiments", "scoring", "reporting")
 # Options of `monai.bundle run` itself.
 RUNNER_OPTIONS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file")
 

@@ -1,31 +1,66 @@
 """The tables beside the scans (CSV, TSV, XLSX): one row a scan or a subject, found by the names of both."""
 
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import pandas as pd
+
+from strokelesion.pipeline.errors import innermost
 
 Row = dict[str, str | float | int]
 
 
-def rows_by_scan(tables: Iterable[str]) -> dict[str, Row]:
-    """Metadata rows by subject and session ("031768t01"), or by subject alone where the table has no session."""
-    index: dict[str, Row] = {}
-    for row in chain.from_iterable(map(_rows, tables)):
-        session = str(row.get("Session", ""))
-        names = [identifier(cell) for column, cell in row.items() if column.upper().endswith("ID")]
-        index |= {name.removesuffix(session) + session: row for name in names}
-    return index
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read.
+
+    Attributes:
+        path: The file.
+        rows: Its rows in order, without empty cells.
+        padded: How many cells that name scans have spaces around them, which are taken off.
+    """
+
+    path: str
+    rows: list[Row]
+    padded: int = 0
 
 
-def _rows(path: str) -> list[Row]:
+def read_table(path: str) -> Table:
+    """Read a table.
+
+    Raises:
+        ValueError: It cannot be read; the message says why, without the file.
+    """
     separator = "\t" if path.endswith(".tsv") else ","
-    table = pd.read_excel(path) if path.endswith(".xlsx") else pd.read_csv(path, sep=separator)
+    try:
+        table = pd.read_excel(path) if path.endswith(".xlsx") else pd.read_csv(path, sep=separator)
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {innermost(error)}") from None
     # Gaps turn whole numbers into floats, and subject 31768 into "31768.0"; convert_dtypes() undoes that.
-    return [
-        {str(column): _plain(cell) for column, cell in row.items() if pd.notna(cell)}
-        for row in table.convert_dtypes().to_dict("records")
-    ]
+    cells = table.convert_dtypes().to_dict("records")
+    rows = [{str(column): _plain(cell) for column, cell in row.items() if pd.notna(cell)} for row in cells]
+    naming = [column for column in table.columns if _is_naming(str(column))]
+    return Table(path, rows, sum(_is_padded(cell) for cell in table[naming].to_numpy().flat))
+
+
+def rows_by_scan(rows: Iterable[Row]) -> dict[str, Row]:
+    """Metadata rows by the names of their scans; of two rows with one name the last counts."""
+    return {name: row for row in rows for name in scan_names(row)}
+
+
+def scan_names(row: Mapping[str, str | float | int]) -> list[str]:
+    """Return what a row's scan may be called: subject and session ("031768t01"), or subject alone where it has no session."""
+    session = str(row.get("Session", ""))
+    names = (identifier(cell) for column, cell in row.items() if column.upper().endswith("ID"))
+    return [name.removesuffix(session) + session for name in names]
+
+
+def _is_naming(column: str) -> bool:
+    return column == "Session" or column.upper().endswith("ID")
+
+
+def _is_padded(cell: object) -> bool:
+    return isinstance(cell, str) and cell != cell.strip()
 
 
 def _plain(cell: object) -> str | float | int:

@@ -59,20 +59,30 @@ def pack(image: torch.Tensor, label: torch.Tensor) -> NDArray[Any]:
     return slices
 
 
-def store_scan(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Path:
-    """Make the store of one scan unless it is there; return its path.
+def prepare_scan(record: Mapping[str, Any], transform: Recipe) -> dict[str, Any]:
+    """Return the sample that training learns from: one scan, transformed.
 
     Raises:
         ValueError: when a file cannot be read or prepared; the message names the scan and the reason.
     """
+    try:
+        # A copy of its own: MONAI's readers hold state, and threads that share one mix up their files.
+        sample: dict[str, Any] = deepcopy(transform)(dict(record))
+        return sample
+    except Exception as error:
+        source = record.get("image", record["subject"])
+        raise ValueError(f"cannot prepare {source}: {innermost(error)}") from error
+
+
+def store_scan(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Path:
+    """Make the store of one scan unless it is there; return its path.
+
+    Raises:
+        ValueError: when the scan cannot be prepared, see `prepare_scan`.
+    """
     path = store_path(record, transform, folder)
     if not path.exists():
-        try:
-            # A copy of its own: MONAI's readers hold state, and threads that share one mix up their files.
-            sample: Any = deepcopy(transform)(dict(record))
-        except Exception as error:
-            source = record.get("image", record["subject"])
-            raise ValueError(f"cannot prepare {source}: {innermost(error)}") from error
+        sample = prepare_scan(record, transform)
         with written_whole(path) as beside, beside.open("wb") as file:
             np.save(file, pack(sample["image"], sample["label"]), allow_pickle=False)
     return path

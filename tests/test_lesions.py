@@ -3,22 +3,23 @@
 import numpy as np
 import pytest
 import torch
+from atlas import save_nifti
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from monai.data import MetaTensor
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+from monai.transforms import Compose
 
 from strokelesion.pipeline.datalist import read_cohort
-from strokelesion.transforms import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd
+from strokelesion.transforms import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd, LoadMasksd, LoadScand
 from strokelesion.transforms.lesions import binarize_mask, divide_components
 
 UNIT = (2**32 - 1) / 2**32
 CODINGS = {"0.99999": [1], "254.99999": [255], "noisy": [253, 254, 255]}
 KEYS = ["image", "main_mask", "sub_masks"]
 MASKS = [
-    LoadImaged(KEYS, allow_missing_keys=True),
-    EnsureChannelFirstd(KEYS, allow_missing_keys=True),
+    LoadScand("image"),
+    LoadMasksd(KEYS[1:], allow_missing_keys=True),
     BinarizeMasksd(KEYS[1:], allow_missing_keys=True),
     FuseSubmasksd("sub_masks", allow_missing_keys=True),
 ]
@@ -119,6 +120,19 @@ def test_a_mask_on_another_grid_is_refused():
     shifted = MetaTensor(torch.ones(1, 9, 8, 7), affine=torch.diag(torch.tensor([1.0, 1.0, 1.5, 1.0])).double())
     with pytest.raises(ValueError, match=r"corners 3\.0 mm apart"):
         LabelLesionsd()({"image": image, "main_mask": shifted})
+
+
+def test_masks_of_one_scan_are_channels_and_must_be_on_one_grid(tmp_path):
+    files = [
+        save_nifti(tmp_path / f"{name}.nii", np.full((4, 5, 6), value), np.eye(4))
+        for name, value in {"a": 1.0, "b": 2.0}.items()
+    ]
+    loaded = LoadMasksd("m")({"m": list(map(str, files))})["m"]
+    assert loaded.shape == (2, 4, 5, 6)
+    assert loaded.mean(dim=(1, 2, 3)).tolist() == [1, 2]
+    files.append(save_nifti(tmp_path / "c.nii", np.ones((4, 5, 7)), np.eye(4)))
+    with pytest.raises(ValueError, match=r"c\.nii .*not on the grid of .*a\.nii"):
+        LoadMasksd("m")({"m": list(map(str, files))})
 
 
 def test_the_background_takes_what_the_lesions_leave():

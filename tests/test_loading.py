@@ -1,15 +1,21 @@
 """Every format gives the same scan: values, affine, and the name that its mask will have."""
 
+import gzip
+
 import itk
 import nibabel as nib
 import numpy as np
 import pytest
 from atlas import grid
 from dicom_files import write_series
+from hypothesis import given
+from hypothesis import strategies as st
 
 from strokelesion.pipeline.derivatives import name_scans
 from strokelesion.pipeline.scans import common_folder, find_scans
 from strokelesion.transforms import LoadScand
+from strokelesion.transforms.loading import load_volume
+from strokelesion.transforms.sample_error import SampleError
 
 SHAPE, SPACING_MM = (7, 8, 21), (1.5, 1.25, 2.0)
 VALUES = np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16)
@@ -66,3 +72,37 @@ def test_what_is_no_single_volume_is_refused(tmp_path, shape):
     nib.save(nib.Nifti1Image(np.zeros(shape, np.float32), grid()[1]), tmp_path / "many.nii")
     with pytest.raises(ValueError, match=r"many\.nii has the shape \(7, 8.*expected one 3D volume"):
         LoadScand("image")({"image": str(tmp_path / "many.nii")})
+
+
+@pytest.mark.parametrize(
+    ("affine", "reason"),
+    [
+        (np.diag([8.0, 8.0, 0.0, 1.0]), "singular affine"),
+        (np.array([[8.0, 0, 0, 0], [0, 8, 8, 0], [0, 0, 0, 0], [0, 0, 0, 1]]), "singular affine"),
+        (np.diag([1e-3, 1e-3, 1e-3, 1.0]), "voxels of 0.001 x 0.001 x 0.001 mm; expected edges of 0.1 to 10 mm"),
+        (np.diag([1.0, 1.0, 20.0, 1.0]), "voxels of 1 x 1 x 20 mm"),
+    ],
+)
+@pytest.mark.parametrize("codes", [(2, 0), (1, 1)])
+def test_what_is_nowhere_in_space_is_refused_by_name(tmp_path, affine, reason, codes):
+    image = nib.Nifti1Image(VALUES, np.eye(4))
+    image.header.set_qform(np.eye(4), codes[1])
+    whole = bytearray(image.to_bytes())
+    whole[252:256] = np.array(codes[::-1], "<i2").tobytes()
+    whole[280:328] = affine[:3].astype("<f4").tobytes()
+    (tmp_path / "flat.nii").write_bytes(whole)
+    with pytest.raises(SampleError, match=reason) as error:
+        load_volume(str(tmp_path / "flat.nii"))
+    assert str(tmp_path / "flat.nii") in str(error.value)
+
+
+@given(share=st.floats(0, 0.98), compressed=st.booleans())
+def test_a_file_cut_short_anywhere_is_refused_by_name(tmp_path_factory, share, compressed):
+    whole = nib.Nifti1Image(VALUES, np.eye(4)).to_bytes()
+    whole = gzip.compress(whole) if compressed else whole
+    path = tmp_path_factory.mktemp("cut") / f"head.nii{'.gz' * compressed}"
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(SampleError, match="cannot be read") as error:
+        load_volume(str(path))
+    assert error.value.source == str(path)
+    assert str(error.value) == f"{path} {error.value.what}. {error.value.advice}"

@@ -4,7 +4,7 @@ from strokelesion.transforms.augmentation import RandAugmentSlicesd
 from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, StripHeadd
 from strokelesion.transforms.decision import DecideLesionsd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
-from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd
+from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd, LoadMasksd
 from strokelesion.transforms.loading import LoadScand, SeriesReader
 from strokelesion.transforms.predictions import CheckPredictiond
 from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
@@ -24,6 +24,7 @@ __all__ = [
     "FuseSubmasksd",
     "KeepInBraind",
     "LabelLesionsd",
+    "LoadMasksd",
     "LoadScand",
     "PlaceInMNId",
     "RandAugmentSlicesd",

@@ -12,6 +12,8 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from strokelesion.transforms.sample_error import SampleError, source_of
+
 # The robust range and the share of it below which a voxel is air: Smith, Human Brain Mapping 2002 (BET), section 2.2.
 ROBUST_PERCENTILES = (2.0, 98.0)
 AIR_SHARE = 0.1
@@ -38,18 +40,21 @@ def tissue_scale(image: torch.Tensor) -> tuple[float, float]:
     3. Air is zero where the background is zero, else the lower end.
 
     Raises:
-        ValueError: when the image has NaN or infinite values, no contrast, or is no magnitude image.
+        SampleError: when the image has NaN or infinite values, no contrast, or is no magnitude image.
     """
     if not torch.isfinite(image).all():
-        raise ValueError("the image has NaN or infinite values; expected a T1 scan. Repair or remove the file.")
+        raise SampleError(
+            source_of(image, "the image"), "has NaN or infinite values; expected a T1 scan", "Repair or remove the file."
+        )
     values = image[image != 0]
     if values.numel() == 0 or float(values.min()) == float(values.max()):
-        raise ValueError("the image is constant; expected a T1 scan. Remove the file.")
+        raise SampleError(source_of(image, "the image"), "is constant; expected a T1 scan", "Remove the file.")
     low, high = (percentile(values, p) for p in ROBUST_PERCENTILES)
     if low < -AIR_SHARE * high:
-        raise ValueError(
-            f"the image has negative intensities (2 % are below {low:.3g}); expected a magnitude image, as scanners make it. "
-            "Take the scan from before z-scoring or subtraction."
+        raise SampleError(
+            source_of(image, "the image"),
+            f"has negative intensities (2 % are below {low:.3g}); expected a magnitude image, as scanners make it",
+            "Take the scan from before z-scoring or subtraction.",
         )
     has_zero_background = values.numel() < 0.9 * image.numel()
     air = 0.0 if has_zero_background else low

@@ -6,7 +6,7 @@ k = 1, 2, 253, 254. An integer cast turns 0.99999 into 0 and loses the lesion; `
 right for all of them is `mask > max(mask) / 2`.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,11 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from monai.utils import ImageMetaKey, ensure_tuple
 from scipy import ndimage
+
+from strokelesion.transforms.loading import load_volume
+from strokelesion.transforms.sample_error import SampleError, source_of
 
 MAIN, SUB = 1, 2
 # Values further than this from 0 and from 1, as a share of the maximum, are no rounding noise (k = 2 of 255 is 0.008).
@@ -22,11 +26,6 @@ ROUNDING_TOLERANCE = 0.02
 # A mask whose corners lie further than this from those of its image was drawn on another grid.
 GRID_TOLERANCE_MM = 0.1
 FULLY_CONNECTED = np.ones((3, 3, 3), dtype=bool)
-
-
-def source_of(array: Any) -> str:
-    """Return the file that an array was loaded from, for messages."""
-    return str(array.meta.get("filename_or_obj", "a mask")) if isinstance(array, MetaTensor) else "a mask"
 
 
 def binarize_mask(mask: torch.Tensor, allow_empty: bool = False, allow_gray: bool = False) -> torch.Tensor:
@@ -38,29 +37,52 @@ def binarize_mask(mask: torch.Tensor, allow_empty: bool = False, allow_gray: boo
         allow_gray: accept values between background and lesion (an interpolated mask) and cut them at one half.
 
     Raises:
-        ValueError: on values below zero, NaN or infinity; and, unless allowed, on an empty mask or one that is not
+        SampleError: on values below zero, NaN or infinity; and, unless allowed, on an empty mask or one that is not
             two-valued after rounding.
     """
     top = float(mask.max())
     if not torch.isfinite(mask).all() or float(mask.min()) < 0:
-        raise ValueError(
-            f"{source_of(mask)} has values below zero, NaN or infinite; a mask is 0 and one positive value: export it again."
+        raise SampleError(
+            source_of(mask),
+            "has values below zero, NaN or infinite; expected 0 and one positive value",
+            "Export the mask again.",
         )
     if top == 0:
         if allow_empty:
             return torch.zeros_like(mask, dtype=torch.uint8)
-        raise ValueError(
-            f"{source_of(mask)} is zero everywhere; expected a lesion. "
-            "Remove the scan from the data set, or accept scans without lesion with --allow_empty true."
+        raise SampleError(
+            source_of(mask),
+            "is zero everywhere; expected a lesion",
+            "Remove the scan from the data set, or accept scans without lesion with --allow_empty true.",
         )
     share = mask / top
     gray = int(((share - share.round()).abs() > ROUNDING_TOLERANCE).sum())
     if gray and not allow_gray:
-        raise ValueError(
-            f"{source_of(mask)} is not two-valued: {gray} voxels lie between 0 and its maximum {top:g}. Expected one lesion "
-            "value. Split a label map into masks, or cut an interpolated mask at one half with --allow_gray true."
+        raise SampleError(
+            source_of(mask),
+            f"is not two-valued: {gray} voxels lie between 0 and its maximum {top:g}; expected one lesion value",
+            "Split a label map into masks, or cut an interpolated mask at one half with --allow_gray true.",
         )
     return (share > 0.5).to(torch.uint8)
+
+
+class LoadMasksd(MapTransform):
+    """Load masks: a path, or several, becomes `(C, X, Y, Z)` with affine, a channel a file.
+
+    Raises:
+        SampleError: when a file is no single 3D volume, see `load_volume`, or those of one key have different grids.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with its masks in place of their paths."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            masks = [load_volume(path) for path in ensure_tuple(sample[key])]
+            for mask in masks[1:]:
+                require_same_grid(masks[0], mask)
+            sample[key] = MetaTensor(torch.cat([torch.as_tensor(mask) for mask in masks]), meta=masks[0].meta)
+            sample[key].meta[ImageMetaKey.FILENAME_OR_OBJ] = ", ".join(map(source_of, masks))
+        return sample
 
 
 class BinarizeMasksd(MapTransform):
@@ -173,13 +195,20 @@ class FillBackgroundd(MapTransform):
 
 
 def require_same_grid(image: MetaTensor, mask: MetaTensor) -> None:
-    """Raise ValueError unless both arrays have the same spatial shape and corners within `GRID_TOLERANCE_MM`."""
+    """Raise `SampleError` unless both arrays have the same spatial shape and corners within `GRID_TOLERANCE_MM`."""
     shapes = tuple(image.shape[1:]), tuple(mask.shape[1:])
-    corners = torch.tensor(np.array(np.meshgrid(*[(0, n - 1) for n in shapes[0]])).reshape(3, -1), dtype=torch.float64)
-    difference = (image.affine - mask.affine).to(torch.float64)
-    shift_mm = float((difference[:3, :3] @ corners + difference[:3, 3:]).norm(dim=0).max())
+    shift_mm = corner_shift_mm(shapes[0], image.affine, mask.affine)
     if shapes[0] != shapes[1] or shift_mm > GRID_TOLERANCE_MM:
-        raise ValueError(
-            f"{source_of(mask)} ({shapes[1]} voxels) is not on the grid of {source_of(image)} ({shapes[0]} voxels; corners "
-            f"{shift_mm:.1f} mm apart); expected the same shape and affine. Resample the mask to its scan."
+        raise SampleError(
+            source_of(mask),
+            f"({shapes[1]} voxels) is not on the grid of {source_of(image)} ({shapes[0]} voxels; corners "
+            f"{shift_mm:.1f} mm apart); expected the same shape and affine",
+            "Resample the mask to its scan.",
         )
+
+
+def corner_shift_mm(shape: Sequence[int], one: Any, other: Any) -> float:
+    """Return how far apart two affines place a corner of a volume of this shape `(X, Y, Z)`, at most."""
+    corners = np.array(np.meshgrid(*[(0, size - 1) for size in shape])).reshape(3, -1)
+    difference = np.asarray(one, dtype=float) - np.asarray(other, dtype=float)
+    return float(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0).max())

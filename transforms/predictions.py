@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
-from strokelesion.transforms.lesions import MAIN, SUB, require_same_grid, source_of
+from strokelesion.transforms.lesions import MAIN, SUB, require_same_grid
+from strokelesion.transforms.sample_error import source_of
 
 LABELS = (0, MAIN, SUB)
 # Probabilities are written in single precision; the last of three is one less the others.

@@ -1,0 +1,149 @@
+"""What can be seen in the files of one scan.
+
+What training refuses is said by the functions that training calls, `unreadable` to `other_grids`, and by its transforms, in
+`unprepared`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import nibabel as nib
+from monai.data import MetaTensor
+
+from strokelesion.pipeline.doctor.complaint import Complaint
+from strokelesion.pipeline.doctor.scan import Scan
+from strokelesion.pipeline.errors import innermost
+from strokelesion.pipeline.slices import prepare_scan
+from strokelesion.transforms.lesions import ROUNDING_TOLERANCE, binarize_mask, corner_shift_mm, require_same_grid
+from strokelesion.transforms.portrait import bright_fluid, bright_lesion, outside_shares
+from strokelesion.transforms.sample_error import SampleError
+
+# qform and sform that place a corner further apart are two opinions, not one that was rounded.
+FORMS_TOLERANCE_MM = 1.0
+# Wide lesions that open to the surface of a stripped brain have up to a third of their mask outside the head.
+MOST_OUTSIDE = 0.5
+# See `bright_fluid` and `bright_lesion`.
+FLUID_OF_T2 = 0.1
+LESION_OF_T2 = 1.1
+
+
+def unreadable(scan: Scan) -> Iterator[Complaint]:
+    """What `load_volume` refuses."""
+    return (Complaint(refusal.source, refusal.what, refusal.advice) for refusal in scan.refusals)
+
+
+def no_t1(scan: Scan) -> Iterator[Complaint]:
+    """What `tissue_scale` refuses."""
+    if scan.image is not None:
+        yield from _refused(scan.item["image"], lambda: scan.scale)
+
+
+def no_masks(scan: Scan) -> Iterator[Complaint]:
+    """What `binarize_mask` refuses."""
+    for file, binarized in scan.binarized.items():
+        if isinstance(binarized, SampleError):
+            yield from _refused(file, binarize_mask, scan.masks[file], scan.training.allow_empty, scan.training.allow_gray)
+
+
+def other_grids(scan: Scan) -> Iterator[Complaint]:
+    """What `require_same_grid` refuses."""
+    if scan.image is not None:
+        for file, mask in scan.masks.items():
+            yield from _refused(file, require_same_grid, scan.image, mask)
+
+
+def unprepared(scan: Scan) -> Iterator[Complaint]:
+    """Whatever else stops the transform that training learns through."""
+    try:
+        prepare_scan(scan.item, scan.training.transform)
+    except ValueError as error:
+        yield Complaint(scan.item["image"], f"cannot be prepared: {innermost(error)}", "Do as it says, or remove the scan.")
+
+
+def allowed_masks(scan: Scan) -> Iterator[Complaint]:
+    """What `binarize_mask` would refuse if it had not been told otherwise."""
+    refused = {complaint.file for complaint in no_masks(scan)}
+    for file, binarized in scan.binarized.items():
+        if isinstance(binarized, SampleError) and file not in refused:
+            yield Complaint(file, binarized.what, "Nothing, it was allowed.")
+
+
+def no_affine(scan: Scan) -> Iterator[Complaint]:
+    """NIfTI headers that do not say where their voxels are."""
+    for file, _, header in _headers(scan):
+        if header["qform_code"] == header["sform_code"] == 0:
+            what = "has no affine (the codes of qform and sform are 0): which side is left, and which way is up, was guessed"
+            yield Complaint(file, what, "Export it again with its orientation, or look at it and set the header.")
+
+
+def two_affines(scan: Scan) -> Iterator[Complaint]:
+    """NIfTI headers that say two things about where their voxels are, or contradict their voxel size."""
+    for file, volume, header in _headers(scan):
+        coded = [header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]]
+        said = [affine for affine in coded if affine is not None]
+        shift_mm = max((corner_shift_mm(volume.shape[1:], affine, volume.affine) for affine in said), default=0)
+        if not shift_mm <= FORMS_TOLERANCE_MM:
+            where = f"a corner is read {shift_mm:.1f} mm from where one of them puts it"
+            what = f"has a qform, a sform and a voxel size that disagree: {where}"
+            yield Complaint(file, what, "Find out which is right, and write it to both forms.")
+
+
+def almost_one(scan: Scan) -> Iterator[Complaint]:
+    """Masks of ATLAS that hold (2**32 - 1) / 2**32 for 1."""
+    for file, mask in scan.masks.items():
+        if 0.99 < (top := float(mask.max())) < 1:
+            what = f"holds {top:.10f} for 1"
+            yield Complaint(file, what, "Nothing here; software that casts masks to integers loses this lesion.")
+
+
+def rounding_noise(scan: Scan) -> Iterator[Complaint]:
+    """Masks with values just above 0, as ATLAS R1.x has them around lesions."""
+    for file, mask in scan.masks.items():
+        noisy = int(((mask > 0) & (mask <= ROUNDING_TOLERANCE * mask.max())).sum())
+        if noisy:
+            what = f"has {noisy} voxels just above 0, up to {ROUNDING_TOLERANCE:.0%} of its maximum"
+            yield Complaint(file, what, "Nothing here; software that takes all above 0 adds them to the lesion.")
+
+
+def large_sub_masks(scan: Scan) -> Iterator[Complaint]:
+    """Sub-masks that are larger than the main mask."""
+    main, *subs = ((file, int(lesion.sum())) for file, lesion in scan.lesions.items())
+    for file, voxels in subs:
+        if voxels > main[1]:
+            what = f"has {voxels} voxels, more than the {main[1]} of its main mask"
+            yield Complaint(file, what, "Check which is which: the main mask is the one without a number.")
+
+
+def outside_head(scan: Scan) -> Iterator[Complaint]:
+    """Masks of which much lies outside the head, see `outside_shares`."""
+    for file, share in zip(scan.masks, outside_shares(scan.portrait), strict=True):
+        if share > MOST_OUTSIDE:
+            yield Complaint(
+                file, f"lies outside the head by {share:.0%}", "Look at it over its scan; it may belong to another."
+            )
+
+
+def no_t1_contrast(scan: Scan) -> Iterator[Complaint]:
+    """Images whose fluid or whose lesions are bright, see `bright_fluid` and `bright_lesion`."""
+    fluid, lesion = bright_fluid(scan.portrait), bright_lesion(scan.portrait)
+    reasons = [f"fluid seems bright ({fluid:.2f})"] if fluid > FLUID_OF_T2 else []
+    reasons += [f"the lesions are {lesion:.2f} times as bright as what surrounds them"] if lesion > LESION_OF_T2 else []
+    if reasons:
+        what = f"is probably a T2 or FLAIR: {' and '.join(reasons)}"
+        yield Complaint(scan.item["image"], what, "Look at it; if it is no T1, remove the scan.")
+
+
+def _refused(file: str, function: Callable[..., Any], *arguments: Any) -> Iterator[Complaint]:
+    """What a function of training says against its arguments."""
+    try:
+        function(*arguments)
+    except SampleError as error:
+        yield Complaint(file, error.what, error.advice)
+
+
+def _headers(scan: Scan) -> Iterator[tuple[str, MetaTensor, nib.Nifti1Header]]:
+    """The volumes of a scan that come from NIfTI files, with the headers as they were written."""
+    image = {} if scan.image is None else {scan.item["image"]: scan.image}
+    for file, volume in {**image, **scan.masks}.items():
+        if isinstance(header := nib.load(file).header, nib.Nifti1Header):
+            yield file, volume, header

@@ -260,7 +260,7 @@ def test_a_scan_that_was_done_and_now_fails_is_in_no_table(oriented, infer, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train"], "error: got the verb 'train'; allowed are training, evaluating, inference, shipping."),
+        (["train"], "error: got the verb 'train'; allowed are training, evaluating, inference, shipping, doctor."),
         (["training", "--loss", "dise"], "error: --loss got 'dise'; allowed are cce, dice, cce_dice."),
         (["inference", "--scans", "/nowhere"], "error: found no scan at /nowhere"),
         (["training", "--dataset_dir", "/nowhere"], "error: /nowhere is not a folder."),

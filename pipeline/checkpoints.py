@@ -127,9 +127,10 @@ class Checkpoints:
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint, all of it or nothing."""
-    with written_whole(path) as beside:
-        torch.save(dict(state), beside)
+    """Write a checkpoint, all of it or nothing; equal states give equal bytes."""
+    # To an open file: to a path, torch would write its name, that of the part, into the archive.
+    with written_whole(path) as beside, beside.open("wb") as file:
+        torch.save(dict(state), file)
 
 
 def read_checkpoint(path: Path, network: torch.nn.Module, protocol: Mapping[str, Any]) -> dict[str, Any]:

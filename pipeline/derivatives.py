@@ -1,9 +1,12 @@
 """How results are named: BIDS derivatives, `sub-01/ses-1/anat/sub-01_ses-1_label-lesion_mask.nii.gz`.
 
 Scans of a BIDS data set keep their entities. Others get a subject out of their path, and DICOM series one out of patient,
-description and number. Source: Brain Imaging Data Structure 1.10, "Derivatives" and the order of entities in its schema.
+description and number. Whatever a path or a tag says, a name is letters, digits, hyphens and underscores.
+
+Source: Brain Imaging Data Structure 1.10, "Derivatives" and the order of entities in its schema.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +18,9 @@ from strokelesion.pipeline.scans import scan_name, stem_of
 
 # Entities of anatomical files in the order that BIDS demands; others keep their place before `label`.
 LAST_ENTITIES = ("space", "res", "den", "label", "desc")
+# Names of files have at most 255 bytes: this leaves room for `_space-MNI152NLin2009aSym_label-lesion_probseg.nii.gz`.
+LONGEST_NAME = 120
+_DIGEST_DIGITS = 12
 _ENTITY = re.compile(r"([a-z]+)-([a-zA-Z0-9]+)")
 
 
@@ -83,11 +89,19 @@ def name_scans(items: Sequence[Mapping[str, Any]], root: str | Path) -> list[Sca
 def name_of(path: str, root: str | Path) -> ScanName:
     """Return what a scan is called, from its path without regard to what it holds."""
     stem = stem_of(Path(path).name)
-    if (entities := parse_entities(stem)) is not None:
+    if (entities := parse_entities(stem)) is not None and len(stem) <= LONGEST_NAME:
         return ScanName(entities)
     relative = Path(path).absolute().parent.relative_to(Path(root).absolute())
     words = "".join(re.findall(r"[A-Za-z0-9]+", "/".join([*relative.parts, stem.removesuffix("_T1w")])))
-    return ScanName((("sub", words or "scan"),))
+    return ScanName((("sub", shortened(words) or "scan"),))
+
+
+def shortened(words: str) -> str:
+    """Return a label that fits into a file's name: of one that is too long, the end behind a digest of the whole."""
+    if len(words) <= LONGEST_NAME:
+        return words
+    digest = hashlib.sha256(words.encode()).hexdigest()[:_DIGEST_DIGITS]
+    return digest + words[_DIGEST_DIGITS - LONGEST_NAME :]
 
 
 def parse_entities(stem: str) -> tuple[tuple[str, str], ...] | None:

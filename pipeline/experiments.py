@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.files import write_bytes, write_json
+from strokelesion.pipeline.locks import claimed
 from strokelesion.pipeline.report import write_report
 from strokelesion.pipeline.runs import EVALUATION
 from strokelesion.pipeline.scoring import SCORES
@@ -30,6 +31,7 @@ from strokelesion.pipeline.scoring import SCORES
 RECORD, SPLIT = "experiment.json", "split.csv"
 # What a site's name may have and a folder's should not.
 NO_NAME = re.compile(r"[^\w.-]+|^\.+")
+LONGEST_NAME = 50
 logger = logging.getLogger(__name__)
 
 
@@ -86,26 +88,34 @@ def run_experiments(
         report_dir: where the report on these experiments goes.
 
     Raises:
-        ValueError: when a knob is wrong, or a run was begun with other settings; nothing was started then.
+        ValueError: when a knob is wrong, another run works in `runs_dir`, or a run was begun with other settings; nothing
+            was started then.
         SystemExit: with status 1 when an experiment failed.
     """
     planned = plan(networks, losses, folds, Path(runs_dir))
     settings = resolve(planned, knobs)
+    with claimed(runs_dir, "runs_dir"):
+        failed = carry_out_all(planned, knobs, settings)
+        if done := [str(experiment.folder) for experiment in planned if experiment.is_done]:
+            write_report(done, report_dir)
+    print(f"{len(planned) - failed} of {len(planned)} experiments are done; {failed} failed.")
+    if failed:
+        raise SystemExit(1)
+
+
+def carry_out_all(planned: Sequence[Experiment], knobs: Mapping[str, Any], settings: Mapping[Path, dict[str, Any]]) -> int:
+    """Carry out the experiments that are not done, and return how many failed; the log says why."""
     for experiment in planned:
         check_record(experiment, settings[experiment.folder])
-    failed = {}
+    failed = 0
     for experiment in announced(planned):
         try:
             carry_out(experiment, knobs, settings[experiment.folder])
         except (Exception, SystemExit) as error:
-            failed[experiment.folder] = error
+            failed += 1
             logger.error("%s failed: %s", experiment.folder, reason(error))
         release_memory()
-    if done := [str(experiment.folder) for experiment in planned if experiment.is_done]:
-        write_report(done, report_dir)
-    print(f"{len(planned) - len(failed)} of {len(planned)} experiments are done; {len(failed)} failed.")
-    if failed:
-        raise SystemExit(1)
+    return failed
 
 
 def plan(networks: Sequence[str], losses: Sequence[str], folds: Sequence[int | str], runs_dir: Path) -> list[Experiment]:
@@ -114,7 +124,7 @@ def plan(networks: Sequence[str], losses: Sequence[str], folds: Sequence[int | s
     Raises:
         ValueError: when two folds would share a folder, or one would be read as an expression by the bundle runner.
     """
-    names = [NO_NAME.sub("-", str(fold)) for fold in folds]
+    names = [NO_NAME.sub("-", str(fold))[:LONGEST_NAME] for fold in folds]
     strange = [
         fold for fold, name in zip(folds, names, strict=True) if names.count(name) > 1 or str(fold)[:1] in ("$", "@", "%")
     ]

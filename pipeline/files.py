@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ import nibabel as nib
 import pandas as pd
 
 DECIMALS = 6
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
 @contextmanager
@@ -33,11 +36,29 @@ def written_whole(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def remove_parts(folder: Path, older_than_s: float = 0) -> None:
+    """Remove what `written_whole` left in a folder when its process was killed.
+
+    Args:
+        folder: where nobody else writes, or only files younger than said.
+        older_than_s: since when they must not have been written to.
+    """
+    for path in folder.glob(".*.part"):
+        if _PART.fullmatch(path.name) and time.time() - path.stat().st_mtime >= older_than_s:
+            path.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, content: bytes) -> Path:
     """Write a file whole and return its path."""
     with written_whole(path) as beside:
         beside.write_bytes(content)
     return path
+
+
+def write_text(path: Path, content: str) -> Path:
+    """Write a text whole, as UTF-8, and return its path; bytes of file names that are no text show their numbers."""
+    readable = content.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return write_bytes(path, readable.encode())
 
 
 def write_nifti(path: Path, image: nib.Nifti1Image, compression: int = 1) -> Path:
@@ -47,9 +68,9 @@ def write_nifti(path: Path, image: nib.Nifti1Image, compression: int = 1) -> Pat
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write an object as JSON, keys sorted, and return its path."""
-    return write_bytes(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+    return write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
     """Write a table as CSV, numbers with six decimals, and return its path."""
-    return write_bytes(path, table.round(DECIMALS).to_csv(index=False, lineterminator="\n").encode())
+    return write_text(path, table.round(DECIMALS).to_csv(index=False, lineterminator="\n"))

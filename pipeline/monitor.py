@@ -1,6 +1,7 @@
 """What one sees of a run while it trains: curves and pictures in TensorBoard, a history table, a bar with the time left."""
 
 import csv
+import io
 import math
 import sys
 import time
@@ -13,7 +14,7 @@ from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from strokelesion.pipeline.files import written_whole
+from strokelesion.pipeline.files import write_bytes
 from strokelesion.pipeline.pictures import lesion_panel
 
 METRICS = ("dice_main", "dice_sub", "dice_both")
@@ -100,16 +101,17 @@ class RunHistory:
         if self.path.exists():
             header, *rows = self.path.read_text().splitlines()
             kept = [row for row in rows if int(row.split(",")[0]) < epoch]
-            with written_whole(self.path) as beside:
-                beside.write_text("\n".join([header, *kept]) + "\n")
+            write_bytes(self.path, ("\n".join([header, *kept]) + "\n").encode())
 
     def _append(self, row: dict[str, float]) -> None:
-        is_new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            table = csv.DictWriter(file, ["epoch", "loss", "learning_rate", "slices_per_s", *METRICS])
-            if is_new:
-                table.writeheader()
-            table.writerow(row)
+        """Write the table with one more row, whole: a row cut short by a kill would be read as another epoch."""
+        content = io.StringIO(newline="")
+        table = csv.DictWriter(content, ["epoch", "loss", "learning_rate", "slices_per_s", *METRICS], lineterminator="\n")
+        before = self.path.read_bytes() if self.path.exists() else b""
+        if not before:
+            table.writeheader()
+        table.writerow(row)
+        write_bytes(self.path, before + content.getvalue().encode())
 
 
 class LesionPanels:

@@ -10,7 +10,8 @@ from typing import Any
 from monai.data import Dataset
 from monai.engines import Evaluator
 
-from strokelesion.pipeline.derivatives import name_scans
+from strokelesion.pipeline.derivatives import ScanName, name_scans
+from strokelesion.pipeline.locks import claimed
 from strokelesion.pipeline.results import FAILURES, Results
 from strokelesion.pipeline.scans import finish, predict_scans, scan_name
 
@@ -26,11 +27,18 @@ def segment_new_scans(evaluator: Evaluator, dataset: Dataset, root: str | Path, 
         results: what is written, and where.
 
     Raises:
-        ValueError: when two scans have one name.
+        ValueError: when two scans have one name, or another run writes to the same folder.
         SystemExit: with status 1 when any scan failed; the others are done all the same.
     """
     items: Sequence[Mapping[str, Any]] = dataset.data
     names = dict(zip(map(scan_name, items), name_scans(items, root), strict=True))
+    with claimed(results.folder, "output_dir"):
+        segment_named(evaluator, dataset, names, results)
+
+
+def segment_named(evaluator: Evaluator, dataset: Dataset, names: Mapping[str, ScanName], results: Results) -> None:
+    """Segment scans whose names are known, by their paths, see `segment_new_scans`."""
+    items: Sequence[Mapping[str, Any]] = dataset.data
     results.describe()
     waiting = [item for item in items if not results.is_done(names[scan_name(item)], item)]
     failed: dict[str, Exception] = {}

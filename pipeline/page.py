@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from strokelesion.pipeline import figures
 from strokelesion.pipeline.comparison import SCAN, with_truth
-from strokelesion.pipeline.files import write_bytes, write_table
+from strokelesion.pipeline.files import remove_parts, write_bytes, write_table, write_text
 from strokelesion.pipeline.published import published
 
 SIGNIFICANCE = 0.05
@@ -113,13 +113,15 @@ def write_page(report: Report, folder: Path) -> Path:
     pictures = draw(report)
     for old in (folder / "figures").glob("*.png"):
         old.unlink()
+    for place in (folder, folder / "figures"):
+        remove_parts(place)
     for name, content in pictures.items():
         write_bytes(folder / "figures" / f"{name}.png", content)
     for number, (_, content) in enumerate(report.worst, start=1):
         write_bytes(folder / "figures" / f"worst_{number:02d}.png", content)
     for name, frame in frames(report).items():
         write_table(folder / f"{name}.csv", frame)
-    return write_bytes(folder / "index.html", render(report, pictures).encode())
+    return write_text(folder / "index.html", render(report, pictures))
 
 
 def draw(report: Report) -> dict[str, bytes]:

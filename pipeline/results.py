@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 
 from strokelesion.pipeline.derivatives import ScanName
 from strokelesion.pipeline.errors import innermost
-from strokelesion.pipeline.files import DECIMALS, write_bytes, write_json, write_nifti
+from strokelesion.pipeline.files import DECIMALS, remove_parts, write_bytes, write_json, write_nifti, write_text
 from strokelesion.pipeline.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
+from strokelesion.pipeline.locks import LOCK
 from strokelesion.pipeline.registrations import FOLDER as REGISTRATIONS
 from strokelesion.pipeline.scan_pages import write_cohort_page, write_scan_page
 from strokelesion.pipeline.scans import scan_name
@@ -84,7 +85,9 @@ class Results:
         return Path(self.folder) / name.path(ending, label="lesion", **({"space": space} if space else {}))
 
     def describe(self) -> None:
-        """Write what the data set is, as BIDS asks for."""
+        """Write what the data set is, as BIDS asks for, and remove what a killed run left half-written beside."""
+        for folder in ("pages", REGISTRATIONS):
+            remove_parts(Path(self.folder) / folder)
         about = {
             "Name": "Lesion masks by strokelesion",
             "BIDSVersion": "1.10.0",
@@ -93,8 +96,8 @@ class Results:
         }
         write_json(Path(self.folder) / "dataset_description.json", about)
         tables = [f"{table}.tsv" for table in COLUMNS]
-        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, "index.html", "pages", REGISTRATIONS))
-        write_bytes(Path(self.folder) / ".bidsignore", ignored.encode())
+        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, "index.html", "pages", REGISTRATIONS, LOCK))
+        write_text(Path(self.folder) / ".bidsignore", ignored)
 
     def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:
         """Return whether a scan's results are there, made of this very scan with these settings."""
@@ -112,7 +115,12 @@ class Results:
         return asked
 
     def write(self, name: ScanName, item: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-        """Write the files of one scan; the sidecar, which says that it is done, last."""
+        """Write the files of one scan; the sidecar, which says that it is done, last.
+
+        One of earlier settings goes first: were the work cut short, it would vouch for files that it did not make.
+        """
+        self.path(name, "mask.json").unlink(missing_ok=True)
+        remove_parts(self.path(name, "mask.json").parent)
         probabilities = outcome["pred"]
         labels = self.decide.decide(probabilities).as_subclass(torch.Tensor)
         scan, warnings = measure(labels, probabilities, outcome, self.register)
@@ -232,11 +240,13 @@ def to_mni_space(probabilities: MetaTensor, to_mni: Any) -> MetaTensor:
 
 
 def digest(item: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a scan's file, or of the files of its series in their order."""
+    """Return the SHA-256 of a scan's file, of both files of a pair, or of the files of its series in their order."""
     files = [item["image"]] if isinstance(item["image"], str | Path) else item["image"]
     sha = hashlib.sha256()
-    for file in files:
-        sha.update(Path(file).read_bytes())
+    for file in map(Path, files):
+        sha.update(file.read_bytes())
+        if file.suffix == ".hdr" and (voxels := file.with_suffix(".img")).is_file():
+            sha.update(voxels.read_bytes())
     return sha.hexdigest()
 
 
@@ -251,7 +261,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 def write_tsv(path: Path, table: pd.DataFrame) -> None:
     """Write a table as BIDS has it: tabs, `n/a` for what is not known."""
-    write_bytes(path, table.round(DECIMALS).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n").encode())
+    write_text(path, table.round(DECIMALS).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n"))
 
 
 def plain(thing: Any) -> Any:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from strokelesion.pipeline.files import write_bytes
+from strokelesion.pipeline.files import write_text
 from strokelesion.pipeline.lesion_table import Row, SegmentedScan, lesion_voxels
 from strokelesion.pipeline.pictures import outline, with_mark
 from strokelesion.transforms.intensity import percentile
@@ -73,7 +73,7 @@ def write_scan_page(
         ],
         warnings=warnings,
     )
-    write_bytes(path, page.encode())
+    write_text(path, page)
     return cuts
 
 
@@ -88,7 +88,7 @@ def write_cohort_page(path: Path, scans: Sequence[Mapping[str, Any]], failed: Ma
     share = COHORT_PICTURES_BYTES / max(1, sum(len(scan["mosaic"]) for scan in scans))
     pictures = [scan["mosaic"] if share >= 1 else shrunk(scan["mosaic"], share) for scan in scans]
     shown = [{**scan, "mosaic": base64.b64encode(picture).decode()} for scan, picture in zip(scans, pictures, strict=True)]
-    write_bytes(path, template("cohort_page.html").render(scans=shown, failed=failed).encode())
+    write_text(path, template("cohort_page.html").render(scans=shown, failed=failed))
 
 
 def displayed(image: MetaTensor, label: torch.Tensor, brain: torch.Tensor) -> dict[Any, Any]:

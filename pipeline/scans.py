@@ -16,7 +16,7 @@ from tqdm import tqdm
 from strokelesion.pipeline.dicom import find_series
 from strokelesion.pipeline.errors import finding, innermost, refuse
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mha", ".mhd", ".nrrd")
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mha", ".mhd", ".nrrd", ".hdr")
 # File names with one of these between their separators are masks or maps, not scans.
 MASK_WORDS = {"mask", "lesion", "label", "dseg", "probseg", "probabilities"}
 logger = logging.getLogger(__name__)

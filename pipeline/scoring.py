@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from strokelesion.pipeline.comparison import with_truth
 from strokelesion.pipeline.errors import finding, innermost, refuse
-from strokelesion.pipeline.files import write_bytes, write_json, write_table
+from strokelesion.pipeline.files import remove_parts, write_bytes, write_json, write_table
 from strokelesion.pipeline.metrics import CLASSES, score_scan, true_lesions
 from strokelesion.pipeline.pictures import lesion_panel, marked_png
 from strokelesion.pipeline.records import NAMES
@@ -154,6 +154,7 @@ def write_scores(
     (folder / SCORES).unlink(missing_ok=True)
     for old in (folder / "worst").glob("*.png"):
         old.unlink()
+    remove_parts(folder / "worst")
     pictured = []
     for rank, scan in enumerate(worst, start=1):
         name = f"worst/{rank:02d}.png"

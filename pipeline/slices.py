@@ -23,13 +23,17 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from strokelesion.pipeline.errors import innermost
-from strokelesion.pipeline.files import written_whole
+from strokelesion.pipeline.files import remove_parts, written_whole
 from strokelesion.transforms import Recipe
 
 STORE_VERSION = 1
 FILE_KEYS = ("image", "main_mask", "sub_masks", "tissues")
 # What else makes a composed scan what it is.
 COMPOSITION_KEYS = ("lesions", "seed")
+# Several runs may build one store; a file that nobody wrote to for so long is left from a run that was killed.
+DEAD_AFTER_S = 24 * 3600
+# Letters of subject and session in the name of a file; which scan it is, the digest says.
+LONGEST_NAME = 50
 logger = logging.getLogger(__name__)
 
 
@@ -42,11 +46,12 @@ def files_of(record: Mapping[str, Any]) -> Iterator[Path]:
 
 def store_path(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Path:
     """Return where the slices of one scan lie: its name and 20 digits of the SHA-256 of inputs and transforms."""
+    name = f"{record['subject']}_{record['session']}"[:LONGEST_NAME]
     inputs = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in files_of(record)]
     composition = [record[key] for key in COMPOSITION_KEYS if key in record]
     recipe = json.dumps([STORE_VERSION, inputs, composition, transform.fingerprint])
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:20]
-    return folder / f"{record['subject']}_{record['session']}_{digest}.npy"
+    return folder / f"{name}_{digest}.npy"
 
 
 def pack(image: torch.Tensor, label: torch.Tensor) -> NDArray[Any]:
@@ -99,6 +104,7 @@ def store_scans(records: Sequence[Mapping[str, Any]], transform: Recipe, folder:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_parts(folder, older_than_s=DEAD_AFTER_S)
     with ThreadPoolExecutor(max_workers=workers) as pool:
         work = pool.map(lambda record: store_scan(record, transform, folder), records)
         try:

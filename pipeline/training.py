@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.utils import set_determinism
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
 
 from strokelesion.pipeline.slices import SliceSampler
@@ -32,7 +33,7 @@ def augmented_batch(
 
 
 class EpochSeeds:
-    """Start the order of slices and their augmentation anew from seed and epoch at each epoch.
+    """Start all random numbers, the order of slices and their augmentation first, anew from seed and epoch at each epoch.
 
     So a run that was stopped and resumed sees the same batches as one that was not.
 
@@ -52,10 +53,13 @@ class EpochSeeds:
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
 
     def start_epoch(self, trainer: Engine) -> None:
-        """Seed sampler and augmentation with this epoch's number."""
+        """Seed sampler, augmentation and the global generators with this epoch's number."""
         epoch = trainer.state.epoch
+        seed = (self.seed * SEED_STRIDE + epoch) % 2**32
         self.sampler.set_epoch(epoch)
-        self.augmentation.set_random_state(seed=(self.seed * SEED_STRIDE + epoch) % 2**32)
+        self.augmentation.set_random_state(seed=seed)
+        # Whatever else draws: workers of the loader, a network's dropout.
+        set_determinism(seed=seed)
 
 
 def schedule(optimizer: torch.optim.Optimizer, kind: str, epochs: int) -> LRScheduler:

@@ -239,9 +239,9 @@ FAULTS = {
     "two volumes of a mask": Fault(STOPS, "one 3D volume", of_mask(lambda x: np.stack([x, x], axis=-1))),
     "shifted mask": Fault(STOPS, "not on the grid", on_another_grid),
     "smaller mask": Fault(STOPS, "not on the grid", of_another_shape),
-    "singular": Fault(STOPS, "singular affine", lambda folder: [patched(t1_of(folder), 280, SINGULAR)]),
+    "singular": Fault(STOPS, "its voxels have edges of", lambda folder: [patched(t1_of(folder), 280, SINGULAR)]),
     "micrometers": Fault(
-        STOPS, "voxels of", lambda folder: [rewrite(t1_of(folder), np.float32, np.diag([8e3, 8e3, 8e3, 1.0]))]
+        STOPS, "its voxels have edges of", lambda folder: [rewrite(t1_of(folder), np.float32, np.diag([8e3, 8e3, 8e3, 1.0]))]
     ),
     "empty mask": Fault(STOPS, "zero everywhere", of_mask(np.zeros_like)),
     "gray mask": Fault(STOPS, "not two-valued", of_mask(lambda x: x + 0.5 * np.roll(x, 4, axis=0) * (1 - x))),

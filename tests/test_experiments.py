@@ -57,7 +57,7 @@ def runs_dir(knobs, tmp_path):
 
 def test_all_combinations_are_trained_evaluated_and_reported_once(runs_dir, knobs, tmp_path, capsys):
     names = {f"{network}_dice_{fold}" for network in ("segnet", "resunet") for fold in (0, 1)}
-    assert {path.name for path in runs_dir.iterdir()} == {*names, "split.csv"}
+    assert {path.name for path in runs_dir.iterdir()} == {*names, "split.csv", ".lock"}
     assert len({(folder / "split.csv").read_bytes() for folder in (runs_dir, *map(runs_dir.joinpath, names))}) == 1
     held_out = [
         set(pd.read_csv(runs_dir / f"resunet_dice_{fold}/evaluation/held_out/scores.csv")["subject"]) for fold in (0, 1)
@@ -69,7 +69,7 @@ def test_all_combinations_are_trained_evaluated_and_reported_once(runs_dir, knob
     assert (tmp_path / "report" / "index.html").is_file()
 
     def state():
-        return {path: path.stat().st_mtime_ns for path in runs_dir.rglob("*") if path.is_file()}
+        return {path: path.stat().st_mtime_ns for path in runs_dir.rglob("*") if path.is_file() and path.name != ".lock"}
 
     before = state()
     capsys.readouterr()

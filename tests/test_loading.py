@@ -77,10 +77,10 @@ def test_what_is_no_single_volume_is_refused(tmp_path, shape):
 @pytest.mark.parametrize(
     ("affine", "reason"),
     [
-        (np.diag([8.0, 8.0, 0.0, 1.0]), "singular affine"),
-        (np.array([[8.0, 0, 0, 0], [0, 8, 8, 0], [0, 0, 0, 0], [0, 0, 0, 1]]), "singular affine"),
-        (np.diag([1e-3, 1e-3, 1e-3, 1.0]), "voxels of 0.001 x 0.001 x 0.001 mm; expected edges of 0.1 to 10 mm"),
-        (np.diag([1.0, 1.0, 20.0, 1.0]), "voxels of 1 x 1 x 20 mm"),
+        (np.diag([8.0, 8.0, 0.0, 1.0]), "edges of 8 x 8 x 0 mm"),
+        (np.array([[8.0, 0, 0, 0], [0, 8, 8, 0], [0, 0, 0, 0], [0, 0, 0, 1]]), "lie in one plane"),
+        (np.diag([1e-3, 1e-3, 1e-3, 1.0]), "edges of 0.001 x 0.001 x 0.001 mm; allowed are 0.1 to 10 mm"),
+        (np.diag([1.0, 1.0, 20.0, 1.0]), "edges of 1 x 1 x 20 mm"),
     ],
 )
 @pytest.mark.parametrize("codes", [(2, 0), (1, 1)])

@@ -139,8 +139,8 @@ def test_best_is_kept_by_score_and_across_a_resume(handler, tmp_path):
 def test_a_crash_while_writing_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
     save_checkpoint({"epoch": 1}, tmp_path / "last.pt")
 
-    def dies(state, path):
-        path.write_bytes(b"half")
+    def dies(state, file):
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", dies)

@@ -1,5 +1,6 @@
-"""Scans from files: the right reader for each format, and what is no single 3D volume in space is refused."""
+"""Scans from files: the right reader for each format, and what is damaged or no single 3D volume in space is refused."""
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,11 @@ from monai.data import ImageReader, ITKReader, MetaTensor, NibabelReader
 from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
 from monai.utils import ImageMetaKey, ensure_tuple
 
+from strokelesion.transforms.headers import check_grid, check_itk_file, check_nibabel_file
 from strokelesion.transforms.sample_error import SampleError
 
-NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
-# Edges of voxels. Those of ATLAS R3.0 run from 0.25 to 6.2 mm; beyond these two the unit is another, or the header broken.
-LEAST_VOXEL_MM, MOST_VOXEL_MM = 0.1, 10.0
-# Axes of an affine that span less of the volume that their lengths allow lie in one plane.
-FLAT = 1e-4
+NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".hdr", ".img")
+logger = logging.getLogger(__name__)
 
 
 class SeriesReader(ITKReader):
@@ -34,14 +33,14 @@ class SeriesReader(ITKReader):
 
 
 class LoadScand(MapTransform):
-    """Load a scan: NIfTI and FreeSurfer's .mgz with nibabel, all else with ITK, the files of a DICOM series as one volume.
+    """Load a scan: NIfTI, Analyze and .mgz with nibabel, all else with ITK, the files of a DICOM series as one volume.
 
     Args:
         keys: a path, or the files of a series in order; becomes `(1, X, Y, Z)` with affine (RAS, mm).
         name_key: where a sample says what a series is called, as a path; what is written for it is named so.
 
     Raises:
-        SampleError: when it is no single 3D volume in space, see `load_volume`.
+        SampleError: when it is damaged or no single 3D volume in space, see `load_volume`.
     """
 
     def __init__(self, keys: KeysCollection, name_key: str = "name") -> None:
@@ -65,27 +64,45 @@ def load_volume(source: PathLike | Sequence[PathLike], name: str = "", dtype: ty
         dtype: of the values.
 
     Raises:
-        SampleError: when it cannot be read, has several volumes (a fourth axis of length 1 is fine), or its affine places no
-            voxels of `LEAST_VOXEL_MM` to `MOST_VOXEL_MM` in space.
+        SampleError: when it cannot be read, is damaged as far as that can be seen, see `headers`, or has several volumes; a
+            fourth axis of length 1 is fine.
     """
+    name = name or str(ensure_tuple(source)[0])
     try:
-        # The reader comes with the call: MONAI then tries no other and says what this one could not read.
-        loaded: Any = LoadImage(image_only=True, dtype=dtype)(source, reader=reader_of(source))
+        loaded = read(source, dtype)
+        volume = one_volume(loaded, name)
+        check_grid(tuple(volume.shape), volume.affine.numpy())
+    except SampleError:
+        raise
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        what = f"cannot be read ({reason}); expected an undamaged image"
-        raise SampleError(name or str(source), what, "Copy or download the file again, or move the scan away.") from None
-    name = name or str(loaded.meta[ImageMetaKey.FILENAME_OR_OBJ])
-    volume: Any = EnsureChannelFirst(channel_dim="no_channel")(one_volume(loaded, name))
-    require_space(written_affine(source, volume), name)
-    volume.meta[ImageMetaKey.FILENAME_OR_OBJ] = name
-    return MetaTensor(volume)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
+        raise SampleError(
+            name, f"cannot be read: {reason}", "Get the file again from where it came, or move it away."
+        ) from None
+    if is_analyze(str(ensure_tuple(source)[0])):
+        logger.warning("%s is in the format Analyze, which does not say where left is: taken to be where x is large", name)
+    alone: Any = EnsureChannelFirst(channel_dim="no_channel")(volume)
+    alone.meta[ImageMetaKey.FILENAME_OR_OBJ] = name
+    return MetaTensor(alone)
 
 
-def written_affine(source: Any, volume: MetaTensor) -> torch.Tensor:
-    """Return the affine that a header says; MONAI puts another in the place of one that contradicts the voxel size."""
-    written: Any = nib.load(source) if isinstance(reader_of(source), NibabelReader) else volume
-    return torch.as_tensor(written.affine)
+def read(source: PathLike | Sequence[PathLike], dtype: type) -> MetaTensor:
+    """Return what is in a file, or in the files of a series, after a look at its header."""
+    reader, files = reader_of(source), [str(file) for file in ensure_tuple(source)]
+    if not isinstance(reader, NibabelReader):
+        check_itk_file(files[0], len(files))
+        read_by_itk: MetaTensor = LoadImage(image_only=True, dtype=dtype)(source, reader=reader)
+        return read_by_itk
+    affine = torch.from_numpy(check_nibabel_file(files[0]))
+    # The reader comes with the call: MONAI then tries no other and says what this one could not read.
+    loaded: Any = LoadImage(image_only=True, dtype=dtype)(source, reader=reader)
+    loaded.affine = loaded.meta["original_affine"] = affine
+    return MetaTensor(loaded)
+
+
+def is_analyze(path: str) -> bool:
+    """Return whether a file is of a pair without orientation; pairs of NIfTI have one."""
+    return path.lower().endswith((".hdr", ".img")) and not isinstance(nib.load(path), nib.Nifti1Pair)
 
 
 def reader_of(source: PathLike | Sequence[PathLike]) -> ImageReader:
@@ -104,22 +121,3 @@ def one_volume(image: MetaTensor, name: str) -> MetaTensor:
         )
     volume: Any = image.reshape(shape[:3]) if len(shape) > 3 else image
     return MetaTensor(torch.as_tensor(volume), meta=image.meta)
-
-
-def require_space(affine: torch.Tensor, name: str) -> None:
-    """Raise `SampleError` unless an affine spans space with voxels of `LEAST_VOXEL_MM` to `MOST_VOXEL_MM`."""
-    axes = affine[:3, :3].double()
-    edges_mm = axes.norm(dim=0)
-    if not torch.isfinite(affine).all() or not abs(torch.linalg.det(axes)) > FLAT * edges_mm.prod():
-        raise SampleError(
-            name,
-            "has a singular affine: it places all voxels in one plane or nowhere; expected three axes in space",
-            "Repair the header, or export the file again.",
-        )
-    if not (edges_mm.min() >= LEAST_VOXEL_MM and edges_mm.max() <= MOST_VOXEL_MM):
-        size = " x ".join(f"{edge_mm:.3g}" for edge_mm in edges_mm.tolist())
-        raise SampleError(
-            name,
-            f"has voxels of {size} mm; expected edges of {LEAST_VOXEL_MM:g} to {MOST_VOXEL_MM:g} mm",
-            "Repair the header; its unit may be another.",
-        )

@@ -1,0 +1,114 @@
+"""One run at a time in a folder: the second is told so, and a killed one is in nobody's way."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from strokelesion.pipeline.errors import innermost
+from strokelesion.pipeline.experiments import run_experiments
+from strokelesion.pipeline.locks import LOCK, claim, claimed, release
+
+HOLD = """
+import os, sys, time
+from strokelesion.pipeline.locks import claim
+claim(sys.argv[1], "run_dir")
+if sys.argv[2] == "forks" and os.fork() == 0:
+    print(os.getpid(), flush=True)
+else:
+    print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def hold():
+    """Claim a folder in another process, which may have a child as data loaders do; returns the process."""
+    held = []
+
+    def start(folder, forks="alone"):
+        process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), forks], stdout=subprocess.PIPE, text=True)
+        held.append(process)
+        process.first_line = process.stdout.readline()
+        return process
+
+    yield start
+    for process in held:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_process_is_told_who_holds_the_folder(hold, tmp_path):
+    process = hold(tmp_path / "run")
+    with pytest.raises(ValueError, match=rf"run is in use by another run \(process {process.pid} on .*--run_dir"):
+        claim(tmp_path / "run", "run_dir")
+
+
+def test_a_lock_dies_with_its_process_and_is_then_taken(hold, tmp_path):
+    process = hold(tmp_path)
+    process.kill()
+    process.wait()
+    with claimed(tmp_path, "run_dir"):
+        assert f"process {os.getpid()} on" in (tmp_path / LOCK).read_text()
+
+
+def test_children_that_outlive_a_killed_run_hold_nothing(hold, tmp_path):
+    """As workers of a data loader do, for some seconds."""
+    process = hold(tmp_path, "forks")
+    children = [int(word) for word in (process.first_line, process.stdout.readline()) if word.strip().isdigit()]
+    process.kill()
+    process.wait()
+    try:
+        with claimed(tmp_path, "run_dir"):
+            os.kill(children[0], 0)  # it is still there
+    finally:
+        os.kill(children[0], 9)
+
+
+def test_one_process_is_not_in_its_own_way(tmp_path):
+    claim(tmp_path, "run_dir")
+    claim(tmp_path, "run_dir")
+    release(tmp_path)
+    release(tmp_path)
+
+
+def test_what_a_killed_run_left_half_written_is_removed_and_nothing_else(tmp_path):
+    parts = [tmp_path / ".last.pt.0123abcd.part", tmp_path / "notes.part", tmp_path / ".mine.part"]
+    for part in parts:
+        part.touch()
+    with claimed(tmp_path, "run_dir"):
+        assert [part.exists() for part in parts] == [False, True, True]
+
+
+def test_training_evaluating_inference_and_experiments_refuse_a_folder_in_use(hold, run_verb, phantom_dir, tmp_path):
+    def refused(run):
+        with pytest.raises((ValueError, RuntimeError)) as error:
+            run()
+        return str(innermost(error.value))
+
+    data = {"dataset_dir": str(phantom_dir)}
+    run_dir, masks, runs_dir = (tmp_path / name for name in ("run", "masks", "runs"))
+    evaluation = run_dir / "evaluation" / "held_out"
+    for folder in (run_dir, evaluation, masks, runs_dir):
+        hold(folder)
+    before = sorted(path for path in tmp_path.rglob("*"))
+    scan = str(next(phantom_dir.rglob("*t1w*")))
+    shipped = {"spacing_mm": 2, "intensities": "brain"}
+    said = {
+        run_dir: refused(lambda: run_verb("training", "resunet", run_dir=str(run_dir), **data)),
+        evaluation: refused(lambda: run_verb("evaluating", "resunet", run_dir=str(run_dir), **data)),
+        masks: refused(lambda: run_verb("inference", "resunet_synthetic", scans=scan, output_dir=str(masks), **shipped)),
+        runs_dir: refused(lambda: run_experiments(["resunet"], ["dice"], [0], runs_dir, data, tmp_path / "report")),
+    }
+    for folder, message in said.items():
+        assert message.startswith(f"{folder} is in use by another run (process")
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_a_run_gives_its_folder_back(run_verb, phantom_dir, tmp_path, hold):
+    where = {"run_dir": str(tmp_path / "run"), "cache_dir": str(tmp_path / "store"), "dataset_dir": str(phantom_dir)}
+    run_verb("training", "resunet", epochs=1, slices="lesion", **where)
+    assert hold(tmp_path / "run").first_line == "held\n"
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1

@@ -70,10 +70,6 @@ def load_volume(source: PathLike | Sequence[PathLike], name: str = "", dtype: ty
     name = name or str(ensure_tuple(source)[0])
     try:
         loaded = read(source, dtype)
-        volume = one_volume(loaded, name)
-        check_grid(tuple(volume.shape), volume.affine.numpy())
-    except SampleError:
-        raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
         raise SampleError(
@@ -81,9 +77,9 @@ def load_volume(source: PathLike | Sequence[PathLike], name: str = "", dtype: ty
         ) from None
     if is_analyze(str(ensure_tuple(source)[0])):
         logger.warning("%s is in the format Analyze, which does not say where left is: taken to be where x is large", name)
-    alone: Any = EnsureChannelFirst(channel_dim="no_channel")(volume)
-    alone.meta[ImageMetaKey.FILENAME_OR_OBJ] = name
-    return MetaTensor(alone)
+    volume: Any = EnsureChannelFirst(channel_dim="no_channel")(one_volume(loaded, name))
+    volume.meta[ImageMetaKey.FILENAME_OR_OBJ] = name
+    return MetaTensor(volume)
 
 
 def read(source: PathLike | Sequence[PathLike], dtype: type) -> MetaTensor:
@@ -92,6 +88,7 @@ def read(source: PathLike | Sequence[PathLike], dtype: type) -> MetaTensor:
     if not isinstance(reader, NibabelReader):
         check_itk_file(files[0], len(files))
         read_by_itk: MetaTensor = LoadImage(image_only=True, dtype=dtype)(source, reader=reader)
+        check_grid(tuple(read_by_itk.shape[:3]), read_by_itk.affine.numpy())
         return read_by_itk
     affine = torch.from_numpy(check_nibabel_file(files[0]))
     # The reader comes with the call: MONAI then tries no other and says what this one could not read.

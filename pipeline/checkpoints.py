@@ -111,7 +111,6 @@ class Checkpoints:
     def write(self, trainer: Engine) -> None:
         """Write `best.pt` if the last validation was the best so far, then `last.pt`."""
         state = {
-            "version": CHECKPOINT_VERSION,
             "network_name": type(self.network).__name__,
             "network": self.network.state_dict(),
             "protocol": self.protocol,
@@ -127,10 +126,10 @@ class Checkpoints:
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint, all of it or nothing; equal states give equal bytes."""
+    """Write a checkpoint and its version, all of it or nothing; equal states give equal bytes."""
     # To an open file: to a path, torch would write its name, that of the part, into the archive.
     with written_whole(path) as beside, beside.open("wb") as file:
-        torch.save(dict(state), file)
+        torch.save({"version": CHECKPOINT_VERSION, **state}, file)
 
 
 def read_checkpoint(path: Path, network: torch.nn.Module, protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,9 +173,18 @@ def read_state(path: Path) -> dict[str, Any]:
         return read_weights(path)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        state["network_name"], state["protocol"]
-    except Exception as error:
-        raise ValueError(f"{path} is no checkpoint of this project ({error}); expected one that training wrote.") from None
+        version = state["network_name"] and state["protocol"] is not None and state["version"]
+    except Exception:
+        # What torch says of it is long, and advises to run whatever the file holds.
+        raise ValueError(
+            f"{path} is no checkpoint of this project, or damaged; expected a file that training wrote. Copy it anew, or name "
+            "another --checkpoint."
+        ) from None
+    if version != CHECKPOINT_VERSION:
+        raise ValueError(
+            f"{path} is a checkpoint of version {version}; expected version {CHECKPOINT_VERSION}. Use the version of this "
+            "project that wrote it, or train anew."
+        )
     return state
 
 
@@ -209,14 +217,17 @@ def load_weights(network: torch.nn.Module, path: str | Path, protocol: Mapping[s
     return network
 
 
-def load_brain_network(network: torch.nn.Module, path: str | Path, planes: Sequence[str]) -> BrainNetwork:
+def load_brain_network(
+    network: torch.nn.Module, path: str | Path, planes: Sequence[str], device: str | torch.device = "cpu"
+) -> BrainNetwork:
     """Return a network that finds brains, with the weights of a file and in the slices that these were trained on.
 
     Args:
         network: of the class that the file must be of.
         path: `.pt` or `.safetensors`, as `bundles/brain.json` makes them.
         planes: those that it shall look at.
+        device: where it computes.
     """
     protocol = read_state(Path(path))["protocol"]
     trained = load_weights(network, path, {})
-    return BrainNetwork(trained, float(protocol["spacing_mm"][0]), protocol["slice_mm"], planes)
+    return BrainNetwork(trained, float(protocol["spacing_mm"][0]), protocol["slice_mm"], planes, device=device)

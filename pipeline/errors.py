@@ -1,5 +1,6 @@
 """What an error says to a user: the sentence that this project raised, not the frames around it, and all files at fault."""
 
+import errno
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,6 +8,13 @@ from types import TracebackType
 from typing import NamedTuple
 
 NAMED_AT_MOST = 10
+# What a user can do about errors of the operating system; others are faults of this project.
+PLACES = "expected a path that you may read and write. Check it, or name another."
+ROOM = "expected room for the results. Free space there, or name a folder on another disk; the same command goes on from here."
+ADVICE = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR), PLACES),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
+}
 
 
 class Fault(NamedTuple):
@@ -26,8 +34,13 @@ class Fault(NamedTuple):
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Return the first error of a chain, as far as it is shown; MONAI wraps what a transform or component raised."""
+    """Return the first error of a chain, as far as it is shown; MONAI wraps what a transform or component raised.
+
+    Of errors of the operating system that follow from one another, as when folders are made for a file, the last counts.
+    """
     while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
+        if isinstance(error, OSError) and isinstance(cause, OSError):
+            break
         error = cause
     return error
 
@@ -40,13 +53,22 @@ def is_own(error: BaseException) -> bool:
     return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("strokelesion.")
 
 
+def sentence_of(error: BaseException) -> str | None:
+    """Return what an error says to a user: of one that this project raised, or that the operating system did, else nothing."""
+    if is_own(error) and not isinstance(error, OSError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in ADVICE and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; {ADVICE[error.errno]}"
+    return None
+
+
 def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error that this project raised as one line; leave all others, which are faults, their traceback."""
-    cause = innermost(error)
-    if is_own(cause):
-        print(f"error: {cause}", file=sys.stderr)
-    else:
+    """Print an error that a user can do something about as one line; leave all others, which are faults, their traceback."""
+    sentence = sentence_of(innermost(error))
+    if sentence is None:
         sys.__excepthook__(kind, error, trace)
+    else:
+        print(f"error: {sentence}", file=sys.stderr)
 
 
 def finding(what: str, files: Sequence[str | Path], advice: str) -> str:

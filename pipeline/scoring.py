@@ -128,8 +128,13 @@ def score_sample(scan: dict[str, str], sample: Mapping[str, Any]) -> Scored:
     )
 
 
-def clear(folder: str | Path) -> None:
-    """Remove the scores of an evaluation, then its predictions: what comes next must not be taken for theirs."""
+def clear(folder: str | Path, ready: Sequence[Any]) -> None:
+    """Remove the scores of an evaluation, then its predictions: what comes next must not be taken for theirs.
+
+    Args:
+        folder: of the evaluation.
+        ready: what the next one needs. It is made before this is called, so that nothing is removed for one that cannot begin.
+    """
     (Path(folder) / SCORES).unlink(missing_ok=True)
     shutil.rmtree(Path(folder) / "predictions", ignore_errors=True)
 

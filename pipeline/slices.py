@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.files import remove_parts, written_whole
+from strokelesion.pipeline.workers import workers
 from strokelesion.transforms import Recipe
 
 STORE_VERSION = 1
@@ -93,25 +94,66 @@ def store_scan(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Pa
     return path
 
 
-def store_scans(records: Sequence[Mapping[str, Any]], transform: Recipe, folder: str | Path, workers: int = 2) -> list[Path]:
-    """Make the stores that are missing, with a progress bar, and return the paths of all, in order.
+class SliceStore:
+    """The stores that one chain of transforms makes of scans, in one folder, made when they are asked for.
 
     Args:
-        records: items with `image`, `main_mask`, perhaps `sub_masks`, `subject` and `session`.
         transform: deterministic transforms that end in `ExtractSlicesd`.
         folder: where the stores lie; made if need be.
-        workers: scans prepared at once.
+        processes: how many prepare scans; 0 are threads of this one, see `workers`.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_parts(folder, older_than_s=DEAD_AFTER_S)
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        work = pool.map(lambda record: store_scan(record, transform, folder), records)
+
+    def __init__(self, transform: Recipe, folder: str | Path, processes: int = 0) -> None:
+        self.transform, self.folder = transform, Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_parts(self.folder, older_than_s=DEAD_AFTER_S)
+        self.processes = processes
+        self.pool: Executor | None = None
+        self.begun: dict[Path, Future[Path]] = {}
+
+    def path(self, record: Mapping[str, Any]) -> Path:
+        """Return where the store of a scan lies, made or not."""
+        return store_path(record, self.transform, self.folder)
+
+    def begin(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Have the missing stores made while other things go on."""
+        missing = {path: record for record in records if not (path := self.path(record)).exists() and path not in self.begun}
+        if missing and self.pool is None:
+            self.pool = workers(self.processes)
+        for path, record in missing.items():
+            assert self.pool is not None
+            self.begun[path] = self.pool.submit(store_scan, record, self.transform, self.folder)
+
+    def paths(self, records: Sequence[Mapping[str, Any]]) -> list[Path]:
+        """Wait, with a progress bar, until all stores are made; return their paths, in order."""
+        self.begin(records)
+        paths = [self.path(record) for record in records]
         try:
-            return list(tqdm(work, total=len(records), desc="slice store", unit="scan", leave=False))
+            for path in tqdm(paths, desc="slice store", unit="scan", leave=False):
+                if path in self.begun:
+                    self.begun.pop(path).result()
+        except ValueError as error:
+            self.close()
+            # Of a process, the error would bring its traceback as a cause.
+            raise ValueError(str(error)) from None
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            self.close()
             raise
+        return paths
+
+    def close(self) -> None:
+        """Make no more."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+        self.pool, self.begun = None, {}
+
+
+def store_scans(records: Sequence[Mapping[str, Any]], transform: Recipe, folder: str | Path, processes: int = 0) -> list[Path]:
+    """Make the stores that are missing and return the paths of all, in order; see `SliceStore`."""
+    store = SliceStore(transform, folder, processes)
+    paths = store.paths(records)
+    store.close()
+    return paths
 
 
 @lru_cache(maxsize=256)
@@ -129,12 +171,22 @@ def as_item(image: NDArray[Any], label: NDArray[Any]) -> dict[str, torch.Tensor]
 class SliceDataset(Dataset[dict[str, torch.Tensor]]):
     """Slices of many scans as items `image` `(2 * neighbors + 1, H, W)` and `label` `(1, H, W)`.
 
+    With `renewed`, no epoch is like the one before: `set_epoch` drops the oldest scans and takes as many new ones, which were
+    prepared while the last epoch was running.
+
     Args:
-        data: the scans' records.
+        data: the scans' records, those of later epochs after those of earlier ones.
         transform: deterministic transforms that end in `ExtractSlicesd`.
         cache_dir: folder of the slice store.
-        workers: scans prepared at once.
+        processes: how many prepare scans; 0 are threads of this one.
         neighbors: how many stored slices below and above come with each, as channels; beyond the ends the last is repeated.
+        shown: how many scans there are at a time; None is all.
+        renewed: how many of them change from epoch to epoch.
+
+    Attributes:
+        paths: the stores of the scans that are shown now.
+        has_lesion: of each of their slices, one after the other.
+        scan_of: the number of each slice's scan.
 
     Raises:
         ValueError: when no slice is left to train on.
@@ -144,21 +196,40 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
         self,
         data: Sequence[Mapping[str, Any]],
         transform: Recipe,
-        cache_dir: str,
-        workers: int = 2,
+        cache_dir: str | Path,
+        processes: int = 0,
         neighbors: int = 0,
+        shown: int | None = None,
+        renewed: int = 0,
     ) -> None:
-        self.paths = store_scans(data, transform, cache_dir, workers)
+        self.data = data
+        self.store = SliceStore(transform, cache_dir, processes)
+        self.neighbors = neighbors
         self.steps = np.arange(-neighbors, neighbors + 1)
-        stores = [open_store(path)["lesion_voxels"] for path in self.paths]
+        self.shown, self.renewed = len(data) if shown is None else shown, renewed
+        self.paths: list[Path] = []
+        self.set_epoch(1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Show the scans of this epoch, and begin to prepare those that the next one adds."""
+        first = self.renewed * (epoch - 1)
+        paths = self.store.paths(self.data[first : first + self.shown])
+        self.store.begin(self.data[first + self.shown : first + self.shown + self.renewed])
+        if paths != self.paths:
+            self.show(paths)
+
+    def show(self, paths: list[Path]) -> None:
+        """Take the slices of these stores."""
+        self.paths = paths
+        stores = [open_store(path)["lesion_voxels"] for path in paths]
         self.index = [(scan, number) for scan, store in enumerate(stores) for number in range(len(store))]
         self.has_lesion = np.concatenate(stores) > 0
         self.scan_of = np.repeat(np.arange(len(stores)), [len(store) for store in stores])
         if not self.index:
-            raise ValueError(f"none of {len(data)} scans has a slice to train on; expected slices with lesion or brain.")
+            raise ValueError(f"none of {len(paths)} scans has a slice to train on; expected slices with lesion or brain.")
         logger.info(
             "%d slices, %d with lesion, of %d scans in %s",
-            len(self.index), int(self.has_lesion.sum()), len(data), cache_dir,
+            len(self.index), int(self.has_lesion.sum()), len(paths), self.store.folder,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -174,9 +245,9 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
 class ScanDataset(Dataset[dict[str, Any]]):
     """The same store, a whole scan an item: `image` and `label` `(1, H, W, D)`, with `subject` and `session`."""
 
-    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Recipe, cache_dir: str, workers: int = 2) -> None:
+    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Recipe, cache_dir: str | Path, processes: int = 0) -> None:
         self.data = data
-        self.paths = store_scans(data, transform, cache_dir, workers)
+        self.paths = store_scans(data, transform, cache_dir, processes)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -186,62 +257,3 @@ class ScanDataset(Dataset[dict[str, Any]]):
         volumes = (np.moveaxis(slices[field], 0, -1)[None] for field in ("image", "label"))
         names = {key: self.data[number][key] for key in ("subject", "session")}
         return {**as_item(*volumes), **names}
-
-
-class SliceSampler(Sampler[int]):
-    """The order of slices in each epoch: as many as there are with lesion, and as many without as `lesion_share` leaves.
-
-    With `lesion_share` 0.5 each epoch adds as many lesion-free slices, drawn anew, as there are slices with lesion; with
-    1, or where the data set holds only slices with lesion, there are none. Every slice with lesion comes once; with
-    `evenness` above 0 they are drawn instead, with replacement, each with a probability of n^-evenness where n of its scan's
-    slices have lesion: small lesions lie in few slices, yet their scans count as much as others. The order depends on seed
-    and epoch alone, so a resumed run goes on as if it had not stopped.
-
-    Args:
-        has_lesion: of each slice.
-        scan_of: number of each slice's scan.
-        lesion_share: share of slices with lesion, above 0 and at most 1.
-        evenness: 0, every slice alike, to 1, every scan alike.
-        seed: of the order.
-
-    Raises:
-        ValueError: when `lesion_share` or `evenness` is out of its range, or no slice has a lesion.
-    """
-
-    def __init__(
-        self,
-        has_lesion: NDArray[np.bool_],
-        scan_of: NDArray[np.integer[Any]],
-        lesion_share: float = 0.5,
-        evenness: float = 0.0,
-        seed: int = 0,
-    ) -> None:
-        if not 0 < lesion_share <= 1:
-            raise ValueError(f"got lesion_share {lesion_share}; allowed is above 0 and at most 1.")
-        if not 0 <= evenness <= 1:
-            raise ValueError(f"got evenness {evenness}; allowed is 0 to 1.")
-        self.with_lesion, self.without = np.flatnonzero(has_lesion), np.flatnonzero(~np.asarray(has_lesion))
-        if not len(self.with_lesion):
-            raise ValueError("no training slice has a lesion; expected some. Check the masks of the training scans.")
-        wanted = round(len(self.with_lesion) * (1 - lesion_share) / lesion_share)
-        self.free_slices = min(wanted, len(self.without))
-        slices_of = np.bincount(scan_of[self.with_lesion])[scan_of[self.with_lesion]]
-        weights = slices_of.astype(float) ** -evenness
-        self.chances = weights / weights.sum() if evenness else None
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.with_lesion) + self.free_slices
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        free = rng.choice(self.without, self.free_slices, replace=False)
-        shown = self.with_lesion
-        if self.chances is not None:
-            shown = rng.choice(shown, len(shown), p=self.chances)
-        return iter(rng.permutation(np.concatenate([shown, free])).tolist())

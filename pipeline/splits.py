@@ -18,10 +18,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Split:
-    """The two sides of a split."""
+    """The two sides of a split.
+
+    Attributes:
+        training: scans to train on.
+        held_out: scans to validate on.
+        shown: how many of the training scans an epoch shows, from the first on; None is all.
+        renewed: how many scans further on the next epoch begins.
+    """
 
     training: list[Record]
     held_out: list[Record]
+    shown: int | None = None
+    renewed: int = 0
 
 
 def split_cohort(

@@ -8,7 +8,8 @@ from ignite.engine import Engine, Events
 from monai.utils import set_determinism
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
 
-from strokelesion.pipeline.slices import SliceSampler
+from strokelesion.pipeline.slice_sampler import SliceSampler
+from strokelesion.pipeline.slices import SliceDataset
 from strokelesion.transforms import RandAugmentSlicesd
 
 # Seeds of two runs lie further apart than any run has epochs.
@@ -33,17 +34,19 @@ def augmented_batch(
 
 
 class EpochSeeds:
-    """Start all random numbers, the order of slices and their augmentation first, anew from seed and epoch at each epoch.
+    """Show the scans of each epoch, and start all random numbers, order and augmentation of slices first, anew from its number.
 
     So a run that was stopped and resumed sees the same batches as one that was not.
 
     Args:
+        slices: what there is to train on.
         augmentation: the random transform of a batch.
         sampler: the order of slices.
         seed: with the epoch's number, what the random numbers depend on.
     """
 
-    def __init__(self, augmentation: RandAugmentSlicesd, sampler: SliceSampler, seed: int) -> None:
+    def __init__(self, slices: SliceDataset, augmentation: RandAugmentSlicesd, sampler: SliceSampler, seed: int) -> None:
+        self.slices = slices
         self.augmentation = augmentation
         self.sampler = sampler
         self.seed = seed
@@ -56,6 +59,8 @@ class EpochSeeds:
         """Seed sampler, augmentation and the global generators with this epoch's number."""
         epoch = trainer.state.epoch
         seed = (self.seed * SEED_STRIDE + epoch) % 2**32
+        self.slices.set_epoch(epoch)
+        self.sampler.show(self.slices.has_lesion, self.slices.scan_of)
         self.sampler.set_epoch(epoch)
         self.augmentation.set_random_state(seed=seed)
         # Whatever else draws: workers of the loader, a network's dropout.

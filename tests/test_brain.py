@@ -277,6 +277,15 @@ def test_an_infarct_that_opens_to_the_surface_is_not_outside():
     assert outside[56:].all()
 
 
+def test_on_fine_grids_the_border_is_where_it_is_on_coarse_ones():
+    axes = np.indices((61, 72, 58)) - np.array([30, 36, 28])[:, None, None, None]
+    ball = MetaTensor(torch.as_tensor((axes**2).sum(0) <= 20**2)[None].to(torch.uint8), affine=torch.eye(4))
+    distance_mm = np.sqrt((axes**2).sum(0)) - 20
+    outside = outside_of(ball, 5.0).numpy()
+    assert outside[distance_mm > 6.5].all()
+    assert not outside[distance_mm < 3.5].any()
+
+
 @given(margin_mm=st.floats(0, 9), seed=st.integers(0, 99))
 def test_predictions_stand_within_the_margin_and_are_background_beyond(margin_mm, seed):
     torch.manual_seed(seed)

@@ -82,16 +82,16 @@ def test_what_a_killed_run_left_half_written_is_removed_and_nothing_else(tmp_pat
         assert [part.exists() for part in parts] == [False, True, True]
 
 
-def test_training_evaluating_inference_and_experiments_refuse_a_folder_in_use(hold, run_verb, phantom_dir, tmp_path):
+def test_verbs_refuse_a_folder_in_use(hold, run_verb, phantom_dir, tmp_path):
     def refused(run):
         with pytest.raises((ValueError, RuntimeError)) as error:
             run()
         return str(innermost(error.value))
 
     data = {"dataset_dir": str(phantom_dir)}
-    run_dir, masks, runs_dir = (tmp_path / name for name in ("run", "masks", "runs"))
+    run_dir, masks, runs_dir, scored, weights = (tmp_path / name for name in ("run", "masks", "runs", "scored", "weights"))
     evaluation = run_dir / "evaluation" / "held_out"
-    for folder in (run_dir, evaluation, masks, runs_dir):
+    for folder in (run_dir, evaluation, masks, runs_dir, scored, weights):
         hold(folder)
     before = sorted(path for path in tmp_path.rglob("*"))
     scan = str(next(phantom_dir.rglob("*t1w*")))
@@ -100,6 +100,10 @@ def test_training_evaluating_inference_and_experiments_refuse_a_folder_in_use(ho
         run_dir: refused(lambda: run_verb("training", "resunet", run_dir=str(run_dir), **data)),
         evaluation: refused(lambda: run_verb("evaluating", "resunet", run_dir=str(run_dir), **data)),
         masks: refused(lambda: run_verb("inference", "resunet_synthetic", scans=scan, output_dir=str(masks), **shipped)),
+        scored: refused(lambda: run_verb("scoring", "experiments", run_dir=str(scored), predicted=[], name="any", **data)),
+        weights: refused(
+            lambda: run_verb("shipping", "resunet", run_dir=str(run_dir), weights_dir=str(weights), checkpoint="any", **data)
+        ),
         runs_dir: refused(lambda: run_experiments(["resunet"], ["dice"], [0], runs_dir, data, tmp_path / "report")),
     }
     for folder, message in said.items():

@@ -172,9 +172,9 @@ def test_what_an_earlier_evaluation_left_is_gone_before_the_next(tmp_path):
     for name in ("scores.csv", "predictions/a_probabilities.nii.gz", "about.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    clear(tmp_path)
+    clear(tmp_path, ready=[])
     assert [path.name for path in tmp_path.iterdir()] == ["about.json"]
-    clear(tmp_path / "never_made")
+    clear(tmp_path / "never_made", ready=[])
 
 
 @pytest.mark.parametrize("missing", ["name", "predictions", "run_dir"])

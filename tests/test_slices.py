@@ -1,6 +1,7 @@
 """Slice extraction and the slice store: reuse, resume, rebuild, the sampler's promises."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from monai.transforms import EnsureChannelFirstd, LoadImaged, MapTransform, OneOf, RandGaussianNoised
 
 from strokelesion.networks.neighbors import with_neighbors
+from strokelesion.pipeline import slices as slice_store
 from strokelesion.pipeline.datalist import read_cohort
-from strokelesion.pipeline.slices import ScanDataset, SliceDataset, SliceSampler, store_path, store_scans
+from strokelesion.pipeline.slice_sampler import SliceSampler
+from strokelesion.pipeline.slices import ScanDataset, SliceDataset, SliceStore, store_path, store_scan, store_scans
 from strokelesion.transforms import BinarizeMasksd, ExtractSlicesd, FuseSubmasksd, LabelLesionsd, Recipe, recipe
 
 SIZE = (32, 40)
@@ -134,7 +137,7 @@ def test_a_fingerprint_outlives_use_and_follows_the_source(records, monkeypatch)
 
 def test_an_interrupted_build_goes_on_where_it_stopped(records, tmp_path, monkeypatch):
     folder = tmp_path / "store"
-    whole = store_scans(records, chain(), tmp_path / "undisturbed", workers=1)
+    whole = store_scans(records, chain(), tmp_path / "undisturbed")
     save, done = np.save, []
 
     def dies_in_the_third(file, array, **kwargs):
@@ -146,22 +149,62 @@ def test_an_interrupted_build_goes_on_where_it_stopped(records, tmp_path, monkey
 
     monkeypatch.setattr(np, "save", dies_in_the_third)
     with pytest.raises(KeyboardInterrupt):
-        store_scans(records, chain(), folder, workers=1)
+        store_scans(records, chain(), folder)
     monkeypatch.undo()
     CountedLoads.loads = 0
-    paths = store_scans(records, chain(), folder, workers=1)
+    paths = store_scans(records, chain(), folder)
     assert CountedLoads.loads == len(records) - 2
     assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in whole]
 
 
-def test_threads_do_not_mix_up_files(release_dir, tmp_path):
+def test_threads_do_not_mix_up_files(release_dir, tmp_path, monkeypatch):
     """MONAI's readers remember their last files: shared by threads, they once dropped one of two sub-masks."""
     records = read_cohort(release_dir("R1.1", subjects=12))
     assert any(len(record.get("sub_masks", ())) > 1 for record in records)
-    one = store_scans(records, chain("all"), tmp_path / "one", workers=1)
+    (tmp_path / "one").mkdir()
+    one = [store_scan(record, chain("all"), tmp_path / "one") for record in records]
+    monkeypatch.setattr(slice_store, "workers", lambda processes: ThreadPoolExecutor(4))
     for attempt in range(6):
-        four = store_scans(records, chain("all"), tmp_path / str(attempt), workers=4)
+        four = store_scans(records, chain("all"), tmp_path / str(attempt))
         assert [path.read_bytes() for path in four] == [path.read_bytes() for path in one]
+
+
+def test_processes_store_what_threads_store(records, tmp_path):
+    threads, processes = (store_scans(records, chain(), tmp_path / str(count), count) for count in (0, 2))
+    assert [path.name for path in threads] == [path.name for path in processes]
+    assert [path.read_bytes() for path in threads] == [path.read_bytes() for path in processes]
+
+
+def test_what_was_begun_is_waited_for_and_made_once(records, tmp_path):
+    store = SliceStore(chain(), tmp_path / "store")
+    store.begin(records[:2])
+    store.begin(records[:2])
+    assert all(path.exists() for path in store.paths(records))
+    store.close()
+    assert CountedLoads.loads == len(records)
+
+
+def test_an_unreadable_scan_of_a_later_epoch_is_named_when_its_turn_comes(records, tmp_path):
+    with open(records[-1]["image"], "wb") as file:
+        file.write(b"no image")
+    slices = SliceDataset(records, chain(), tmp_path / "store", shown=len(records) - 1, renewed=1)
+    with pytest.raises(ValueError, match=r"cannot prepare .*" + records[-1]["subject"]):
+        slices.set_epoch(2)
+
+
+def test_renewed_scans_take_the_place_of_the_oldest(records, tmp_path):
+    """A run that is resumed at the third epoch sees what one sees that was never stopped."""
+    slices = SliceDataset(records, chain(), tmp_path / "store", shown=2, renewed=1)
+    for epoch in (1, 2, 3):
+        slices.set_epoch(epoch)
+        expected = SliceDataset(records[epoch - 1 : epoch + 1], chain(), tmp_path / "store")
+        resumed = SliceDataset(records, chain(), tmp_path / "other", shown=2, renewed=1)
+        resumed.set_epoch(epoch)
+        for other in (expected, resumed):
+            assert np.array_equal(slices.has_lesion, other.has_lesion)
+            assert np.array_equal(slices.scan_of, other.scan_of)
+            for item, same in zip(slices, other, strict=True):
+                assert torch.equal(item["image"], same["image"])
 
 
 @pytest.mark.parametrize("neighbors", [1, 3])
@@ -230,6 +273,17 @@ def test_with_evenness_scans_of_few_lesion_slices_are_shown_as_often_as_others()
     np.testing.assert_allclose(shares(0), np.array([1, 10, 100]) / 111)
     np.testing.assert_allclose(shares(1), [1 / 3] * 3, atol=0.02)
     np.testing.assert_allclose(shares(0.5), np.sqrt([1, 10, 100]) / np.sqrt([1, 10, 100]).sum(), atol=0.02)
+
+
+@pytest.mark.parametrize("evenness", [0, 0.5])
+def test_where_scans_are_renewed_epochs_keep_their_length(evenness):
+    sampler = SliceSampler(np.arange(30) < 10, np.zeros(30, dtype=int), evenness=evenness)
+    for slices, lesions in ((30, 10), (9, 4), (50, 45)):
+        sampler.show(np.arange(slices) < lesions, np.zeros(slices, dtype=int))
+        order = np.array(list(sampler))
+        assert len(order) == len(sampler) == 20
+        assert (order < lesions).sum() == 10
+        assert order.max() < slices
 
 
 def test_epochs_differ_in_order():

@@ -25,7 +25,7 @@ from strokelesion.transforms.synthesis import (
     Tissue,
     is_brain,
 )
-from strokelesion.transforms.synthesis.fields import blurred, distance_mm, smooth_noise
+from strokelesion.transforms.synthesis.fields import blurred, closed, distance_mm, smooth_noise
 
 STILL: dict[str, Any] = {
     "rotation_deg": 0, "scaling": 0, "shear": 0, "shift_mm": 0, "elastic_mm": 0, "lesion_elastic_mm": 0, "spacing_mm": 3.0,
@@ -145,6 +145,27 @@ def test_ventricles_grow_beside_a_lesion_more_than_away_from_it() -> None:
     left, right = grown[0, :30].sum(), grown[0, 31:].sum()
     assert int(left) > 2 * int(right) >= 0
     assert int(left) > 0
+
+
+def test_clefts_are_closed_and_open_space_stays_open() -> None:
+    mask = torch.ones(40, 44, 48, dtype=torch.bool)
+    mask[:, :, 30:] = False
+    mask[:, 20:23, 10:30] = False  # a cleft of 6 mm
+    filled = closed(mask, 5.0, 2.0)
+    assert filled[8:-8, 8:-8, 10:26].all()
+    assert not filled[8:-8, 8:-8, 34:].any()
+
+
+def test_lesions_keep_off_the_fluid_between_brain_and_skull() -> None:
+    sample = head.placed(head.lesion())
+    tissues = torch.full_like(sample["tissues"].as_tensor(), int(Tissue.CSF))
+    where = sample["lesions"].as_tensor()[0].nonzero()
+    middle = int(where[:, 0].float().mean())
+    tissues[0, :middle] = int(Tissue.WHITE)  # beyond, fluid up to the skull
+    sample["tissues"] = MetaTensor(tissues, affine=head.affine())
+    label = FitLesionsd()(sample)["label"].as_tensor()[0]
+    assert label[:middle].any()
+    assert not label[middle + round(5.0 / head.SPACING_MM) :].any()
 
 
 def test_nothing_is_widened_at_zero_strength_without_lesion() -> None:

@@ -7,7 +7,7 @@ the records as they are, and then writes slices only; the verb `synthesis` write
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from strokelesion.pipeline.phantom import RELEASE
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
 from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_procedural_masks, read_lesions
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
+from strokelesion.pipeline.workers import workers
 from strokelesion.transforms import Recipe
 
 # Six digits as R1.1's, out of the range of its patients and of the phantom's: side, then number.
@@ -35,10 +36,12 @@ logger = logging.getLogger(__name__)
 
 
 class Sides(NamedTuple):
-    """Records to train on and to validate on, as `split_cohort` gives them for scans on disk."""
+    """Records to train on and to validate on, as `split_cohort` gives them for scans on disk; see `Split`."""
 
     training: list[dict[str, Any]]
     held_out: list[dict[str, Any]]
+    shown: int | None = None
+    renewed: int = 0
 
 
 class Material(NamedTuple):
@@ -79,14 +82,30 @@ def compose_sides(
     seed: int,
     lesion_free: float,
     extract_brain: Any = None,
+    renewed: int = 0,
+    epochs: int = 1,
 ) -> Sides:
-    """Decide about the scans to train on and to validate on, of heads and masks of their own; `scans` says how many each."""
+    """Decide about the scans to train on and to validate on, of heads and masks of their own.
+
+    Args:
+        heads: see `read_material`, as of `masks`, `cache_dir` and `extract_brain`.
+        masks: lesion masks.
+        cache_dir: where prepared heads are kept.
+        scans: how many an epoch shows, and how many validate.
+        seed: see `compose_records`.
+        lesion_free: share of the scans without lesion.
+        extract_brain: finds the brain of heads without labels.
+        renewed: how many scans are new in each epoch, in place of the oldest.
+        epochs: of the training.
+    """
 
     def side_of(side: str, count: int) -> list[dict[str, Any]]:
         material = read_material(heads, masks, cache_dir, side, extract_brain)
         return compose_records(material, side, count, seed, lesion_free)
 
-    return Sides(*map(side_of, SIDES[:2], scans))
+    shown, validating = scans
+    training = side_of(SIDES[0], shown + renewed * (epochs - 1))
+    return Sides(training, side_of(SIDES[1], validating), shown, renewed)
 
 
 def compose_records(material: Material, side: str, scans: int, seed: int = 0, lesion_free: float = 0.1) -> list[dict[str, Any]]:
@@ -116,7 +135,7 @@ def compose_record(material: Material, side: int, number: int, seed: int, lesion
     return {**names, **files, "head": head["person"], "lesions": lesions, "seed": int(rng.integers(2**31))}
 
 
-def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output_dir: str | Path, workers: int = 2) -> Path:
+def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output_dir: str | Path, processes: int = 0) -> Path:
     """Compose scans and write them in R1.1's layout, with the true brain masks beside them; those there are kept.
 
     `composition.csv` beside the release says what each scan was composed of.
@@ -128,8 +147,8 @@ def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output
     claim(release.parent, records)
     missing = [record for record in records if not done_file(release, record).exists()]
     started_s = time.monotonic()
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        work = pool.map(lambda record: write_scan(release, record, transform(dict(record))), missing)
+    with workers(processes) as pool:
+        work = pool.map(partial(compose_scan, release, transform), missing)
         for _ in tqdm(work, total=len(missing), desc="composed scans", unit="scan"):
             pass
     speed = len(missing) / max((time.monotonic() - started_s) / 60, 1e-9)
@@ -171,6 +190,11 @@ def file_of(release: Path, record: Mapping[str, Any], name: str) -> Path:
 def done_file(release: Path, record: Mapping[str, Any]) -> Path:
     """Return the file of a scan that is written last."""
     return file_of(release, record, "t1w_deface")
+
+
+def compose_scan(release: Path, transform: Recipe, record: Mapping[str, Any]) -> float:
+    """Compose one scan of its record and write it; return the volume of its lesions in ml."""
+    return write_scan(release, record, transform(dict(record)))
 
 
 def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, Any]) -> float:

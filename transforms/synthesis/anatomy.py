@@ -9,7 +9,7 @@ from monai.transforms import MapTransform, Randomizable
 
 from strokelesion.transforms.decision import components
 from strokelesion.transforms.lesions import divide_components
-from strokelesion.transforms.synthesis.fields import blurred, distance_mm, plain
+from strokelesion.transforms.synthesis.fields import blurred, box_of, closed, distance_mm, plain
 from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_brain, is_inside_skull
 
 # What a widened ventricle or sulcus may take the place of.
@@ -17,6 +17,8 @@ AROUND_VENTRICLES = (Tissue.WHITE, Tissue.CAUDATE, Tissue.HYPOINTENSE, Tissue.HI
 AROUND_SULCI = (Tissue.CORTEX, Tissue.CEREBELLAR_CORTEX)
 # Below this a lesion lies in the tissue; above, sulci that it swallowed count as its cavity, as tracers draw them.
 LARGEST_IN_TISSUE_ML = 3.0
+# Half the width of a cleft that is a sulcus; the fluid between brain and skull is none, and nobody traces it.
+SULCUS_MM = 5.0
 
 
 class RandWidenSpacesd(Randomizable, MapTransform):
@@ -57,7 +59,7 @@ class RandWidenSpacesd(Randomizable, MapTransform):
 
 
 class FitLesionsd(MapTransform):
-    """Cut lesions to the anatomy: inside the skull, off the ventricles; small ones off the CSF as well.
+    """Cut lesions to brain and sulci, off the ventricles and the fluid below the skull; small ones off all CSF.
 
     Removes what is left of a lesion that lost more than `largest_loss` of itself, crumbs of the cut of under `least_share` of
     their lesion, and specks of under `least_ml`. Writes `label` `(1, X, Y, Z)`: 1 for the largest 26-connected component, the
@@ -71,20 +73,32 @@ class FitLesionsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `lesions` cut and `label` written."""
         sample = dict(data)
-        tissues, lesions = plain(sample["tissues"]), plain(sample["lesions"]).clone()
-        voxel_ml = float(torch.linalg.det(sample["tissues"].affine[:3, :3]).abs()) / 1000
-        for number in range(1, int(lesions.max()) + 1):
-            drawn = lesions == number
-            inside = is_inside_skull(tissues) if float(drawn.sum()) * voxel_ml > LARGEST_IN_TISSUE_ML else is_brain(tissues)
-            kept = drawn & inside & (tissues != Tissue.VENTRICLE) & (tissues != Tissue.CHOROID)
-            lost = 1 - float(kept.sum()) / max(1, int(drawn.sum()))
-            kept = without_specks(kept, self.least_share * float(kept.sum()))
-            lesions[drawn & ~kept if lost <= self.largest_loss else drawn] = 0
-        label = main_and_sub(lesions, self.least_ml / voxel_ml)
+        lesions = plain(sample["lesions"]).clone()
+        label = torch.zeros_like(lesions)
+        spacing_mm = float(sample["tissues"].affine[0, 0])
+        if lesions.any():
+            box = (slice(None), *box_of(lesions[0], round(2 * SULCUS_MM / spacing_mm)))
+            lesions[box] = self.cut(plain(sample["tissues"])[box], lesions[box], spacing_mm)
+            label[box] = main_and_sub(lesions[box], 1000 * self.least_ml / spacing_mm**3)
         lesions[label == 0] = 0
         sample["lesions"] = MetaTensor(lesions, meta=sample["tissues"].meta)
         sample["label"] = MetaTensor(label, meta=sample["tissues"].meta)
         return sample
+
+    def cut(self, tissues: torch.Tensor, lesions: torch.Tensor, spacing_mm: float) -> torch.Tensor:
+        """Return the numbers of lesions where they fit the tissues, both `(1, X, Y, Z)`."""
+        lesions = lesions.clone()
+        brain = is_brain(tissues)
+        brain_and_sulci = is_inside_skull(tissues) & closed(brain[0], SULCUS_MM, spacing_mm)
+        for number in range(1, int(lesions.max()) + 1):
+            drawn = lesions == number
+            is_large = float(drawn.sum()) * spacing_mm**3 / 1000 > LARGEST_IN_TISSUE_ML
+            inside = brain_and_sulci if is_large else brain
+            kept = drawn & inside & (tissues != Tissue.VENTRICLE) & (tissues != Tissue.CHOROID)
+            lost = 1 - float(kept.sum()) / max(1, int(drawn.sum()))
+            kept = without_specks(kept, self.least_share * float(kept.sum()))
+            lesions[drawn & ~kept if lost <= self.largest_loss else drawn] = 0
+        return lesions
 
 
 def main_and_sub(lesions: torch.Tensor, least_voxels: float) -> torch.Tensor:

@@ -64,6 +64,11 @@ def distance_mm(mask: torch.Tensor, spacing_mm: float) -> torch.Tensor:
     return resized(torch.from_numpy(np.asarray(distances, dtype=np.float32))[None], mask.shape)[0]
 
 
+def closed(mask: torch.Tensor, radius_mm: float, spacing_mm: float) -> torch.Tensor:
+    """Return a mask `(X, Y, Z)` with its clefts of up to twice a radius filled, exact to about a voxel."""
+    return distance_mm(distance_mm(mask, spacing_mm) > radius_mm, spacing_mm) > radius_mm
+
+
 def box_of(mask: torch.Tensor, margin: int) -> tuple[slice, ...]:
     """Return the box of the non-zero voxels of `(X, Y, Z)`, wider by a margin in voxels."""
     axes = [mask.amax(tuple(other for other in range(3) if other != axis)).nonzero()[:, 0] for axis in range(3)]

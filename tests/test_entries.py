@@ -1,0 +1,172 @@
+"""Every door of every verb: what is not there, empty, forbidden or full is refused in a few lines and leaves nothing behind.
+
+Unknown options and knobs out of range are in test_knobs.py, hostile files in test_security.py, folders in use in
+test_locks.py.
+"""
+
+import errno
+import json
+import os
+import re
+from pathlib import Path
+
+import nibabel as nib
+import pandas as pd
+import pytest
+import small_head as head
+import torch
+
+from strokelesion.pipeline.errors import show_error
+from strokelesion.pipeline.synthesis.cohort import Material, compose_records
+
+# No user may write here, not even root.
+FORBIDDEN = Path("/sys/strokelesion")
+COHORT = json.loads(Path(__file__).parents[1].joinpath("bundles/synthesis.json").read_text())["cohort"]
+INPUTS = {
+    "training": ("resunet", "dataset_dir"),
+    "doctor": ("resunet", "dataset_dir"),
+    "evaluating": ("resunet", "dataset_dir"),
+    "inference": ("resunet", "scans"),
+    "synthesis": ("synthesis", "heads"),
+    "experiments": ("experiments", "dataset_dir"),
+    "scoring": ("experiments", "predictions"),
+    "reporting": ("experiments", "runs"),
+}
+OUTPUTS = {
+    ("training", "run_dir"),
+    ("training", "cache_dir"),
+    ("doctor", "doctor_csv"),
+    ("evaluating", "run_dir"),
+    ("inference", "output_dir"),
+    ("shipping", "weights_dir"),
+    ("synthesis", "output_dir"),
+    ("synthesis", "material_dir"),
+    ("experiments", "runs_dir"),
+    ("scoring", "run_dir"),
+    ("reporting", "report_dir"),
+}
+
+
+def one_record(folder):
+    """The record of a scan that is composed of a small head."""
+    path = folder / "tissues.nii"
+    nib.save(nib.Nifti1Image(head.tissues()[0].numpy(), head.affine().numpy()), path)
+    material = Material([{"person": "anna", "tissues": str(path)}], pd.DataFrame())
+    return compose_records(material, "held_out", 1, lesion_free=1)[0]
+
+
+@pytest.fixture(scope="module")
+def trained(phantom_dir, tmp_path_factory):
+    """The folder of a run of one epoch, made once by whoever asks first."""
+    return tmp_path_factory.mktemp("trained") / "run"
+
+
+@pytest.fixture
+def started(run_verb, trained, phantom_dir, tmp_path, capsys):
+    """Start a verb with all that it needs, but for what is given; return what a user would read, and the options."""
+    where = {"run_dir": str(trained), "cache_dir": str(trained.parent / "store"), "dataset_dir": str(phantom_dir)}
+    if not trained.exists():
+        run_verb("training", "resunet", epochs=1, slices="lesion", **where)
+        for scored in ("held_out", "all"):
+            run_verb("evaluating", "resunet", scored=scored, **where)
+    (tmp_path / "heads").mkdir()
+    (tmp_path / "heads" / "one_labels.nii.gz").touch()
+    needed = {
+        "training": {**where, "run_dir": str(tmp_path / "run"), "slices": "lesion", "epochs": 1},
+        "doctor": {"dataset_dir": str(phantom_dir), "doctor_csv": str(tmp_path / "doctor.csv")},
+        "evaluating": where,
+        "inference": {
+            "scans": str(next(phantom_dir.rglob("*t1w*"))),
+            "output_dir": str(tmp_path / "masks"),
+            "checkpoint": str(trained / "last.pt"),
+        },
+        "shipping": {**where, "weights_dir": str(tmp_path / "weights")},
+        "synthesis": {
+            "heads": str(tmp_path / "heads"),
+            "cohort": [one_record(tmp_path)],
+            "output_dir": str(tmp_path / "composed"),
+            "material_dir": str(tmp_path / "material"),
+        },
+        "experiments": {"dataset_dir": str(phantom_dir), "runs_dir": str(tmp_path / "runs"), "networks": "resunet"},
+        "scoring": {
+            "dataset_dir": str(phantom_dir),
+            "predictions": str(trained / "evaluation" / "all" / "predictions"),
+            "run_dir": str(tmp_path / "scored"),
+            "name": "other",
+        },
+        "reporting": {"runs": str(trained), "report_dir": str(tmp_path / "report"), "runs_dir": str(tmp_path / "runs")},
+    }
+    bundle = {verb: name for verb, (name, _) in INPUTS.items()} | {"shipping": "resunet"}
+
+    def start(verb, **options):
+        capsys.readouterr()
+        # What a cohort is composed of is looked for only where that is what is tried.
+        material = {} if options.keys().isdisjoint({"heads", "material_dir"}) else {"cohort": COHORT}
+        with pytest.raises((Exception, SystemExit)) as caught:
+            run_verb(verb, bundle[verb], **{**needed[verb], **material, **options})
+        if isinstance(caught.value, SystemExit):
+            return str(capsys.readouterr()).replace("\\n", "\n")
+        show_error(type(caught.value), caught.value, caught.tb)
+        return capsys.readouterr().err
+
+    return start
+
+
+def is_clear(said):
+    """Whether what is said, after progress bars, is an error without frames: a few lines, or ten files or layouts by name."""
+    return said.count("error: ") == 1 and "Traceback" not in said and len(said.split("error: ")[1].splitlines()) <= 13
+
+
+@pytest.mark.parametrize("verb", INPUTS)
+@pytest.mark.parametrize("state", ["missing", "empty"])
+def test_inputs_that_are_not_there_are_named(started, tmp_path, verb, state):
+    folder = tmp_path / f"{state} folder"
+    if state == "empty":
+        folder.mkdir()
+    said = started(verb, **{INPUTS[verb][1]: str(folder)})
+    assert is_clear(said), said
+    assert str(folder) in said
+
+
+@pytest.mark.skipif(
+    os.access("/sys", os.W_OK) and not FORBIDDEN.parent.exists(), reason="needs a folder that nobody may write to"
+)
+@pytest.mark.parametrize(("verb", "option"), sorted(OUTPUTS))
+def test_folders_that_nobody_may_write_to_are_named(started, verb, option):
+    said = started(verb, **{option: str(FORBIDDEN / "out.csv" if option == "doctor_csv" else FORBIDDEN)})
+    assert is_clear(said), said
+    assert str(FORBIDDEN) in said
+
+
+@pytest.mark.parametrize(("verb", "option"), sorted(OUTPUTS - {("evaluating", "run_dir")}))
+def test_a_full_disk_is_named_and_leaves_no_part(started, tmp_path, monkeypatch, verb, option):
+    folder = tmp_path / "full"
+
+    def full(descriptor):
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_relative_to(folder):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = started(verb, **{option: str(folder / "out.csv" if option == "doctor_csv" else folder)})
+    assert re.search(r"No space left.*free space", said, re.IGNORECASE | re.DOTALL), said
+    assert is_clear(said), said
+    assert not list(folder.rglob("*.part"))
+
+
+def damaged(content):
+    """Break a checkpoint in one of three ways: by name."""
+    return {"cut short": content[: len(content) // 2], "text": b"no weights", "empty": b""}
+
+
+@pytest.mark.parametrize("verb", ["evaluating", "inference", "shipping"])
+@pytest.mark.parametrize("fault", ["missing", "cut short", "text", "empty", "of another network", "of a later version"])
+def test_checkpoints_that_cannot_be_used_are_named(started, trained, tmp_path, verb, fault):
+    path, known = tmp_path / "weights.pt", trained / "last.pt"
+    if fault in damaged(b""):
+        path.write_bytes(damaged(known.read_bytes())[fault])
+    elif fault.startswith("of"):
+        change = {"network_name": "UNet"} if "network" in fault else {"version": 99}
+        torch.save({**torch.load(known, weights_only=True), **change}, path)
+    said = started(verb, checkpoint=str(path))
+    assert is_clear(said), said
+    assert str(path) in said

@@ -34,6 +34,8 @@ class OperatingPoint:
 
 
 PLAIN = OperatingPoint()
+# Mean Dice over some dozens of scans has a standard error of several hundredths.
+CHANCE = 0.005
 
 
 class OperatingPointSearch:
@@ -121,7 +123,11 @@ def box_of(mask: torch.Tensor) -> tuple[slice, slice, slice]:
 
 
 def best_point(table: pd.DataFrame) -> OperatingPoint:
-    """Return the point of the highest mean Dice; of equals the threshold nearest to one half, then the least volume."""
+    """Return the plainest of the points whose mean Dice is as good as the highest, but for `CHANCE`.
+
+    Plain is a threshold near one half, then a small least volume.
+    """
     changes = table.assign(change=(table["threshold"] - PLAIN.threshold).abs()).round(DECIMALS)
-    ranked = changes.sort_values(["dice", "change", "min_component_ml", "threshold"], ascending=[False, True, True, True])
+    good = changes[changes["dice"] >= changes["dice"].max() - CHANCE]
+    ranked = good.sort_values(["change", "min_component_ml", "threshold"])
     return OperatingPoint(*map(float, table.loc[ranked.index[0], ["threshold", "min_component_ml"]]))

@@ -39,9 +39,10 @@ def ship(
     write_table(Path(run_dir) / TRIED, table)
     point = best_point(table)
     write_weights(network, path, describe_run(read_state(Path(checkpoint)), protocol) | vars(point))
+    dice = table.loc[(table["threshold"] == point.threshold) & (table["min_component_ml"] == point.min_component_ml), "dice"]
     print(
         f"{path}: threshold {point.threshold:g}, lesions of at least {point.min_component_ml:g} ml, mean Dice "
-        f"{table['dice'].max():.3f} over {len(search.scores)} held-out scans; all that was tried is in {Path(run_dir) / TRIED}."
+        f"{dice.iloc[0]:.3f} over {len(search.scores)} held-out scans; all that was tried is in {Path(run_dir) / TRIED}."
     )
 
 

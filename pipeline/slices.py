@@ -211,10 +211,12 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int) -> None:
-        """Show the scans of this epoch, and begin to prepare those that the next one adds."""
+        """Show the scans of this epoch, and begin to prepare those that the next one adds, and one more for each process."""
         first = self.renewed * (epoch - 1)
-        paths = self.store.paths(self.data[first : first + self.shown])
-        self.store.begin(self.data[first + self.shown : first + self.shown + self.renewed])
+        last = first + self.shown
+        paths = self.store.paths(self.data[first:last])
+        if self.renewed:
+            self.store.begin(self.data[last : last + self.renewed + self.store.processes])
         if paths != self.paths:
             self.show(paths)
 

@@ -1,8 +1,10 @@
 """One run at a time in a folder: the second is told so, and a killed one is in nobody's way."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import torch
@@ -29,14 +31,16 @@ def hold():
     held = []
 
     def start(folder, forks="alone"):
-        process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), forks], stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-c", HOLD, str(folder), forks]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         held.append(process)
         process.first_line = process.stdout.readline()
         return process
 
     yield start
     for process in held:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its children, too: they would keep the pipe open
         process.communicate()
 
 
@@ -57,7 +61,9 @@ def test_a_lock_dies_with_its_process_and_is_then_taken(hold, tmp_path):
 def test_children_that_outlive_a_killed_run_hold_nothing(hold, tmp_path):
     """As workers of a data loader do, for some seconds."""
     process = hold(tmp_path, "forks")
-    children = [int(word) for word in (process.first_line, process.stdout.readline()) if word.strip().isdigit()]
+    lines = [process.first_line, process.stdout.readline()]
+    children = [int(word) for word in lines if word.strip().isdigit()]
+    assert len(children) == 1, lines
     process.kill()
     process.wait()
     try:

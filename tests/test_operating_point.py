@@ -99,9 +99,10 @@ def test_the_sizes_and_thresholds_are_those_of_the_documentation():
         ([(0.55, 0.2, 0.7), (0.55, 0.1, 0.7), (0.55, 0.5, 0.7)], (0.55, 0.1)),
         ([(0.55, 0.0, 0.7), (0.45, 0.0, 0.7)], (0.45, 0.0)),
         ([(0.9, 0.0, 0.7 + 1e-12), (0.5, 0.0, 0.7)], (0.5, 0.0)),
+        ([(0.3, 0.2, 0.704), (0.5, 0.05, 0.7), (0.5, 0.02, 0.69)], (0.5, 0.05)),
     ],
 )
-def test_the_highest_dice_wins_and_of_equals_the_smallest_change(rows, best):
+def test_the_highest_dice_wins_and_of_those_as_good_the_plainest(rows, best):
     """Whatever the order of the rows; what differs by rounding is equal."""
     for order in (rows, rows[::-1]):
         assert best_point(pd.DataFrame(order, columns=["threshold", "min_component_ml", "dice"])) == OperatingPoint(*best)

@@ -186,7 +186,7 @@ def test_a_run_is_shipped_and_inference_without_checkpoint_decides_as_was_chosen
     table, about = pd.read_csv(run_dir / "operating_points.csv"), json.loads(weights.with_suffix(".json").read_text())
     assert len(table) == 17 * 7
     chosen = table[(table[["threshold", "min_component_ml"]] == [about["threshold"], about["min_component_ml"]]).all(axis=1)]
-    assert chosen["dice"].item() == table["dice"].max() > 0
+    assert chosen["dice"].item() >= table["dice"].max() - 0.005 > 0
     assert about["protocol"].items() >= {"spacing_mm": [4.0, 4.0, 4.0], "slice_mm": [192, 224]}.items()
     assert "fold" in about["training"]
     assert about["training"]["dataset_dir"] == phantom_dir.name

@@ -101,7 +101,7 @@ def test_verbs_refuse_a_folder_in_use(hold, run_verb, phantom_dir, tmp_path):
         hold(folder)
     before = sorted(path for path in tmp_path.rglob("*"))
     scan = str(next(phantom_dir.rglob("*t1w*")))
-    shipped = {"spacing_mm": 2, "intensities": "brain"}
+    shipped = {"spacing_mm": 1, "intensities": "brain"}
     said = {
         run_dir: refused(lambda: run_verb("training", "resunet", run_dir=str(run_dir), **data)),
         evaluation: refused(lambda: run_verb("evaluating", "resunet", run_dir=str(run_dir), **data)),

@@ -145,7 +145,7 @@ def test_every_prediction_that_cannot_be_scored_is_named_and_no_table_is_written
         assert str(path) in message
     for reason in ("holds nan", "8.0 mm apart", "is not on the grid of", "_probabilities.nii.gz runs from 0.4 to 1.2"):
         assert reason in message
-    assert not (predicted[1].parent / "run").exists()
+    assert not (predicted[1].parent / "run" / "evaluation").exists()
 
 
 def test_probability_maps_that_agree_with_perfect_labels_have_an_area_of_one(score, predicted):

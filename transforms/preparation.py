@@ -115,7 +115,8 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
         self.register = register
         self.to_mni_key = to_mni_key
         self.grid, self.size = mni_grid(spacing_mm)
-        self.resample = SpatialResample(mode="bilinear", padding_mode="zeros")
+        # Half the memory and time of double precision, for a thousandth of a voxel.
+        self.resample = SpatialResample(mode="bilinear", padding_mode="zeros", dtype=np.float32)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its scan in MNI space."""

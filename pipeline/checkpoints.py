@@ -173,17 +173,17 @@ def read_state(path: Path) -> dict[str, Any]:
         return read_weights(path)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        version = state["network_name"] and state["protocol"] is not None and state["version"]
+        state["network_name"], state["protocol"], state["version"]
     except Exception:
         # What torch says of it is long, and advises to run whatever the file holds.
         raise ValueError(
             f"{path} is no checkpoint of this project, or damaged; expected a file that training wrote. Copy it anew, or name "
             "another --checkpoint."
         ) from None
-    if version != CHECKPOINT_VERSION:
+    if state["version"] != CHECKPOINT_VERSION:
         raise ValueError(
-            f"{path} is a checkpoint of version {version}; expected version {CHECKPOINT_VERSION}. Use the version of this "
-            "project that wrote it, or train anew."
+            f"{path} is a checkpoint of version {state['version']}; expected version {CHECKPOINT_VERSION}. Use the version of "
+            "this project that wrote it, or train anew."
         )
     return state
 

@@ -109,7 +109,7 @@ def judged(path, kind, image):
     if kind in ("nii.gz", "mgz"):  # a checksum covers all
         values, affine = volume()
     elif kind in ("mha", "nrrd"):
-        found = itk.imread(str(path))
+        found = itk.imread(str(path), itk.D)
         values, affine = itk.array_from_image(found).T, None
     else:
         found = nib.load(path)

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 import small_head as head
 import torch
+from privileges import only_own_files
 
 from strokelesion.pipeline.errors import show_error
 from strokelesion.pipeline.synthesis.cohort import Material, compose_records
@@ -102,7 +104,7 @@ def started(run_verb, trained, phantom_dir, tmp_path, capsys):
         capsys.readouterr()
         # What a cohort is composed of is looked for only where that is what is tried.
         material = {} if options.keys().isdisjoint({"heads", "material_dir"}) else {"cohort": COHORT}
-        with pytest.raises((Exception, SystemExit)) as caught:
+        with only_own_files(), pytest.raises((Exception, SystemExit)) as caught:
             run_verb(verb, bundle[verb], **{**needed[verb], **material, **options})
         if isinstance(caught.value, SystemExit):
             return str(capsys.readouterr()).replace("\\n", "\n")
@@ -118,14 +120,39 @@ def is_clear(said):
 
 
 @pytest.mark.parametrize("verb", INPUTS)
-@pytest.mark.parametrize("state", ["missing", "empty"])
+@pytest.mark.parametrize("state", ["missing", "empty", "forbidden"])
 def test_inputs_that_are_not_there_are_named(started, tmp_path, verb, state):
     folder = tmp_path / f"{state} folder"
-    if state == "empty":
-        folder.mkdir()
+    if state != "missing":
+        folder.mkdir(0 if state == "forbidden" else 0o777)
     said = started(verb, **{INPUTS[verb][1]: str(folder)})
     assert is_clear(said), said
     assert str(folder) in said
+
+
+@pytest.mark.parametrize("verb", ["training", "doctor", "scoring"])
+@pytest.mark.parametrize("file", ["*t1w*", "*LesionSmooth_stx*"])
+def test_a_forbidden_file_of_a_data_set_is_named(started, phantom_dir, tmp_path, verb, file):
+    data = shutil.copytree(phantom_dir, tmp_path / "data")
+    forbidden = next(data.rglob(file))
+    forbidden.chmod(0)
+    said = started(verb, dataset_dir=str(data))
+    assert "may not be read: permission denied" in said
+    if verb == "doctor":
+        assert "1 stops training" in said
+    else:
+        assert is_clear(said), said
+        assert str(forbidden) in said
+
+
+def test_a_forbidden_scan_does_not_stop_the_others(started, phantom_dir, tmp_path):
+    (tmp_path / "scans").mkdir()
+    for number, scan in enumerate(sorted(phantom_dir.rglob("*t1w*"))[:2]):
+        shutil.copy(scan, tmp_path / "scans" / f"scan{number}.nii.gz").chmod((0, 0o666)[number])
+    said = started("inference", scans=str(tmp_path / "scans"))
+    assert "1 of 2 scans segmented" in said
+    assert "scan0.nii.gz may not be read: permission denied" in (tmp_path / "masks" / "failures.tsv").read_text()
+    assert [path.name for path in (tmp_path / "masks").rglob("*mask.nii.gz")] == ["sub-scan1_label-lesion_mask.nii.gz"]
 
 
 @pytest.mark.skipif(not FORBIDDEN.parent.is_dir(), reason="needs /sys, where nobody may make a folder")
@@ -157,10 +184,14 @@ def damaged(content):
 
 
 @pytest.mark.parametrize("verb", ["evaluating", "inference", "shipping"])
-@pytest.mark.parametrize("fault", ["missing", "cut short", "text", "empty", "of another network", "of a later version"])
+@pytest.mark.parametrize(
+    "fault", ["missing", "forbidden", "cut short", "text", "empty", "of another network", "of a later version"]
+)
 def test_checkpoints_that_cannot_be_used_are_named(started, trained, tmp_path, verb, fault):
     path, known = tmp_path / "weights.pt", trained / "last.pt"
-    if fault in damaged(b""):
+    if fault == "forbidden":
+        path.touch(0)
+    elif fault in damaged(b""):
         path.write_bytes(damaged(known.read_bytes())[fault])
     elif fault.startswith("of"):
         change = {"network_name": "UNet"} if "network" in fault else {"version": 99}

@@ -137,3 +137,21 @@ def test_a_metaimage_header_with_its_voxels_beside_it_is_read(tmp_path):
     )
     (tmp_path / "head.mhd").write_text(f"{kind}ElementDataFile = head.raw\n")
     assert sorted(load(tmp_path / "head.mhd").flatten().tolist()) == list(range(8))
+
+
+METAIMAGE = "ObjectType = Image\nNDims = {}\nElementSpacing = {}\nDimSize = {}\nElementType = {}\nElementDataFile = LOCAL\n"
+
+
+@pytest.mark.parametrize("axes", [1, 5])
+def test_a_number_of_axes_that_itk_cannot_read_is_refused_at_once(axes, tmp_path):
+    path = tmp_path / "head.mha"
+    path.write_bytes(METAIMAGE.format(axes, "1 " * axes, "8 " * axes, "MET_UCHAR").encode() + bytes(8**axes))
+    with pytest.raises(ValueError, match=f"it has {axes} axes; expected 2 to 4"):
+        load(path)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("MET_CHAR", "i1"), ("MET_LONG_LONG", "i8"), ("MET_ULONG_LONG", "u8")])
+def test_types_that_itk_has_no_images_for_are_read(name, kind, tmp_path):
+    path, values = tmp_path / "head.mha", np.arange(np.prod(SHAPE)).astype(kind)
+    path.write_bytes(METAIMAGE.format(3, "1 2 3", "7 8 9", name).encode() + values.tobytes())
+    np.testing.assert_array_equal(load(path)[0].numpy().ravel(order="F"), values.astype(np.float32))

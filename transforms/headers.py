@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 # A head of 200 mm at 0.2 mm, as no scanner makes it; 4 GiB in single precision.
 MOST_VOXELS = 2**30
+# Axes of images that ITK reads for Python.
+ITK_AXES = (2, 3, 4)
 # zlib's own limit, see https://zlib.net/zlib_tech.html.
 DEFLATE_RATIO = 1032
 # Tags behind the voxels of .mgz, extensions: a file may hold so much more than its voxels.
@@ -89,6 +91,8 @@ def check_itk_file(path: str, count: int = 1) -> None:
     if io.GetNumberOfComponents() != 1:
         raise ValueError(f"its voxels have {io.GetNumberOfComponents()} components; expected one number each")
     shape = tuple(int(io.GetDimensions(axis)) for axis in range(io.GetNumberOfDimensions()))
+    if len(shape) not in ITK_AXES:  # ITK would load all that it has, to say that there is nothing for it
+        raise ValueError(f"it has {len(shape)} axes; expected {ITK_AXES[0]} to {ITK_AXES[-1]}. Convert it to one 3D volume")
     check_size(Promise((*shape, count), int(io.GetComponentSize()), 0, voxel_file(Path(path))), DEFLATE_RATIO)
 
 

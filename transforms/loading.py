@@ -29,7 +29,7 @@ class SeriesReader(ITKReader):
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
         """Return ITK's image of the volume."""
-        return itk.imread([str(file) for file in ensure_tuple(data)], **kwargs)
+        return itk.imread([str(file) for file in ensure_tuple(data)], **{**self.kwargs, **kwargs})
 
 
 class LoadScand(MapTransform):
@@ -70,6 +70,8 @@ def load_volume(source: PathLike | Sequence[PathLike], name: str = "", dtype: ty
     name = name or str(ensure_tuple(source)[0])
     try:
         loaded = read(source, dtype)
+    except PermissionError:
+        raise SampleError(name, "may not be read: permission denied", "Let yourself read it, or move it away.") from None
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
         raise SampleError(
@@ -84,7 +86,8 @@ def load_volume(source: PathLike | Sequence[PathLike], name: str = "", dtype: ty
 
 def read(source: PathLike | Sequence[PathLike], dtype: type) -> MetaTensor:
     """Return what is in a file, or in the files of a series, after a look at its header."""
-    reader, files = reader_of(source), [str(file) for file in ensure_tuple(source)]
+    reader, files = reader_of(source, dtype), [str(file) for file in ensure_tuple(source)]
+    open(files[0], "rb").close()  # the readers do not say whether a file is damaged or forbidden
     if not isinstance(reader, NibabelReader):
         check_itk_file(files[0], len(files))
         read_by_itk: MetaTensor = LoadImage(image_only=True, dtype=dtype)(source, reader=reader)
@@ -102,11 +105,15 @@ def is_analyze(path: str) -> bool:
     return path.lower().endswith((".hdr", ".img")) and not isinstance(nib.load(path), nib.Nifti1Pair)
 
 
-def reader_of(source: PathLike | Sequence[PathLike]) -> ImageReader:
-    """Return what reads a file, or the files of a series."""
+def reader_of(source: PathLike | Sequence[PathLike], dtype: type) -> ImageReader:
+    """Return what reads a file, or the files of a series.
+
+    ITK reads into floating numbers at once: for Python it knows no images of 8 bits with a sign, nor all of 64.
+    """
+    pixel_type = itk.D if dtype == np.float64 else itk.F
     if not isinstance(source, str | Path):
-        return SeriesReader()
-    return NibabelReader() if str(source).lower().endswith(NIBABEL_SUFFIXES) else ITKReader()
+        return SeriesReader(pixel_type=pixel_type)
+    return NibabelReader() if str(source).lower().endswith(NIBABEL_SUFFIXES) else ITKReader(pixel_type=pixel_type)
 
 
 def one_volume(image: MetaTensor, name: str) -> MetaTensor:

@@ -1,6 +1,6 @@
 """kill -9 at random moments: the same command then finishes, and leaves the same bytes as if nothing had happened.
 
-`pytest -m slow tests/test_crashes.py -s` kills each kind of work twice and then twelve times; `-k same_bytes` alone twice.
+`pytest -m slow tests/test_crashes.py -s` kills each kind of work twelve times and more; without `-m slow`, once or twice.
 """
 
 import shutil
@@ -10,7 +10,6 @@ import crashing
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
 SEED = 7
 
 
@@ -64,7 +63,7 @@ def survive(work, undisturbed, inputs, kills, in_a_row):
 
 @pytest.mark.parametrize("work", crashing.WORK)
 def test_killed_work_ends_with_the_same_bytes(work, undisturbed, inputs):
-    survive(work, undisturbed, inputs, kills=2, in_a_row=2)
+    survive(work, undisturbed, inputs, kills=1, in_a_row=2)
 
 
 @pytest.mark.slow

@@ -50,19 +50,25 @@ def together(count, work, *given, **knobs):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT / "tests"))
-        for rank in range(count):
-            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            processes.append(forks.Process(target=_in_process, args=(place, work, given, knobs)))
-            processes[-1].start()
+    meeting = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [start(in_place, {"RANK": rank, "LOCAL_RANK": rank, **meeting}, work, given, knobs) for rank in range(count)]
     for process in processes:
         process.join(PATIENCE_S)
     return [process.exitcode for process in processes]
 
 
-def _in_process(place, work, given, knobs):
+def start(work, *given):
+    """Start work in a process of its own, and return it."""
+    process = forks.Process(target=work, args=given)
+    # The server that forks looks for its modules before it is told where.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT / "tests"))
+        process.start()
+    return process
+
+
+def in_place(place, work, given, knobs):
+    """Do work in this process, which the launcher would have given a place among others."""
     os.environ.update({name: str(value) for name, value in place.items()})
     os.chdir(ROOT)
     torch.set_num_threads(1)

@@ -6,20 +6,26 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from crashing import ROOT, left_behind
-from launched import run, together, validate
+from launched import run, start, together, validate
 from torch.utils.data import Dataset
 
-from strokelesion.pipeline import ranks
+from strokelesion.pipeline import ranks, slices
 from strokelesion.pipeline.checkpoints import save_checkpoint
 from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.knobs import check_command
 from strokelesion.pipeline.locks import claim, release
 from strokelesion.pipeline.slice_sampler import SliceSampler
+from strokelesion.pipeline.slices import SliceStore
+from strokelesion.pipeline.training import EpochSeeds
+from strokelesion.transforms import RandAugmentSlicesd, Recipe
 
 # Of float32 sums in another order; the losses' after two epochs of Adam, which lets them grow.
 METRIC_TOLERANCE = 1e-6
@@ -44,29 +50,66 @@ def history(run_dir):
 @pytest.mark.parametrize("batch_size", [1, 4, 7])
 @pytest.mark.parametrize(("lesions", "count"), [(12, 2), (12, 3), (11, 4), (2, 5)])
 def test_the_batches_of_all_processes_are_those_of_one(batch_size, lesions, count):
-    slices = np.arange(40) < lesions, np.zeros(40, dtype=int)
-    alone = SliceSampler(*slices, seed=3)
-    each = [SliceSampler(*slices, seed=3, rank=rank, ranks=count) for rank in range(count)]
+    shown = np.arange(40) < lesions, np.zeros(40, dtype=int)
+    alone = SliceSampler(*shown, seed=3)
+    each = [SliceSampler(*shown, seed=3, rank=rank, ranks=count) for rank in range(count)]
     for epoch in (1, 2):
         for sampler in (alone, *each):
             sampler.set_epoch(epoch)
         order, orders = list(alone), [list(sampler) for sampler in each]
         assert {len(one) for one in orders} == {len(each[0])} == {-(-len(order) // count)}
-        for start in range(0, len(each[0]), batch_size):
-            union = {number for one in orders for number in one[start : start + batch_size]}
-            expected = order[start * count : (start + batch_size) * count]
-            spare = max(0, (start + batch_size) * count - len(order))
+        for begin in range(0, len(each[0]), batch_size):
+            union = {number for one in orders for number in one[begin : begin + batch_size]}
+            expected = order[begin * count : (begin + batch_size) * count]
+            spare = max(0, (begin + batch_size) * count - len(order))
             assert union >= set(expected)
             assert union - set(expected) <= set(order[:spare])
 
 
-def test_shares_are_the_same_scans_whatever_is_shown(monkeypatch):
-    monkeypatch.setattr(ranks.idist, "get_world_size", lambda: 3)
-    monkeypatch.setattr(ranks.idist, "get_rank", lambda: 1)
+@pytest.fixture
+def as_rank(monkeypatch):
+    """Let this process believe that it is one of several."""
+
+    def believe(rank, count):
+        monkeypatch.setattr("ignite.distributed.get_rank", lambda: rank)
+        monkeypatch.setattr("ignite.distributed.get_world_size", lambda: count)
+
+    return believe
+
+
+def test_shares_are_the_same_scans_whatever_is_shown(as_rank):
+    as_rank(1, 3)
     scans = list(range(20))
     assert ranks.share(scans) == [1, 4, 7, 10, 13, 16, 19]
     for first in range(5):
         assert ranks.share(scans[first:12], first) == [number for number in (1, 4, 7, 10) if number >= first]
+
+
+def test_each_process_makes_its_share_of_the_slice_store(as_rank, monkeypatch, tmp_path):
+    as_rank(1, 2)
+    made = []
+
+    def make(record, _, folder):
+        (folder / record).touch()
+        made.append(record)
+
+    monkeypatch.setattr(slices, "store_scan", make)
+    monkeypatch.setattr(slices, "store_path", lambda record, _, folder: folder / record)
+    monkeypatch.setattr("ignite.distributed.barrier", lambda: [(tmp_path / record).touch() for record in "ace"])
+    assert SliceStore(Recipe([]), tmp_path).paths(list("abcdef")) == [tmp_path / record for record in "abcdef"]
+    assert sorted(made) == ["b", "d", "f"]
+
+
+def test_processes_share_the_order_of_slices_and_nothing_else_that_is_random():
+    def random_state(rank, epoch, seed=5):
+        sampler, augmentation = (create_autospec(kind) for kind in (SliceSampler, RandAugmentSlicesd))
+        data = create_autospec(slices.SliceDataset, has_lesion=[], scan_of=[])
+        EpochSeeds(data, augmentation, sampler, seed, rank).start_epoch(SimpleNamespace(state=SimpleNamespace(epoch=epoch)))
+        sampler.set_epoch.assert_called_once_with(epoch)
+        return augmentation.set_random_state.call_args.kwargs["seed"], torch.initial_seed()
+
+    assert random_state(0, 2) == random_state(0, 2)
+    assert len({random_state(rank, epoch, seed) for rank in range(8) for epoch in (1, 2) for seed in (0, 1)}) == 32
 
 
 def test_more_processes_than_gpus_and_one_gpu_for_all_are_refused(monkeypatch):
@@ -110,18 +153,22 @@ def test_two_processes_at_half_the_batch_follow_one(where, at_root, tmp_path):
         expected = [float(row[column]) for row in alone]
         assert [float(row[column]) for row in shared] == pytest.approx(expected, rel=LOSS_TOLERANCE, abs=LOSS_TOLERANCE)
     assert float(alone[1]["loss"]) < 0.9 * float(alone[0]["loss"])
+    assert set(left_behind(tmp_path / "both")) == {"best.pt", "history.csv", "last.pt", "split.csv"}
+    assert len(list((tmp_path / "both").glob("*tfevents*"))) == 1
 
 
-def test_a_run_of_two_processes_is_resumed_as_if_it_had_not_stopped_and_written_once(where, at_root, tmp_path):
+def test_a_run_of_two_processes_is_resumed_as_if_it_had_not_stopped(where, at_root, tmp_path):
+    """With scans that are renewed after each epoch."""
+    sides = {"training": "$@cohort[:5]", "held_out": "$@cohort[6:]", "shown": 4, "renewed": 1}
     knobs = {**where, "network_def": RESUNET, "batch_size": 4, "slices": "lesion"}
+    knobs |= {"sides": {"_target_": "strokelesion.pipeline.splits.Split", **sides}}
     for name, stages in {"undisturbed": [{"epochs": 2}], "stopped": [{"epochs": 1}, {"epochs": 2, "resume": True}]}.items():
         for stage in stages:
             both = {**knobs, **stage, "run_dir": str(tmp_path / name)}
             assert together(2, run, "training", "resunet", tmp_path, **both) == [0, 0]
     undisturbed, stopped = (left_behind(tmp_path / name) for name in ("undisturbed", "stopped"))
     assert undisturbed == stopped
-    assert set(undisturbed) == {"best.pt", "history.csv", "last.pt", "split.csv"}
-    assert len(list((tmp_path / "undisturbed").glob("*tfevents*"))) == 1
+    assert set(undisturbed) == {"best.pt", "history.csv", "last.pt"}
     assert [row["epoch"] for row in history(tmp_path / "stopped")] == ["1", "2"]
     state = torch.load(tmp_path / "stopped" / "last.pt", weights_only=True)
     assert not any(key.startswith("module.") for key in state["network"])
@@ -160,12 +207,13 @@ def test_verbs_for_one_process_refuse_several(at_root, monkeypatch):
 
 @pytest.fixture(scope="module")
 def cohort(where, tmp_path_factory):
-    """Five scans to segment, one of them damaged, and what one process makes of them."""
+    """Five small scans to segment, one of them damaged, and what one process makes of them."""
     folder = tmp_path_factory.mktemp("cohort")
     (folder / "scans").mkdir()
     scans = sorted((ROOT / where["dataset_dir"]).rglob("*t1w*"))[:5]
     for scan in scans:
-        (folder / "scans" / scan.name).write_bytes(scan.read_bytes() if scan != scans[3] else b"no scan")
+        nib.load(scan).slicer[8:40, 10:46, 12:36].to_filename(folder / "scans" / scan.name)
+    (folder / "scans" / scans[3].name).write_bytes(b"no scan")
     protocol = {"intensities": "tissue", "spacing_mm": [4.0] * 3, "slice_mm": [192, 224], "neighbors": 0}
     save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": protocol}, folder / "dark.pt")
     knobs = {"scans": str(folder / "scans"), "checkpoint": str(folder / "dark.pt"), "amp": False}
@@ -201,31 +249,30 @@ def test_parts_leave_the_tables_to_a_last_run_that_finds_all_done(cohort, at_roo
     assert {name: content for name, content in left_behind(out).items() if not name.startswith(".lock")} == alone
 
 
-PART = """
-import sys, time
-from strokelesion.pipeline.locks import claim
-number, count = map(int, sys.argv[2].split("/"))
-claim(sys.argv[1], "output_dir", (number, count) if count > 1 else None)
-print("held", flush=True)
-time.sleep(600)
-"""
+def hold(folder, part):
+    """Claim a folder, or a part of the work there, until the end of this process."""
+    claim(folder, "output_dir", part)
+    (folder / "is_held").touch()
+    time.sleep(600)
 
 
 @pytest.mark.parametrize(
     ("held", "asked", "free"),
     [
-        ("2/3", (1, 3), True),
-        ("2/3", (2, 3), False),
-        ("2/3", (1, 4), False),
-        ("2/3", None, False),
-        ("1/1", (1, 3), False),
+        ((2, 3), (1, 3), True),
+        ((2, 3), (2, 3), False),
+        ((2, 3), (1, 4), False),
+        ((2, 3), None, False),
+        (None, (1, 3), False),
     ],
 )
 def test_parts_of_the_same_count_may_run_side_by_side_and_nothing_else(held, asked, free, tmp_path, monkeypatch):
     monkeypatch.setattr("strokelesion.pipeline.locks.GLANCE_S", 0.2)
-    process = subprocess.Popen([sys.executable, "-c", PART, tmp_path, held], stdout=subprocess.PIPE, text=True)
+    process = start(hold, tmp_path, held)
     try:
-        assert process.stdout.readline() == "held\n"
+        while not (tmp_path / "is_held").exists():
+            assert process.is_alive()
+            time.sleep(0.05)
         if free:
             claim(tmp_path, "output_dir", asked)
             release(tmp_path)
@@ -234,7 +281,7 @@ def test_parts_of_the_same_count_may_run_side_by_side_and_nothing_else(held, ask
                 claim(tmp_path, "output_dir", asked)
     finally:
         process.kill()
-        process.communicate()
+        process.join()
     claim(tmp_path, "output_dir", asked)
     release(tmp_path)
 
@@ -253,9 +300,8 @@ class Scans(Dataset):
         return {"image": torch.ones(1, 2), "label": torch.ones(1, 2)}
 
 
-def test_a_process_without_a_scan_validates_one_without_lesions(monkeypatch):
-    monkeypatch.setattr(ranks.idist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(ranks.idist, "get_rank", lambda: 1)
+def test_a_process_without_a_scan_validates_one_without_lesions(as_rank):
+    as_rank(1, 2)
     share = ranks.ScanShare(Scans())
     assert len(share) == 1
     assert share[0]["label"].tolist() == [[0, 0]]

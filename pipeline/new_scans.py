@@ -76,7 +76,7 @@ def segment_share(evaluator: Evaluator, dataset: Dataset, names: Names, results:
     """Segment this process's share of the scans, and wait for the others.
 
     Returns:
-        How many scans were done before, and why others failed, by their paths; of all processes.
+        How many scans were done before, and why others failed, by their paths, in the order of the scans; of all processes.
     """
     own = share(dataset.data)
     waiting = [item for item in own if not results.is_done(names[scan_name(item)], item)]
@@ -90,7 +90,9 @@ def segment_share(evaluator: Evaluator, dataset: Dataset, names: Names, results:
         except Exception as error:
             failed[path] = reason(error)
         del outcome  # else two scans are in memory while the next one is computed
-    return int(idist.all_reduce(len(own) - len(waiting))), merged(failed)
+    everyones = merged(failed)
+    ordered = {path: everyones[path] for path in map(scan_name, dataset.data) if path in everyones}
+    return int(idist.all_reduce(len(own) - len(waiting))), ordered
 
 
 def said(before: int) -> str:

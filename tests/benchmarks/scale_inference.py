@@ -4,8 +4,8 @@
 
 The cohort is hard links to a few small heads, and the network a stand-in that calls dark tissue lesion: what is measured is the
 bookkeeping. Two processes, one after the other, run the verb in FOLDER: the first segments all scans, the second finds all of
-them done. FOLDER/scale.csv gets their rows: `run`, `stage`, `scans` (at that stage), `elapsed_s`, `processor_s` (which others on the machine
-do not lengthen) and `memory_mib` (resident).
+them done. FOLDER/scale.csv gets their rows: `run`, `stage`, `scans` (at that stage), `elapsed_s`, `processor_s` (others on the
+machine do not lengthen it) and `memory_mib` (resident).
 """
 
 import argparse

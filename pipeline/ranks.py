@@ -8,7 +8,7 @@ nothing. Work is divided by `share`, and what was found is put together by ignit
 
 import logging
 import os
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -17,7 +17,6 @@ import torch
 from ignite.engine import Engine, Events
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import Dataset
 
 # Processes wait for each other as long as a slice store or a cohort takes; of one that ended the launcher knows at once.
 PATIENCE = timedelta(days=30)
@@ -130,27 +129,3 @@ def mean(value: torch.Tensor) -> torch.Tensor:
     """Return the mean of a tensor over all processes."""
     total: Any = idist.all_reduce(value.clone())
     return torch.as_tensor(total / idist.get_world_size())
-
-
-class ScanShare(Dataset[dict[str, Any]]):
-    """This process's share of the scans to validate, a whole scan an item: `image` and `label` `(1, H, W, D)`.
-
-    Where there are fewer scans than processes, a process without one gets the first without its lesions: all processes must
-    have a score to put together, and that of a scan without the lesion class is in no mean.
-
-    Args:
-        scans: all of them.
-    """
-
-    def __init__(self, scans: Dataset[dict[str, Any]]) -> None:
-        self.scans = scans
-        self.numbers = share(range(len(cast(Sized, scans))))
-
-    def __len__(self) -> int:
-        return max(1, len(self.numbers))
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        if self.numbers:
-            return self.scans[self.numbers[number]]
-        stand_in = self.scans[0]
-        return {**stand_in, "label": torch.zeros_like(stand_in["label"])}

@@ -262,16 +262,29 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 class ScanDataset(Dataset[dict[str, Any]]):
-    """The same store, a whole scan an item: `image` and `label` `(1, H, W, D)`, with `subject` and `session`."""
+    """The same store, a whole scan an item: `image` and `label` `(1, H, W, D)`, with `subject` and `session`.
+
+    Of several processes that train together each has its share. Where there are fewer scans than processes, one without a scan
+    has the first without its lesions: all must have a score to put together, and that of a scan without the lesion class is in
+    no mean.
+    """
 
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Recipe, cache_dir: str | Path, processes: int = 0) -> None:
         self.data = data
         self.paths = store_scans(data, transform, cache_dir, processes)
+        self.own = share(range(len(self.paths)))
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.own) or min(1, len(self.paths))
 
     def __getitem__(self, number: int) -> dict[str, Any]:
+        if self.own:
+            return self.scan(self.own[number])
+        stand_in = self.scan(0)
+        return {**stand_in, "label": torch.zeros_like(stand_in["label"])}
+
+    def scan(self, number: int) -> dict[str, Any]:
+        """Return one of all scans."""
         slices = open_store(self.paths[number])
         volumes = (np.moveaxis(slices[field], 0, -1)[None] for field in ("image", "label"))
         names = {key: self.data[number][key] for key in ("subject", "session")}

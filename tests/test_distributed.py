@@ -15,7 +15,6 @@ import pytest
 import torch
 from crashing import ROOT, left_behind
 from launched import run, start, together, validate
-from torch.utils.data import Dataset
 
 from strokelesion.pipeline import ranks, slices
 from strokelesion.pipeline.checkpoints import save_checkpoint
@@ -290,18 +289,3 @@ def test_a_wrong_part_is_refused(cohort, at_root, tmp_path):
     with pytest.raises(RuntimeError) as error:
         run("inference", "resunet", tmp_path, output_dir=str(tmp_path / "out"), part="0/3", **cohort[0])
     assert "--part got '0/3'; allowed are a part and the number of parts, from 1/16" in str(innermost(error.value))
-
-
-class Scans(Dataset):
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, number):
-        return {"image": torch.ones(1, 2), "label": torch.ones(1, 2)}
-
-
-def test_a_process_without_a_scan_validates_one_without_lesions(as_rank):
-    as_rank(1, 2)
-    share = ranks.ScanShare(Scans())
-    assert len(share) == 1
-    assert share[0]["label"].tolist() == [[0, 0]]

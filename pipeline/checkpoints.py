@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from torch.optim.lr_scheduler import LRScheduler
 
 from strokelesion.pipeline.files import written_whole
+from strokelesion.pipeline.ranks import is_first
 from strokelesion.pipeline.weights import SUFFIX, read_weights
 from strokelesion.transforms import BrainNetwork
 
@@ -23,7 +25,7 @@ class Checkpoints:
 
     Attach after the validation handler and the schedule's. `last.pt` holds network, optimizer, schedule, epoch and best
     score; `best.pt` the network.
-    A crash leaves the previous files whole.
+    A crash leaves the previous files whole. Of several processes that train together all read, and the first one writes.
 
     Args:
         folder: the run's folder, made if need be.
@@ -107,6 +109,8 @@ class Checkpoints:
         trainer.state.epoch = self.start["epoch"]
         trainer.state.iteration = self.start["epoch"] * int(trainer.state.epoch_length or 0)
         logger.info("resuming after epoch %d", self.start["epoch"])
+        if (before := self.start.get("processes", 1)) != (now := idist.get_world_size()):
+            logger.warning("%d processes trained this run so far, now %d do: batches together are as many slices", before, now)
 
     def write(self, trainer: Engine) -> None:
         """Write `best.pt` if the last validation was the best so far, then `last.pt`."""
@@ -116,13 +120,19 @@ class Checkpoints:
             "protocol": self.protocol,
             "init": self.init,
             "epoch": trainer.state.epoch,
+            **({"processes": count} if (count := idist.get_world_size()) > 1 else {}),
         }
         if self.fresh_score is not None and self.fresh_score > self.best:
             self.best = self.fresh_score
-            save_checkpoint({**state, "best": self.best}, self.folder / "best.pt")
+            self.save({**state, "best": self.best}, "best.pt")
         self.fresh_score = None
         state |= {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
-        save_checkpoint({**state, "best": self.best}, self.folder / "last.pt")
+        self.save({**state, "best": self.best}, "last.pt")
+
+    def save(self, state: Mapping[str, Any], name: str) -> None:
+        """Write one of the two files, in the process that writes."""
+        if is_first():
+            save_checkpoint(state, self.folder / name)
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:

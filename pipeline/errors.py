@@ -15,6 +15,8 @@ ADVICE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR), PLACES),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
 }
+# How gloo and NCCL say that a process of the same command is gone.
+GONE = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
 
 
 class Fault(NamedTuple):
@@ -54,11 +56,16 @@ def is_own(error: BaseException) -> bool:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """Return what an error says to a user: of one that this project raised, or that the operating system did, else nothing."""
+    """Return what an error says to a user: of one that this project raised, or that the operating system did, else nothing.
+
+    Of several processes that do one command together, those that wait for one that has ended say that.
+    """
     if is_own(error) and not isinstance(error, OSError):
         return str(error)
     if isinstance(error, OSError) and error.errno in ADVICE and error.filename is not None:
         return f"{error.filename}: {error.strerror}; {ADVICE[error.errno]}"
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in GONE):
+        return "another process of this command has ended; expected all to go on. Its own message says why."
     return None
 
 

@@ -7,6 +7,7 @@ every value through one of the functions below.
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from math import inf
@@ -17,8 +18,11 @@ from fire.parser import DefaultParseValue
 
 from strokelesion.pipeline.errors import show_error
 from strokelesion.pipeline.placement import FORMS, is_split
+from strokelesion.pipeline.ranks import launched
 
 VERBS = ("training", "evaluating", "inference", "shipping", "doctor", "synthesis", "experiments", "scoring", "reporting")
+# Those that several processes do together.
+SHARED_VERBS = ("training", "inference")
 # Options of `monai.bundle run` itself.
 RUNNER_OPTIONS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file")
 
@@ -101,6 +105,18 @@ def fold(name: str, value: object) -> int | str:
     return value
 
 
+def part(name: str, value: object) -> tuple[int, int] | None:
+    """Return number and count of a part of the work, such as 3/16, the first being 1; None where there is one part only."""
+    if value is None:
+        return None
+    numbers = re.fullmatch(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", str(value))
+    if not numbers or int(numbers[1]) > int(numbers[2]):
+        raise ValueError(
+            f"--{name} got {value!r}; allowed are a part and the number of parts, from 1/16 to 16/16 where there are 16."
+        )
+    return int(numbers[1]), int(numbers[2])
+
+
 def volume_ml(name: str, value: object) -> float:
     """Return a volume in milliliters of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
@@ -177,6 +193,8 @@ def check_command(arguments: Sequence[str]) -> None:
     verbs = [name for name in VERBS if name in config] or VERBS
     if verb not in verbs:
         raise ValueError(f"got the verb {verb!r}; allowed are {', '.join(verbs)}.")
+    if verb not in SHARED_VERBS and launched() > 1:
+        raise ValueError(f"got {launched()} processes for {verb}, which takes one. Start it without torch.distributed.run.")
     if verb == "experiments" and "args_file" in words:
         raise ValueError("got --args_file, which experiments cannot hand on to its runs. Give the options on the command line.")
     knobs = [*knobs_of(config), *(knobs_taken(config["runs_take"]) if verb == "experiments" and config else [])]

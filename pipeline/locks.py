@@ -14,44 +14,78 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import ignite.distributed as idist
 from filelock import FileLock, Timeout
 
 from strokelesion.pipeline.files import remove_parts
+from strokelesion.pipeline.ranks import is_first
 
 LOCK = ".lock"
+# So long a lock is looked at again, which another process may hold for a moment only, to see whether it is free.
+GLANCE_S = 10
 logger = logging.getLogger(__name__)
 # By folder; a process that runs several verbs, one after the other, is never in its own way.
 _held: dict[Path, FileLock] = {}
 
 
-def claim(folder: str | Path, knob: str) -> None:
+def claim(folder: str | Path, knob: str, part: tuple[int, int] | None = None) -> None:
     """Take a folder for this process, until `release` or the end of the process.
 
+    Of several processes that the launcher started, the first takes it for all.
+
     Args:
-        folder: made if need be; half-written files that lie in it, of runs that were killed, are removed.
+        folder: made if need be; half-written files that lie in it, of runs that were killed, are removed, but for a part.
         knob: the option that names it.
+        part: number and count, where runs share the folder: then other parts of the same count may hold theirs.
 
     Raises:
         ValueError: when another process holds it; says which.
     """
-    folder = Path(folder).absolute()
-    if folder in _held:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
+    with idist.one_rank_first():
+        if is_first() and (place := Path(folder).absolute()) not in _held:
+            place.mkdir(parents=True, exist_ok=True)
+            _take(place, knob, part)
+
+
+def _take(folder: Path, knob: str, part: tuple[int, int] | None) -> None:
+    own = folder / lock_name(part)
+    # Where parts are, others may be glancing at this lock.
+    lock = _lock(own, GLANCE_S if part or any(folder.glob(f"{LOCK}-*")) else 0)
     try:
         lock.acquire()
-    except Timeout:
+        # Everyone takes their own lock before they look at others': of two who come at once, one at least sees the other.
+        for rival in rivals(folder, part):
+            with _lock(rival, GLANCE_S):
+                pass
+    except Timeout as timeout:
+        lock.release(force=True)
         raise ValueError(
-            f"{folder} is in use by another run ({holder(folder)}); expected one run at a time. Wait until it ends, stop it, "
-            f"or choose another --{knob}."
+            f"{folder} is in use by another run ({holder(Path(timeout.lock_file))}); expected one run at a time. Wait until it "
+            f"ends, stop it, or choose another --{knob}."
         ) from None
     except (NotImplementedError, OSError) as error:
         logger.warning("%s cannot be locked (%s): see to it that no second run writes there", folder, error)
     else:
         _held[folder] = lock
-        (folder / LOCK).write_text(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}\n")
-    remove_parts(folder)
+        own.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}\n")
+    if part is None:
+        remove_parts(folder)
+
+
+def _lock(path: Path, patience_s: float) -> FileLock:
+    return FileLock(path, timeout=patience_s, thread_local=False, fallback_to_soft=False)
+
+
+def lock_name(part: tuple[int, int] | None) -> str:
+    """Return the name of the lock of a whole folder, or of a part of the work there."""
+    return LOCK if part is None else f"{LOCK}-{part[0]}-of-{part[1]}"
+
+
+def rivals(folder: Path, part: tuple[int, int] | None) -> list[Path]:
+    """Return the locks in a folder that nobody else may hold: those of all other runs, but for parts of the same count."""
+    others = set(folder.glob(f"{LOCK}*")) - {folder / lock_name(part)}
+    fellows = set() if part is None else set(folder.glob(f"{LOCK}-*-of-{part[1]}"))
+    return sorted(others - fellows)
 
 
 def release(folder: str | Path) -> None:
@@ -61,18 +95,18 @@ def release(folder: str | Path) -> None:
 
 
 @contextmanager
-def claimed(folder: str | Path, knob: str) -> Iterator[None]:
+def claimed(folder: str | Path, knob: str, part: tuple[int, int] | None = None) -> Iterator[None]:
     """Hold a folder as long as the block runs; see `claim`."""
-    claim(folder, knob)
+    claim(folder, knob, part)
     try:
         yield
     finally:
         release(folder)
 
 
-def holder(folder: Path) -> str:
-    """Return what a folder's lock says about who holds it."""
+def holder(lock: Path) -> str:
+    """Return what a lock says about who holds it."""
     try:
-        return (folder / LOCK).read_text(errors="replace").strip() or "just started"
+        return lock.read_text(errors="replace").strip() or "just started"
     except OSError:
         return "unknown"

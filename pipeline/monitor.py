@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from strokelesion.pipeline.files import write_bytes
 from strokelesion.pipeline.pictures import lesion_panel
+from strokelesion.pipeline.ranks import mean
 
 METRICS = ("dice_main", "dice_sub", "dice_both")
 # A log file, unlike a terminal, keeps every refresh of the bar.
@@ -25,10 +27,11 @@ LOG_INTERVAL_S = 30.0
 class RunHistory:
     """Write each epoch's loss, learning rate, speed and validation Dice to TensorBoard and to `history.csv`.
 
-    Attach to the trainer after the validation handler. Epochs without validation leave their Dice cells empty.
+    Attach to the trainer after the validation handler. Epochs without validation leave their Dice cells empty. Of several
+    processes that train together all take part, because the loss is the mean over all, and the first one writes.
 
     Args:
-        writer: TensorBoard's.
+        writer: TensorBoard's; None in a process that does not write.
         folder: the run's folder.
         optimizer: whose learning rate is shown.
         validator: the engine that measures.
@@ -39,7 +42,7 @@ class RunHistory:
 
     def __init__(
         self,
-        writer: SummaryWriter,
+        writer: SummaryWriter | None,
         folder: str | Path,
         optimizer: torch.optim.Optimizer,
         validator: Engine,
@@ -58,8 +61,9 @@ class RunHistory:
         """Follow `trainer`."""
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self.note_iteration)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.write)
-        trainer.add_event_handler(Events.COMPLETED, self.writer.close)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
+        if self.writer is not None:
+            trainer.add_event_handler(Events.COMPLETED, self.writer.close)
 
     def note_scores(self, validator: Engine) -> None:
         """Keep the scores of the validation that just ended."""
@@ -67,7 +71,8 @@ class RunHistory:
 
     def start_epoch(self, trainer: Engine) -> None:
         """Forget the last epoch, and rows of this and later ones: a run that is resumed does them again."""
-        self._keep_rows_before(trainer.state.epoch)
+        if self.writer is not None:
+            self._keep_rows_before(trainer.state.epoch)
         self.losses, self.scores, self.slices = [], {}, 0
         self.started_s = time.perf_counter()
 
@@ -78,9 +83,9 @@ class RunHistory:
         self.slices += len(output["image"])
         self.elapsed_s = time.perf_counter() - self.started_s
 
-    def write(self, trainer: Engine) -> None:
+    def end_epoch(self, trainer: Engine) -> None:
         """Add the epoch's row."""
-        loss = float(torch.stack(self.losses).mean())
+        loss = float(mean(torch.stack(self.losses).mean()))
         if not math.isfinite(loss):
             raise ValueError(
                 f"the loss of epoch {trainer.state.epoch} is {loss}; expected a number. Start again with a smaller "
@@ -89,13 +94,17 @@ class RunHistory:
         row = {
             "loss": loss,
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-            "slices_per_s": self.slices / self.elapsed_s,
+            "slices_per_s": float(idist.all_reduce(self.slices / self.elapsed_s)),
             **self.scores,
         }
+        if self.writer is not None:
+            self._write(self.writer, trainer.state.epoch, row)
+
+    def _write(self, writer: SummaryWriter, epoch: int, row: dict[str, float]) -> None:
         for name, value in row.items():
-            self.writer.add_scalar(f"validation/{name}" if name in METRICS else f"training/{name}", value, trainer.state.epoch)
-        self.writer.flush()
-        self._append({"epoch": trainer.state.epoch, **row})
+            writer.add_scalar(f"validation/{name}" if name in METRICS else f"training/{name}", value, epoch)
+        writer.flush()
+        self._append({"epoch": epoch, **row})
 
     def _keep_rows_before(self, epoch: int) -> None:
         if self.path.exists():

@@ -22,6 +22,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import ignite.distributed as idist
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -296,7 +297,8 @@ def dataset_or_phantom(dataset_dir: str | Path | None) -> Path:
     logger.info(
         "no --dataset_dir: using the phantom cohort in ./%s (synthetic scans; their scores are no results)", PHANTOM_FOLDER
     )
-    return write_phantom(PHANTOM_FOLDER)
+    with idist.one_rank_first():
+        return write_phantom(PHANTOM_FOLDER)
 
 
 def is_phantom_subject(subject: str) -> bool:

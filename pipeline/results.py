@@ -16,8 +16,9 @@ A scan is done when its sidecar stands there with the SHA-256 of the scan and th
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from math import isnan, nan
 from pathlib import Path
@@ -32,7 +33,6 @@ from monai.transforms import SpatialResample
 from numpy.typing import NDArray
 
 from strokelesion.pipeline.derivatives import ScanName
-from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.files import DECIMALS, remove_parts, write_bytes, write_json, write_nifti, write_text
 from strokelesion.pipeline.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
 from strokelesion.pipeline.locks import LOCK
@@ -84,10 +84,14 @@ class Results:
         """Return where a file of a scan lies."""
         return Path(self.folder) / name.path(ending, label="lesion", **({"space": space} if space else {}))
 
+    def clear(self, names: Sequence[ScanName]) -> None:
+        """Remove what killed runs left half-written of these scans; only where nobody else is at work in the folder."""
+        folders = {self.path(name, "mask.json").parent for name in names}
+        for folder in (*folders, *(Path(self.folder) / shared for shared in ("pages", REGISTRATIONS))):
+            remove_parts(folder)
+
     def describe(self) -> None:
-        """Write what the data set is, as BIDS asks for, and remove what a killed run left half-written beside."""
-        for folder in ("pages", REGISTRATIONS):
-            remove_parts(Path(self.folder) / folder)
+        """Write what the data set is, as BIDS asks for."""
         about = {
             "Name": "Lesion masks by strokelesion",
             "BIDSVersion": "1.10.0",
@@ -96,7 +100,7 @@ class Results:
         }
         write_json(Path(self.folder) / "dataset_description.json", about)
         tables = [f"{table}.tsv" for table in COLUMNS]
-        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, "index.html", "pages", REGISTRATIONS, LOCK))
+        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, "index.html", "pages", REGISTRATIONS, f"{LOCK}*"))
         write_text(Path(self.folder) / ".bidsignore", ignored)
 
     def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:
@@ -106,7 +110,7 @@ class Results:
             return False
         return sidecar.get("Settings") == self.asked and sidecar.get("InputSHA256") == digest(item)
 
-    @property
+    @cached_property
     def asked(self) -> dict[str, Any]:
         """All that is asked for, as it comes back from JSON."""
         wanted: dict[str, Any] = {"probabilities": self.probabilities, "in_mni": self.in_mni, "pages": self.pages}
@@ -120,7 +124,6 @@ class Results:
         One of earlier settings goes first: were the work cut short, it would vouch for files that it did not make.
         """
         self.path(name, "mask.json").unlink(missing_ok=True)
-        remove_parts(self.path(name, "mask.json").parent)
         probabilities = outcome["pred"]
         labels = self.decide.decide(probabilities).as_subclass(torch.Tensor)
         scan, warnings = measure(labels, probabilities, outcome, self.register)
@@ -163,31 +166,35 @@ class Results:
             "Tables": plain(tables),
         }
 
-    def gather(self, names: Sequence[ScanName], failed: Mapping[str, Exception]) -> None:
+    def gather(self, names: Sequence[ScanName], failed: Mapping[str, str]) -> None:
         """Write the tables of all scans that are done, and why others failed."""
+        rows: dict[str, list[list[Any]]] = {table: [] for table in COLUMNS}
+        shown = []
+        for name, sidecar in self.done(names):
+            for table, columns in COLUMNS.items():
+                named = [name.subject, name.session or None, str(name)]
+                rows[table] += [[*named, *map(row.get, columns)] for row in sidecar["Tables"].get(table, [])]
+            if self.pages:
+                shown.append(self.shown(name, sidecar))
         for table, columns in COLUMNS.items():
-            rows = [
-                {**dict(zip(NAMED_BY, (name.subject, name.session or None, str(name)), strict=True)), **row}
-                for name in self.done(names)
-                for row in read_sidecar(self.path(name, "mask.json"))["Tables"].get(table, [])
-            ]
             if table != "regions" or self.atlas is not None:
-                write_tsv(Path(self.folder) / f"{table}.tsv", pd.DataFrame(rows, columns=[*NAMED_BY, *columns]))
-        reasons = {scan: str(innermost(error)) for scan, error in failed.items()}
-        write_tsv(Path(self.folder) / FAILURES, pd.DataFrame(reasons.items(), columns=["scan", "reason"]))
+                write_tsv(Path(self.folder) / f"{table}.tsv", pd.DataFrame(rows[table], columns=[*NAMED_BY, *columns]))
+        write_tsv(Path(self.folder) / FAILURES, pd.DataFrame(failed.items(), columns=["scan", "reason"]))
         if self.pages:
-            write_cohort_page(Path(self.folder) / "index.html", list(map(self.shown, self.done(names))), reasons)
+            write_cohort_page(Path(self.folder) / "index.html", shown, failed)
 
-    def done(self, names: Sequence[ScanName]) -> list[ScanName]:
-        """Return the scans whose results are there as they are asked for, sorted; those of other settings do not count."""
-        sidecars = {name: read_sidecar(self.path(name, "mask.json")) for name in sorted(names, key=str)}
-        return [name for name, sidecar in sidecars.items() if sidecar.get("Settings") == self.asked]
+    def done(self, names: Sequence[ScanName]) -> Iterator[tuple[ScanName, dict[str, Any]]]:
+        """Yield the scans whose results are there as they are asked for, sorted; those of other settings do not count."""
+        for name in sorted(names, key=str):
+            sidecar = read_sidecar(self.path(name, "mask.json"))
+            if sidecar.get("Settings") == self.asked:
+                yield name, sidecar
 
-    def shown(self, name: ScanName) -> dict[str, Any]:
+    def shown(self, name: ScanName, sidecar: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the cohort's page shows of a scan."""
-        sidecar, cuts = read_sidecar(self.path(name, "mask.json")), Path(self.folder) / "pages" / f"{name}.jpg"
+        cuts = Path(self.folder) / "pages" / f"{name}.jpg"
         row = {**sidecar["Tables"]["volumes"][0], "warnings": sidecar["Warnings"]}
-        return {"name": str(name), "page": f"pages/{name}.html", "mosaic": cuts.read_bytes(), **row}
+        return {"name": str(name), "page": f"pages/{name}.html", "mosaic": cuts, **row}
 
 
 def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:

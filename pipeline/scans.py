@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from strokelesion.pipeline.dicom import find_series
 from strokelesion.pipeline.errors import finding, innermost, refuse
+from strokelesion.pipeline.ranks import is_first
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mha", ".mhd", ".nrrd", ".hdr")
 # File names with one of these between their separators are masks or maps, not scans.
@@ -48,14 +49,11 @@ def scans_of(items: Sequence[dict[str, Any]], participants: str | Sequence[str])
     """Return the scans whose path names one of some subjects."""
     # The command line makes a number of 10 and a tuple of 10,11.
     words = participants if isinstance(participants, list | tuple) else str(participants).split(",")
-    kept, wanting = [], []
-    for word in words:
-        label = str(word).strip().removeprefix("sub-")
-        own = [item for item in items if f"sub-{label}" in re.split(r"[/\\_]", scan_name(item))]
-        kept.extend(own)
-        wanting.extend([] if own else [label])
+    wanted = {f"sub-{str(word).strip().removeprefix('sub-')}" for word in words}
+    named = [wanted.intersection(re.split(r"[/\\_]", scan_name(item))) for item in items]
+    wanting = sorted(subject.removeprefix("sub-") for subject in wanted.difference(*named))
     refuse([finding("participants without a scan", wanting, "Expected labels of the folders sub-*; quote those of digits.")])
-    return [item for item in items if item in kept]
+    return [item for item, subjects in zip(items, named, strict=True) if subjects]
 
 
 def find_all_scans(scans: str | Path | None) -> list[dict[str, Any]]:
@@ -125,7 +123,7 @@ def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict
     errors: list[Exception] = []
     # With a handler the engine ends a failed run in order; without, it raises and its next run does nothing.
     with evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error)):
-        for number, item in enumerate(tqdm(dataset.data, desc="scans", unit="scan")):
+        for number, item in enumerate(tqdm(dataset.data, desc="scans", unit="scan", disable=not is_first())):
             evaluator.data_loader = DataLoader(dataset[number : number + 1], batch_size=1)
             evaluator.state.epoch_length = 1  # else the engine repeats the scan as often as its first loader was long
             evaluator.run()
@@ -141,14 +139,22 @@ def segment(evaluator: Evaluator, dataset: Dataset, output_dir: str | Path) -> N
     Raises:
         SystemExit: with status 1 when any scan failed; the masks of the others are written all the same.
     """
-    failed = {scan_name(item): outcome for item, outcome in predict_scans(evaluator, dataset) if isinstance(outcome, Exception)}
+    failed = {}
+    for item, outcome in predict_scans(evaluator, dataset):
+        if isinstance(outcome, Exception):
+            failed[scan_name(item)] = reason(outcome)
     finish(len(dataset), failed, f"segmented, masks in {output_dir}")
 
 
-def finish(scans: int, failed: Mapping[str, Exception], done: str) -> None:
+def reason(error: Exception) -> str:
+    """Return why a scan failed. The error itself, through the frames it came from, would hold all that was computed of it."""
+    return str(innermost(error))
+
+
+def finish(scans: int, failed: Mapping[str, str], done: str) -> None:
     """Report which scans failed and why, and end with status 1 if any did."""
-    for image, error in failed.items():
-        logger.error("%s failed: %s", image, innermost(error))
+    for image, why in failed.items():
+        logger.error("%s failed: %s", image, why)
     print(f"{scans - len(failed)} of {scans} scans {done}; {len(failed)} failed.")
     if failed:
         raise SystemExit(1)

@@ -1,5 +1,6 @@
 """Which slices an epoch shows, and in which order: small lesions and lesion-free slices get their share."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,9 @@ class SliceSampler(Sampler[int]):
         lesion_share: share of slices with lesion, above 0 and at most 1.
         evenness: 0, every slice alike, to 1, every scan alike.
         seed: of the order.
+        rank: number of this process among those that train together.
+        ranks: how many they are. Each takes every so manieth slice, so that their batches together are what one process with a
+            batch so many times as large would see. Where the slices do not come out even, the first ones come once more.
 
     Raises:
         ValueError: when `lesion_share` or `evenness` is out of its range, or no slice has a lesion.
@@ -38,6 +42,8 @@ class SliceSampler(Sampler[int]):
         lesion_share: float = 0.5,
         evenness: float = 0.0,
         seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         if not 0 < lesion_share <= 1:
             raise ValueError(f"got lesion_share {lesion_share}; allowed is above 0 and at most 1.")
@@ -45,6 +51,7 @@ class SliceSampler(Sampler[int]):
             raise ValueError(f"got evenness {evenness}; allowed is 0 to 1.")
         self.evenness = evenness
         self.seed = seed
+        self.rank, self.ranks = rank, ranks
         self.epoch = 0
         self.show(has_lesion, scan_of)
         self.lesion_slices = len(self.with_lesion)
@@ -64,7 +71,7 @@ class SliceSampler(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.lesion_slices + self.free_slices
+        return math.ceil((self.lesion_slices + self.free_slices) / self.ranks)
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -72,4 +79,5 @@ class SliceSampler(Sampler[int]):
         shown = self.with_lesion
         if self.chances is not None or len(shown) != self.lesion_slices:
             shown = rng.choice(shown, self.lesion_slices, p=self.chances)
-        return iter(rng.permutation(np.concatenate([shown, free])).tolist())
+        order = rng.permutation(np.concatenate([shown, free]))
+        return iter(np.resize(order, len(self) * self.ranks)[self.rank :: self.ranks].tolist())

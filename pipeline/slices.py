@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.files import remove_parts, written_whole
+from strokelesion.pipeline.ranks import is_first, share
 from strokelesion.pipeline.workers import workers
 from strokelesion.transforms import Recipe
 
@@ -124,12 +126,27 @@ class SliceStore:
             assert self.pool is not None
             self.begun[path] = self.pool.submit(store_scan, record, self.transform, self.folder)
 
-    def paths(self, records: Sequence[Mapping[str, Any]]) -> list[Path]:
-        """Wait, with a progress bar, until all stores are made; return their paths, in order."""
+    def paths(self, records: Sequence[Mapping[str, Any]], first: int = 0) -> list[Path]:
+        """Wait, with a progress bar, until all stores are made; return their paths, in order.
+
+        Of several processes that train together, each makes its share and waits for the others.
+
+        Args:
+            records: the scans.
+            first: number of the first of them among all, by which scans are shared out.
+        """
+        if idist.get_world_size() > 1:
+            self.finish(share(records, first))
+            idist.barrier()
+        # What others made for a disk that this machine does not see is still missing here.
+        return self.finish(records)
+
+    def finish(self, records: Sequence[Mapping[str, Any]]) -> list[Path]:
+        """Make the stores of these scans here, as far as they are missing; return their paths, in order."""
         self.begin(records)
         paths = [self.path(record) for record in records]
         try:
-            for path in tqdm(paths, desc="slice store", unit="scan", leave=False):
+            for path in tqdm(paths, desc="slice store", unit="scan", leave=False, disable=not is_first()):
                 if path in self.begun:
                     self.begun.pop(path).result()
         except ValueError as error:
@@ -214,9 +231,9 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
         """Show the scans of this epoch, and begin to prepare those that the next one adds, and one more for each process."""
         first = self.renewed * (epoch - 1)
         last = first + self.shown
-        paths = self.store.paths(self.data[first:last])
+        paths = self.store.paths(self.data[first:last], first)
         if self.renewed:
-            self.store.begin(self.data[last : last + self.renewed + self.store.processes])
+            self.store.begin(share(self.data[last : last + self.renewed + self.store.processes], last))
         if paths != self.paths:
             self.show(paths)
 
@@ -245,16 +262,29 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 class ScanDataset(Dataset[dict[str, Any]]):
-    """The same store, a whole scan an item: `image` and `label` `(1, H, W, D)`, with `subject` and `session`."""
+    """The same store, a whole scan an item: `image` and `label` `(1, H, W, D)`, with `subject` and `session`.
+
+    Of several processes that train together each has its share. Where there are fewer scans than processes, one without a scan
+    has the first without its lesions: all must have a score to put together, and that of a scan without the lesion class is in
+    no mean.
+    """
 
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Recipe, cache_dir: str | Path, processes: int = 0) -> None:
         self.data = data
         self.paths = store_scans(data, transform, cache_dir, processes)
+        self.own = share(range(len(self.paths)))
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.own) or min(1, len(self.paths))
 
     def __getitem__(self, number: int) -> dict[str, Any]:
+        if self.own:
+            return self.scan(self.own[number])
+        stand_in = self.scan(0)
+        return {**stand_in, "label": torch.zeros_like(stand_in["label"])}
+
+    def scan(self, number: int) -> dict[str, Any]:
+        """Return one of all scans."""
         slices = open_store(self.paths[number])
         volumes = (np.moveaxis(slices[field], 0, -1)[None] for field in ("image", "label"))
         names = {key: self.data[number][key] for key in ("subject", "session")}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strokelesion.pipeline.placement import people_of, place, way_of
+from strokelesion.pipeline.ranks import is_first
 from strokelesion.pipeline.records import Record
 from strokelesion.pipeline.split_files import Place, is_list, read_split, write_split
 
@@ -79,7 +80,7 @@ def split_cohort(
         held_out=[record for record in records if placed[record["subject"]].fold == number],
     )
     _check_sides(sides, split, fold, seed)
-    if path is not None and placed.keys() != listed.keys():
+    if path is not None and placed.keys() != listed.keys() and is_first():
         write_split(path, placed, split, seed)
     return sides
 

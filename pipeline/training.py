@@ -12,8 +12,9 @@ from strokelesion.pipeline.slice_sampler import SliceSampler
 from strokelesion.pipeline.slices import SliceDataset
 from strokelesion.transforms import RandAugmentSlicesd
 
-# Seeds of two runs lie further apart than any run has epochs.
+# Seeds of two runs lie further apart than any run has epochs, and those of two processes further than most runs.
 SEED_STRIDE = 100_003
+RANK_STRIDE = 1_000_000_007
 
 
 def augmented_batch(
@@ -43,13 +44,16 @@ class EpochSeeds:
         augmentation: the random transform of a batch.
         sampler: the order of slices.
         seed: with the epoch's number, what the random numbers depend on.
+        rank: of this process; those that train together draw other numbers, but for the order, which they share.
     """
 
-    def __init__(self, slices: SliceDataset, augmentation: RandAugmentSlicesd, sampler: SliceSampler, seed: int) -> None:
+    def __init__(
+        self, slices: SliceDataset, augmentation: RandAugmentSlicesd, sampler: SliceSampler, seed: int, rank: int = 0
+    ) -> None:
         self.slices = slices
         self.augmentation = augmentation
         self.sampler = sampler
-        self.seed = seed
+        self.seed, self.rank = seed, rank
 
     def attach(self, trainer: Engine) -> None:
         """Follow `trainer`."""
@@ -58,7 +62,7 @@ class EpochSeeds:
     def start_epoch(self, trainer: Engine) -> None:
         """Seed sampler, augmentation and the global generators with this epoch's number."""
         epoch = trainer.state.epoch
-        seed = (self.seed * SEED_STRIDE + epoch) % 2**32
+        seed = (self.seed * SEED_STRIDE + epoch + self.rank * RANK_STRIDE) % 2**32
         self.slices.set_epoch(epoch)
         self.sampler.show(self.slices.has_lesion, self.slices.scan_of)
         self.sampler.set_epoch(epoch)

@@ -96,10 +96,17 @@ def test_the_volumes_of_a_page_lie_where_the_scan_does(page):
     assert nib.aff2axcodes(label.affine) == ("R", "A", "S")
 
 
+def stored(folder, jpeg):
+    path = folder / "mosaic.jpg"
+    path.write_bytes(jpeg)
+    return path
+
+
 def test_the_page_of_the_cohort_has_a_row_a_scan_and_the_failures(tmp_path):
+    cuts = stored(tmp_path, b"jpeg")
     scans = [
-        {"name": NAME, "page": "pages/a.html", "mosaic": b"jpeg", "warnings": ["w1"], "total_ml": 2.25, "lesions": 1},
-        {"name": "sub-2", "page": "pages/b.html", "mosaic": b"jpeg", "warnings": [], "total_ml": 30.0, "lesions": 3},
+        {"name": NAME, "page": "pages/a.html", "mosaic": cuts, "warnings": ["w1"], "total_ml": 2.25, "lesions": 1},
+        {"name": "sub-2", "page": "pages/b.html", "mosaic": cuts, "warnings": [], "total_ml": 30.0, "lesions": 3},
     ]
     write_cohort_page(tmp_path / "index.html", scans, {"bad<x>.nii": "no & T1"})
     text = (tmp_path / "index.html").read_text()
@@ -112,7 +119,8 @@ def test_the_page_of_the_cohort_has_a_row_a_scan_and_the_failures(tmp_path):
 
 def test_the_cuts_of_a_large_cohort_are_shrunk_until_they_fit(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 255, (60, 400, 3), dtype=np.uint8)
-    row = {"page": "p", "mosaic": scan_pages.as_jpeg(Image.fromarray(noise)), "warnings": [], "total_ml": 1.0, "lesions": 1}
+    cuts = stored(tmp_path, scan_pages.as_jpeg(Image.fromarray(noise)))
+    row = {"page": "p", "mosaic": cuts, "warnings": [], "total_ml": 1.0, "lesions": 1}
     scans = [{**row, "name": f"sub-{n}"} for n in range(9)]
 
     def pictures():
@@ -120,8 +128,8 @@ def test_the_cuts_of_a_large_cohort_are_shrunk_until_they_fit(tmp_path, monkeypa
         found = re.findall(r"base64,([^\"]+)\"", (tmp_path / "index.html").read_text())
         return [base64.b64decode(picture) for picture in found]
 
-    assert pictures() == [row["mosaic"]] * 9
-    monkeypatch.setattr(scan_pages, "COHORT_PICTURES_BYTES", 9 * len(row["mosaic"]) / 4)
+    assert pictures() == [cuts.read_bytes()] * 9
+    monkeypatch.setattr(scan_pages, "COHORT_PICTURES_BYTES", 9 * cuts.stat().st_size / 4)
     assert Image.open(io.BytesIO(pictures()[0])).size == (200, 30)
     assert sum(map(len, pictures())) < 1.2 * scan_pages.COHORT_PICTURES_BYTES
 
@@ -196,8 +204,9 @@ def test_the_viewer_goes_to_a_lesion_of_a_scan_whose_slices_lie_oblique(tmp_path
 
 @pytest.mark.skipif(BROWSER is None, reason="needs a Chromium to open the page in")
 def test_the_cohort_is_sorted_by_a_click(tmp_path):
+    cuts = stored(tmp_path, b"")
     scans = [
-        {"name": f"sub-{n}", "page": "p", "mosaic": b"", "warnings": ["w"] * (n == 2), "total_ml": ml, "lesions": 1}
+        {"name": f"sub-{n}", "page": "p", "mosaic": cuts, "warnings": ["w"] * (n == 2), "total_ml": ml, "lesions": 1}
         for n, ml in enumerate((5.0, 30.0, 1.0))
     ]
     page = tmp_path / "in/index.html"

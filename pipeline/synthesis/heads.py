@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import nibabel as nib
 import torch
 from monai.data import MetaTensor
@@ -96,7 +97,7 @@ def prepare_heads(
         bare = [head["image"] for head in heads if "labels" not in head]
         advice = "Expected a label map beside each (X_labels.nii.gz), or `extract_brain`, which finds the brain of a T1."
         refuse([finding("heads are T1s without labels", bare, advice)])
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with idist.one_rank_first(), ThreadPoolExecutor(max_workers=workers) as pool:
         work = pool.map(lambda head: prepare_head(head, Path(cache_dir), extract_brain, spacing_mm), heads)
         try:
             return list(tqdm(work, total=len(heads), desc="heads", unit="head", leave=False))

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -66,13 +67,19 @@ def read_lesions(folder: Folders, cache_dir: str | Path, workers: int = 2) -> pd
     if not paths:
         raise ValueError(f"found no lesion mask in {folder}; expected {' or '.join(SUFFIXES)} files. Check the folder.")
     cache = Path(cache_dir) / f"lesions_{digest(paths)}.csv"
-    if not cache.exists():
-        with ThreadPoolExecutor(max_workers=workers) as pool:
-            lesions = pd.DataFrame(pool.map(measure, paths))
-        empty = lesions.loc[lesions["components"] == 0, "path"].tolist()
-        refuse([finding("lesion masks are empty", empty, "Expected voxels above 0 in each. Move these files away.")])
-        write_table(cache, lesions)
+    with idist.one_rank_first():
+        if not cache.exists():
+            write_table(cache, measure_all(paths, workers))
     return pd.read_csv(cache)
+
+
+def measure_all(paths: Sequence[Path], workers: int) -> pd.DataFrame:
+    """Return a row for each mask, see `read_lesions`."""
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        lesions = pd.DataFrame(pool.map(measure, paths))
+    empty = lesions.loc[lesions["components"] == 0, "path"].tolist()
+    refuse([finding("lesion masks are empty", empty, "Expected voxels above 0 in each. Move these files away.")])
+    return lesions
 
 
 def make_procedural_masks(cache_dir: str | Path, count: int = 300, seed: int = 0) -> Path:
@@ -86,11 +93,12 @@ def make_procedural_masks(cache_dir: str | Path, count: int = 300, seed: int = 0
         seed: another one gives other masks.
     """
     folder = Path(cache_dir) / f"procedural_v{PROCEDURAL_VERSION}_{count}_{seed}"
-    for number, percent in enumerate((np.arange(count) + 0.5) / count * 100):
-        path = folder / f"mask-{number:04d}.nii.gz"
-        if not path.exists():
-            lesion = procedural_lesion(volume_at(percent), np.random.default_rng([seed, number]))
-            write_nifti(path, lesion)
+    with idist.one_rank_first():
+        for number, percent in enumerate((np.arange(count) + 0.5) / count * 100):
+            path = folder / f"mask-{number:04d}.nii.gz"
+            if not path.exists():
+                lesion = procedural_lesion(volume_at(percent), np.random.default_rng([seed, number]))
+                write_nifti(path, lesion)
     return folder
 
 

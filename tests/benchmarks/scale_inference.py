@@ -1,0 +1,164 @@
+"""Whether `inference` grows as its cohort does: time and memory while many small scans are segmented, and when all are done.
+
+    python tests/benchmarks/scale_inference.py FOLDER [--scans 10000] [--every 100] [--plot docs/scale.png]
+
+The cohort is hard links to a few small heads, and the network a stand-in that calls dark tissue lesion: what is measured is the
+bookkeeping. Two processes, one after the other, run the verb in FOLDER: the first segments all scans, the second finds all of
+them done. FOLDER/scale.csv gets their rows: `run`, `stage`, `scans` (at that stage), `elapsed_s`, `processor_s` (others on the
+machine do not lengthen it) and `memory_mib` (resident).
+"""
+
+import argparse
+import functools
+import itertools
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from strokelesion.pipeline.checkpoints import save_checkpoint
+from strokelesion.pipeline.figure_style import BLUE, DOTS_PER_INCH, ORANGE, WIDTH_IN, styled
+from strokelesion.pipeline.results import Results
+
+TESTS = Path(__file__).parent.parent
+SHAPES = ((30, 36, 28), (32, 34, 30), (28, 38, 27), (31, 37, 29))
+EDGE_MM = 5.0
+RUNS = ("first run", "all done before")
+PROTOCOL = {"intensities": "tissue", "spacing_mm": [EDGE_MM] * 3, "slice_mm": [192, 224], "neighbors": 0}
+
+
+def main() -> None:
+    """Make the cohort, measure both runs and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--scans", type=int, default=10_000)
+    parser.add_argument("--every", type=int, default=100)
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
+    make_cohort(arguments.folder, arguments.scans)
+    processes = multiprocessing.get_context("spawn")
+    for run in RUNS:
+        process = processes.Process(target=measure, args=(run, arguments.folder, arguments.every))
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(f"{run}: status {process.exitcode}")
+    table = pd.concat([pd.read_csv(arguments.folder / f"{run}.csv") for run in RUNS])
+    table.to_csv(arguments.folder / "scale.csv", index=False)
+    print(table.groupby(["run", "stage"], sort=False).last().to_string())
+    if arguments.plot:
+        draw(table, arguments.plot)
+
+
+def make_cohort(folder: Path, scans: int) -> None:
+    """Write a few heads, a BIDS data set of links to them, and the weights of the stand-in."""
+    (folder / "heads").mkdir(parents=True)
+    heads = [write_head(folder / "heads" / f"{number}.nii.gz", shape, number) for number, shape in enumerate(SHAPES)]
+    for number in range(scans):
+        scan = folder / "scans" / f"sub-{number:05d}" / "anat" / f"sub-{number:05d}_T1w.nii.gz"
+        scan.parent.mkdir(parents=True)
+        os.link(heads[number % len(heads)], scan)
+    save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": PROTOCOL}, folder / "dark.pt")
+
+
+def write_head(path: Path, shape: tuple[int, int, int], seed: int) -> Path:
+    """Write an ellipsoid of bright noise with a dark ball in it, and return its path."""
+    places = np.stack(np.meshgrid(*(np.linspace(-1, 1, edge) for edge in shape), indexing="ij"))
+    image = np.random.default_rng(seed).uniform(90, 110, shape)
+    image[np.linalg.norm(places, axis=0) > 0.9] = 0
+    image[np.linalg.norm(places - np.array([0.3, 0, 0.1])[:, None, None, None], axis=0) < 0.25] = 25
+    nib.save(nib.Nifti1Image(image.astype(np.float32), np.diag([EDGE_MM] * 3 + [1])), path)
+    return path
+
+
+def measure(run: str, folder: Path, every: int) -> None:
+    """Run the verb once in this process, and leave its rows in a table of its own."""
+    rows: list[dict[str, Any]] = []
+    started_s, used_s = time.perf_counter(), time.process_time()
+
+    def note(stage: str, scans: int) -> None:
+        now = {"elapsed_s": time.perf_counter() - started_s, "processor_s": time.process_time() - used_s}
+        now["memory_mib"] = resident_mib()
+        rows.append({"run": run, "stage": stage, "scans": scans, **now})
+
+    def noted(owner: Any, name: str, stage: str) -> None:
+        call, count = getattr(owner, name), itertools.count(1)
+
+        @functools.wraps(call)
+        def wrapper(*given: Any, **named: Any) -> Any:
+            result = call(*given, **named)
+            if (scans := next(count)) % every == 0:
+                note(stage, scans)
+            return result
+
+        setattr(owner, name, wrapper)
+
+    def noted_once(owner: Any, name: str, stage: str) -> None:
+        call = getattr(owner, name)
+
+        @functools.wraps(call)
+        def wrapper(results: Results, names: Sequence[Any], *given: Any) -> None:
+            note(f"before {stage}", len(names))
+            call(results, names, *given)
+            note(stage, len(names))
+
+        setattr(owner, name, wrapper)
+
+    noted_once(Results, "clear", "clearing")
+    noted(Results, "is_done", "looking")
+    noted(Results, "write", "segmenting")
+    noted_once(Results, "gather", "tables")
+    sys.path.insert(0, str(TESTS))
+    os.chdir(TESTS.parent)
+    monai.bundle.run(
+        "inference",
+        config_file="bundles/resunet.json",
+        network_def={"_target_": "stand_ins.DarkIsLesion"},
+        checkpoint=str(folder / "dark.pt"),
+        scans=str(folder / "scans"),
+        output_dir=str(folder / "results"),
+        spacing_mm=EDGE_MM,
+        pages=False,
+        amp=False,
+        device="cpu",
+    )
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    print(f"{run}: {rows[-1]['elapsed_s']:.0f} s, {peak_mib:.0f} MiB at most")
+    pd.DataFrame(rows).round(3).to_csv(folder / f"{run}.csv", index=False)
+
+
+@styled
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Draw time and memory over the scans that are segmented, or found to be done; a point when the tables are written."""
+    figure = Figure(figsize=(WIDTH_IN, 2.6), layout="constrained")
+    times, memory = figure.subplots(1, 2)
+    for run, stage, color in zip(RUNS, ("segmenting", "looking"), (BLUE, ORANGE), strict=True):
+        rows = table[(table["run"] == run) & table["stage"].isin([stage, "tables"])]
+        times.plot(rows["scans"], rows["elapsed_s"] / 60, color=color, linewidth=0.8, linestyle="dotted")
+        for axes, values in ((times, rows["processor_s"] / 60), (memory, rows["memory_mib"])):
+            axes.plot(rows["scans"], values, color=color, label=run)
+            axes.plot(rows["scans"].iloc[-1:], values.iloc[-1:], "o", color=color, markersize=4)
+    times.set(title="minutes of one processor; dotted: elapsed", xlabel="scans", ylim=(0, 1.1 * times.dataLim.y1))
+    memory.set(title="memory, MiB", xlabel="scans", ylim=(0, 1.1 * memory.dataLim.y1))
+    times.legend(loc="upper left")
+    memory.legend(loc="lower right")
+    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+
+
+def resident_mib() -> float:
+    """Return the memory that this process holds now, as Linux tells."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Verbs in several processes that know of each other, as torch's launcher starts them.
+
+The processes are forks of one that has imported everything, see `crashing`; `test_distributed` uses the launcher itself, too.
+"""
+
+import os
+import socket
+
+import monai.bundle
+import pytest
+import torch
+from crashing import PATIENCE_S, QUICK, ROOT, forks
+from stand_ins import DarkIsLesion
+from torch import nn
+
+from strokelesion.pipeline.files import write_json
+
+
+class DarkAtALevel(DarkIsLesion):
+    """The same with a weight, as networks to train have."""
+
+    def __init__(self, dark=0.5):
+        super().__init__()
+        self.dark = nn.Parameter(torch.tensor(dark))
+
+
+def run(verb, bundle, out, **knobs):
+    """Run a verb; an error says in a file why it ended."""
+    try:
+        monai.bundle.run(verb, config_file=f"bundles/{bundle}.json", logging_file=False, **{**QUICK, **knobs})
+    except SystemExit as end:
+        (out / f"status_{os.environ.get('RANK', 0)}").write_text(str(end.code))
+
+
+def validate(bundle, out, **knobs):
+    """Validate a fresh network once, and write the metrics of this process."""
+    workflow = monai.bundle.ConfigWorkflow(
+        f"bundles/{bundle}.json", workflow_type="train", logging_file=False, **{**QUICK, **knobs}
+    )
+    workflow.initialize()
+    evaluator = workflow.parser.get_parsed_content("validate::evaluator")
+    evaluator.run()
+    write_json(
+        out / f"metrics_{os.environ.get('RANK', 0)}.json", {**evaluator.state.metrics, "scans": evaluator.state.iteration}
+    )
+
+
+def together(count, work, *given, **knobs):
+    """Do work in so many processes at once, and return their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [start(in_place, {"RANK": rank, "LOCAL_RANK": rank, **meeting}, work, given, knobs) for rank in range(count)]
+    for process in processes:
+        process.join(PATIENCE_S)
+    return [process.exitcode for process in processes]
+
+
+def start(work, *given):
+    """Start work in a process of its own, and return it."""
+    process = forks.Process(target=work, args=given)
+    # The server that forks looks for its modules before it is told where.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT / "tests"))
+        process.start()
+    return process
+
+
+def in_place(place, work, given, knobs):
+    """Do work in this process, which the launcher would have given a place among others."""
+    os.environ.update({name: str(value) for name, value in place.items()})
+    os.chdir(ROOT)
+    torch.set_num_threads(1)
+    work(*given, **knobs)

@@ -5,6 +5,8 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,34 @@ def common_folder(items: Sequence[Mapping[str, Any]]) -> str:
     return os.path.commonpath([Path(scan_name(item)).absolute().parent for item in items])
 
 
+class OneAhead:
+    """Loads the items of a data set in their order, each while what was made of the one before is computed and written.
+
+    One scan ahead and no further: it takes 0.4 GiB at 1 mm. An error is raised where its own item is asked for.
+    MONAI's `ThreadBuffer` works two ahead, and after an error gives nothing more.
+
+    Args:
+        dataset: what is loaded.
+        pool: with one worker.
+    """
+
+    def __init__(self, dataset: Dataset, pool: Executor) -> None:
+        self.dataset, self.pool = dataset, pool
+        self.waiting = iter(range(len(dataset)))
+        self.coming: list[Future[Any]] = []
+        self.begin_next()
+
+    def begin_next(self) -> None:
+        """Let the pool load the next item, if there is one."""
+        self.coming.extend(self.pool.submit(self.dataset.__getitem__, number) for number in islice(self.waiting, 1))
+
+    def __call__(self, _: Any) -> Any:
+        """Return the next item as loaded; nothing of it is kept here."""
+        loaded = self.coming.pop()
+        self.begin_next()
+        return loaded.result()
+
+
 def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict[str, Any], dict[str, Any] | Exception]]:
     """Run the evaluator, with its post-processing, over each item of a data set by itself.
 
@@ -124,9 +154,11 @@ def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict
     os.environ.setdefault(*NO_PRIMITIVES_KEPT)
     errors: list[Exception] = []
     # With a handler the engine ends a failed run in order; without, it raises and its next run does nothing.
-    with evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error)):
-        for number, item in enumerate(tqdm(dataset.data, desc="scans", unit="scan")):
-            evaluator.data_loader = DataLoader(dataset[number : number + 1], batch_size=1)
+    handled = evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error))
+    with handled, ThreadPoolExecutor(max_workers=1) as pool:
+        load = OneAhead(dataset, pool)
+        for item in tqdm(dataset.data, desc="scans", unit="scan"):
+            evaluator.data_loader = DataLoader(Dataset([item], load), batch_size=1)
             evaluator.state.epoch_length = 1  # else the engine repeats the scan as often as its first loader was long
             evaluator.run()
             output: Any = evaluator.state.output

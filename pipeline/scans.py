@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +117,7 @@ def common_folder(items: Sequence[Mapping[str, Any]]) -> str:
 
 
 class OneAhead:
-    """Loads the items of a data set in their order, each while what was made of the one before is computed and written.
+    """Loads the items of a data set by their numbers, each while the one before is computed and written.
 
     One scan ahead and no further: it takes 0.4 GiB at 1 mm. An error is raised where its own item is asked for.
     MONAI's `ThreadBuffer` works two ahead, and after an error gives nothing more.
@@ -130,18 +129,19 @@ class OneAhead:
 
     def __init__(self, dataset: Dataset, pool: Executor) -> None:
         self.dataset, self.pool = dataset, pool
-        self.waiting = iter(range(len(dataset)))
-        self.coming: list[Future[Any]] = []
-        self.begin_next()
+        self.coming: dict[int, Future[Any]] = {}
 
-    def begin_next(self) -> None:
-        """Let the pool load the next item, if there is one."""
-        self.coming.extend(self.pool.submit(self.dataset.__getitem__, number) for number in islice(self.waiting, 1))
+    def begin(self, number: int) -> None:
+        """Let the pool load an item, if there is one."""
+        if number < len(self.dataset):
+            self.coming[number] = self.pool.submit(self.dataset.__getitem__, number)
 
-    def __call__(self, _: Any) -> Any:
-        """Return the next item as loaded; nothing of it is kept here."""
-        loaded = self.coming.pop()
-        self.begin_next()
+    def __call__(self, number: int) -> Any:
+        """Return an item as loaded, and begin with the next; nothing of what is returned is kept here."""
+        if number not in self.coming:
+            self.begin(number)
+        loaded = self.coming.pop(number)
+        self.begin(number + 1)
         return loaded.result()
 
 
@@ -157,8 +157,8 @@ def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict
     handled = evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error))
     with handled, ThreadPoolExecutor(max_workers=1) as pool:
         load = OneAhead(dataset, pool)
-        for item in tqdm(dataset.data, desc="scans", unit="scan"):
-            evaluator.data_loader = DataLoader(Dataset([item], load), batch_size=1)
+        for number, item in enumerate(tqdm(dataset.data, desc="scans", unit="scan")):
+            evaluator.data_loader = DataLoader(Dataset([number], load), batch_size=1)
             evaluator.state.epoch_length = 1  # else the engine repeats the scan as often as its first loader was long
             evaluator.run()
             output: Any = evaluator.state.output

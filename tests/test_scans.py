@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
@@ -130,6 +131,20 @@ def test_the_next_scan_is_loaded_while_one_is_computed_and_no_more():
     dataset = Dataset([{"image": number} for number in range(4)], load)
     outcomes = [outcome for _, outcome in predict_scans(evaluator_of(network), dataset)]
     assert [int(outcome["pred"].mean()) for outcome in outcomes] == [0, 1, 2, 3]
+
+
+def test_a_run_that_ends_before_it_loads_its_scan_leaves_the_next_one_its_own():
+    evaluator, starts = evaluator_of(lambda image: image), iter([OSError("no start"), None, None])
+
+    def start(_):
+        if error := next(starts):
+            raise error
+
+    evaluator.add_event_handler(Events.STARTED, start)
+    dataset = Dataset([1, 2, 3], lambda number: {"image": torch.full((1, 4, 5), float(number))})
+    first, *others = [outcome for _, outcome in predict_scans(evaluator, dataset)]
+    assert isinstance(first, OSError)
+    assert [int(outcome["pred"].mean()) for outcome in others] == [2, 3]
 
 
 def test_nothing_is_held_of_scans_that_are_done():

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from monai.inferers import SimpleInferer
 
-from strokelesion.networks import ResUNet
+from strokelesion.networks import ResUNet, precision
 from strokelesion.networks.neighbors import with_neighbors
 from strokelesion.networks.onnx_runtime import OnnxNetwork, missing_packages
 from strokelesion.networks.precision import MixedPrecisionInferer
@@ -41,6 +41,24 @@ def lesion(network, slices, half=False):
 
 def dice(one, other):
     return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
+@pytest.mark.parametrize(
+    ("device", "machine", "supported", "units", "fast"),
+    [
+        ("cpu", "x86_64", True, True, True),
+        ("cpu", "x86_64", True, False, False),  # plain AVX512, which imitates bfloat16
+        ("cpu", "AMD64", False, False, False),
+        ("cpu", "aarch64", True, False, True),
+        ("cuda", "x86_64", True, True, False),
+    ],
+)
+def test_bfloat16_is_fast_where_the_processor_has_units_for_it(device, machine, supported, units, fast, monkeypatch):
+    monkeypatch.setattr(precision.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    for ability in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, ability, lambda: units)
+    assert precision.has_fast_bfloat16(torch.device(device)) is fast
 
 
 def test_bfloat16_calls_the_same_voxels_lesion(shipped, slices):

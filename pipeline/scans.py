@@ -152,7 +152,7 @@ def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict
         The item as listed, and the evaluator's output for it or the error that its loading, prediction or saving raised.
     """
     os.environ.setdefault(*NO_PRIMITIVES_KEPT)
-    errors: list[Exception] = []
+    errors: list[BaseException] = []
     # With a handler the engine ends a failed run in order; without, it raises and its next run does nothing.
     handled = evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error))
     with handled, ThreadPoolExecutor(max_workers=1) as pool:
@@ -161,8 +161,10 @@ def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict
             evaluator.data_loader = DataLoader(Dataset([number], load), batch_size=1)
             evaluator.state.epoch_length = 1  # else the engine repeats the scan as often as its first loader was long
             evaluator.run()
-            output: Any = evaluator.state.output
-            yield item, errors.pop() if errors else output[0]
+            output: Any = errors.pop() if errors else evaluator.state.output[0]
+            if isinstance(output, BaseException) and not isinstance(output, Exception):
+                raise output  # Ctrl-C, which the engine hands on like an error of the scan
+            yield item, output
             # Nothing of a scan is held while the next one is computed.
             output = evaluator.state.output = evaluator.state.batch = None
 

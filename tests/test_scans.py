@@ -191,6 +191,18 @@ def test_stopping_between_scans_ends_the_loading_too():
     assert threading.active_count() == before
 
 
+def test_ctrl_c_stops_all_and_not_only_its_scan():
+    loaded = []
+    dataset = Dataset(list(range(9)), lambda number: loaded.append(number) or {"image": torch.zeros(1, 2, 2)})
+
+    def interrupted(image):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(predict_scans(evaluator_of(interrupted), dataset))
+    assert loaded == [0, 1]
+
+
 def test_no_scans_are_no_work():
     assert list(predict_scans(evaluator_of(lambda x: x), Dataset([], None))) == []
 

@@ -41,8 +41,12 @@ class OnnxNetwork(SliceNetwork):
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Map slices of legal size `(B, in_channels, H, W)`, float32 on the CPU, to logits `(B, out_channels, H, W)`."""
-        return torch.from_numpy(self.session.run(None, {"slices": x.contiguous().numpy()})[0])
+        """Map slices of legal size `(B, in_channels, H, W)`, float32 on the CPU, to logits `(B, out_channels, H, W)`.
+
+        One by one: it takes no longer, and ONNX Runtime keeps the memory of the largest batch, 0.6 GiB for 16 slices.
+        """
+        slices = x.contiguous()[:, None].numpy()
+        return torch.cat([torch.from_numpy(self.session.run(None, {"slices": one})[0]) for one in slices])
 
 
 class Logits(nn.Module):

@@ -4,6 +4,7 @@ On CUDA MONAI's engines do this themselves (`amp`). On processors with bfloat16 
 step of the ResUNet takes about a third of its fp32 time there.
 """
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,11 @@ from monai.inferers import Inferer
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Return whether this is a processor that multiplies bfloat16 in hardware (AVX512-BF16, AMX or the like)."""
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    # Of processors by Intel and AMD, torch says so of those with plain AVX512, too, which imitate it and are slower for it.
+    has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return has_units or platform.machine() not in ("x86_64", "AMD64")
 
 
 class MixedPrecisionInferer(Inferer):

@@ -27,7 +27,7 @@ class SliceNetwork(nn.Module, ABC):
                 f"got {in_channels} input and {out_channels} output channels; allowed are at least 1 and at least 2: "
                 "T1 in; background, main lesion and sub-lesion out is `in_channels: 1, out_channels: 3`."
             )
-        self.in_channels = in_channels
+        self.in_channels, self.out_channels = in_channels, out_channels
 
     @abstractmethod
     def logits(self, x: torch.Tensor) -> torch.Tensor:

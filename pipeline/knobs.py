@@ -7,7 +7,9 @@ every value through one of the functions below.
 
 import difflib
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from math import inf
@@ -25,6 +27,7 @@ VERBS = ("training", "evaluating", "inference", "shipping", "doctor", "synthesis
 SHARED_VERBS = ("training", "inference")
 # Options of `monai.bundle run` itself.
 RUNNER_OPTIONS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file")
+COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
 def choice(name: str, value: object, allowed: Collection[str]) -> str:
@@ -58,6 +61,17 @@ def flag(name: str, value: object) -> bool:
     if word not in ("true", "false"):
         raise ValueError(f"--{name} got {value!r}; allowed are true, false.")
     return word == "true"
+
+
+def compiled(name: str, value: object) -> bool:
+    """Return whether a network shall be compiled, which needs a C++ compiler on this machine."""
+    wanted = flag(name, value)
+    if wanted and not any(map(shutil.which, (os.environ.get("CXX", "c++"), *COMPILERS))):
+        raise ValueError(
+            f"--{name} got true, and there is no C++ compiler; expected one of {', '.join(COMPILERS)}. Install one, or leave "
+            f"--{name} out."
+        )
+    return wanted
 
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:

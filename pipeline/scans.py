@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,35 @@ def common_folder(items: Sequence[Mapping[str, Any]]) -> str:
     return os.path.commonpath([Path(scan_name(item)).absolute().parent for item in items])
 
 
+class OneAhead:
+    """Loads the items of a data set by their numbers, each while the one before is computed and written.
+
+    One scan ahead and no further: it takes 0.4 GiB at 1 mm. An error is raised where its own item is asked for.
+    MONAI's `ThreadBuffer` works two ahead, and after an error gives nothing more.
+
+    Args:
+        dataset: what is loaded.
+        pool: with one worker.
+    """
+
+    def __init__(self, dataset: Dataset, pool: Executor) -> None:
+        self.dataset, self.pool = dataset, pool
+        self.coming: dict[int, Future[Any]] = {}
+
+    def begin(self, number: int) -> None:
+        """Let the pool load an item, if there is one."""
+        if number < len(self.dataset):
+            self.coming[number] = self.pool.submit(self.dataset.__getitem__, number)
+
+    def __call__(self, number: int) -> Any:
+        """Return an item as loaded, and begin with the next; nothing of what is returned is kept here."""
+        if number not in self.coming:
+            self.begin(number)
+        loaded = self.coming.pop(number)
+        self.begin(number + 1)
+        return loaded.result()
+
+
 def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict[str, Any], dict[str, Any] | Exception]]:
     """Run the evaluator, with its post-processing, over each item of a data set by itself.
 
@@ -120,15 +150,19 @@ def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict
         The item as listed, and the evaluator's output for it or the error that its loading, prediction or saving raised.
     """
     os.environ.setdefault(*NO_PRIMITIVES_KEPT)
-    errors: list[Exception] = []
+    errors: list[BaseException] = []
     # With a handler the engine ends a failed run in order; without, it raises and its next run does nothing.
-    with evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error)):
+    handled = evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error))
+    with handled, ThreadPoolExecutor(max_workers=1) as pool:
+        load = OneAhead(dataset, pool)
         for number, item in enumerate(tqdm(dataset.data, desc="scans", unit="scan", disable=not is_first())):
-            evaluator.data_loader = DataLoader(dataset[number : number + 1], batch_size=1)
+            evaluator.data_loader = DataLoader(Dataset([number], load), batch_size=1)
             evaluator.state.epoch_length = 1  # else the engine repeats the scan as often as its first loader was long
             evaluator.run()
-            output: Any = evaluator.state.output
-            yield item, errors.pop() if errors else output[0]
+            output: Any = errors.pop() if errors else evaluator.state.output[0]
+            if isinstance(output, BaseException) and not isinstance(output, Exception):
+                raise output  # Ctrl-C, which the engine hands on like an error of the scan
+            yield item, output
             # Nothing of a scan is held while the next one is computed.
             output = evaluator.state.output = evaluator.state.batch = None
 

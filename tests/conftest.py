@@ -74,7 +74,7 @@ def run_verb(at_root: Path) -> Callable[..., None]:
     """
 
     def run(verb: str, network: str, **knobs: object) -> None:
-        quick = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue"}
+        quick = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "engine": "torch"}
         config_file = f"bundles/{network}.json"
         monai.bundle.run(run_id=verb, config_file=config_file, logging_file=False, **{**quick, "device": "cpu", **knobs})
 

@@ -1,10 +1,19 @@
 """Scans found from a file, a folder or a glob; one bad scan does not stop the others."""
 
+import threading
+import weakref
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
+from strokelesion.networks import ResUNet
+from strokelesion.pipeline.checkpoints import save_checkpoint
 from strokelesion.pipeline.scans import common_folder, find_scans, predict_scans
 
 
@@ -98,6 +107,104 @@ def test_each_scan_is_loaded_and_predicted_once_and_errors_stay_with_their_scan(
     assert [item["image"] for item, _ in outcomes] == [1, 2, 3]
     assert [isinstance(outcome, Exception) for _, outcome in outcomes] == [False, True, False]
     assert float(outcomes[2][1]["pred"].mean()) == 3
+
+
+def evaluator_of(network):
+    evaluator = SupervisedEvaluator(device="cpu", val_data_loader=[1], network=torch.nn.Identity())
+    evaluator.inferer = lambda image, _: network(image)
+    return evaluator
+
+
+def test_the_next_scan_is_loaded_while_one_is_computed_and_no_more():
+    begun = [threading.Event() for _ in range(4)]
+
+    def load(item):
+        begun[item["image"]].set()
+        return {"image": torch.full((1, 4, 5), float(item["image"]))}
+
+    def network(image):
+        number = int(image.mean())
+        assert number == 3 or begun[number + 1].wait(timeout=30)
+        assert not any(event.is_set() for event in begun[number + 2 :])
+        return image
+
+    dataset = Dataset([{"image": number} for number in range(4)], load)
+    outcomes = [outcome for _, outcome in predict_scans(evaluator_of(network), dataset)]
+    assert [int(outcome["pred"].mean()) for outcome in outcomes] == [0, 1, 2, 3]
+
+
+def test_a_run_that_ends_before_it_loads_its_scan_leaves_the_next_one_its_own():
+    evaluator, starts = evaluator_of(lambda image: image), iter([OSError("no start"), None, None])
+
+    def start(_):
+        if error := next(starts):
+            raise error
+
+    evaluator.add_event_handler(Events.STARTED, start)
+    dataset = Dataset([1, 2, 3], lambda number: {"image": torch.full((1, 4, 5), float(number))})
+    first, *others = [outcome for _, outcome in predict_scans(evaluator, dataset)]
+    assert isinstance(first, OSError)
+    assert [int(outcome["pred"].mean()) for outcome in others] == [2, 3]
+
+
+def test_nothing_is_held_of_scans_that_are_done():
+    loaded = []
+
+    def load(item):
+        image = torch.full((1, 4, 5), float(item["image"]))
+        loaded.append(weakref.ref(image))
+        return {"image": image}
+
+    for number, (_, outcome) in enumerate(predict_scans(evaluator_of(lambda x: x), Dataset([{"image": 1}] * 4, load))):
+        assert isinstance(outcome, dict)
+        assert all(reference() is None for reference in loaded[: number + 1])
+
+
+def test_scans_of_a_cohort_are_predicted_as_alone(oriented, run_verb, tmp_path):
+    """While one goes back to its own grid, the next one leaves its own, through the same transforms."""
+    network = ResUNet(channels=(4, 8))
+    protocol = {"spacing_mm": [4.0] * 3, "slice_mm": [192, 224], "intensities": "tissue", "neighbors": 0}
+    state = {"network_name": "ResUNet", "network": network.state_dict(), "protocol": protocol}
+    save_checkpoint(state, tmp_path / "fresh.pt")
+    paths = [Path(str(item["image"])) for item in oriented.values()]
+    knobs = {"network_def": {"_target_": "strokelesion.networks.ResUNet", "channels": [4, 8]}, "amp": False, "pages": False}
+
+    def predicted(name, scans):
+        where = {"scans": str(scans), "output_dir": str(tmp_path / name), "checkpoint": str(tmp_path / "fresh.pt")}
+        run_verb("inference", "resunet", save_probabilities=True, **where, **knobs)
+        return [nib.load(path).get_fdata() for path in sorted((tmp_path / name).rglob("*probseg.nii.gz"))]
+
+    together = predicted("together", paths[0].parent.parent / "*" / "T1w.nii.gz")
+    alone = [predicted(path.parent.name, path) for path in sorted(paths)]
+    assert len(together) == len(alone) == len(oriented)
+    assert all(np.array_equal(one, other) for one, (other,) in zip(together, alone, strict=True))
+
+
+def test_stopping_between_scans_ends_the_loading_too():
+    loaded = []
+    dataset = Dataset(list(range(9)), lambda number: loaded.append(number) or {"image": torch.zeros(1, 2, 2)})
+    before = threading.active_count()
+    outcomes = predict_scans(evaluator_of(lambda x: x), dataset)
+    next(outcomes)
+    outcomes.close()
+    assert loaded == [0, 1]
+    assert threading.active_count() == before
+
+
+def test_ctrl_c_stops_all_and_not_only_its_scan():
+    loaded = []
+    dataset = Dataset(list(range(9)), lambda number: loaded.append(number) or {"image": torch.zeros(1, 2, 2)})
+
+    def interrupted(image):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(predict_scans(evaluator_of(interrupted), dataset))
+    assert loaded == [0, 1]
+
+
+def test_no_scans_are_no_work():
+    assert list(predict_scans(evaluator_of(lambda x: x), Dataset([], None))) == []
 
 
 def test_outputs_repeat_the_folders_below_the_common_one(folder):

@@ -1,5 +1,6 @@
 """Runs: the same seed the same weights, resume as if never stopped, checkpoints that refuse what does not fit."""
 
+import copy
 import csv
 import pickle
 
@@ -8,6 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from strokelesion.networks import ResUNet, SegNet
+from strokelesion.pipeline import knobs as checks
 from strokelesion.pipeline.checkpoints import Checkpoints, load_weights, read_checkpoint, save_checkpoint
 from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.training import schedule
@@ -48,6 +50,44 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_resuming_changes_n
     assert same(weights(tmp_path / "stopped", "best.pt")["network"], weights(tmp_path / "undisturbed", "best.pt")["network"])
     with open(tmp_path / "stopped" / "history.csv") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_fused_adam_moves_weights_as_the_plain_one_and_goes_on_from_its_checkpoints():
+    """Old checkpoints say that their optimizer was not fused, and stay so."""
+    first, second = (ResUNet(channels=(4, 8)) for _ in range(2))
+    second.load_state_dict(first.state_dict())
+    plain, fused = torch.optim.Adam(first.parameters()), torch.optim.Adam(second.parameters(), fused=True)
+
+    def step():
+        for one, other in zip(first.parameters(), second.parameters(), strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        plain.step()
+        fused.step()
+        for one, other in zip(first.parameters(), second.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+    for _ in range(3):
+        step()
+    fused.load_state_dict(copy.deepcopy(plain.state_dict()))
+    assert not fused.param_groups[0]["fused"]
+    step()
+
+
+def test_a_compiled_network_learns_the_same_and_its_checkpoint_has_the_same_names(train, tmp_path, monkeypatch):
+    """With the backend that compiles nothing, which needs no C++ compiler and rounds as torch does."""
+    plain = train(tmp_path / "plain", epochs=1)
+    compiled, compile_network = [], torch.compile
+
+    def eager(network, **options):
+        compiled.append(network)
+        return compile_network(network, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", eager)
+    monkeypatch.setattr(checks.shutil, "which", lambda name: name)
+    found = train(tmp_path / "compiled", epochs=1, compile=True)
+    assert [type(network) for network in compiled] == [ResUNet]
+    assert same(plain["network"], found["network"])
 
 
 def test_a_falling_learning_rate_is_resumed_too(train, tmp_path, monkeypatch):

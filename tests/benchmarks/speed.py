@@ -26,7 +26,7 @@ from typing import Any
 from candidates.machine import describe
 from candidates.running import Row, run_case, run_module
 from candidates.suite import CASES
-from candidates.table import judged, markdown
+from candidates.table import ceilings, judged, markdown
 
 PARTS = ("input", "training", "inference", "ceiling")
 
@@ -77,7 +77,7 @@ def main() -> None:
     out = options.out or options.folder / "speed.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"\n{result['machine']}\n\n{markdown(rows)}\n")
+    print(f"\n{result['machine']}\n\n{markdown(rows)}\n\nceiling\n{ceilings(rows)}\n")
     for bar in result["bars"]:
         print(f"{'met   ' if bar['met'] else 'MISSED'} {bar['case']}, {bar['figure']}: {bar['wished']}: {bar['reached']}")
     print(f"\n{out}")

@@ -22,7 +22,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from candidates.flops import gflop
-from candidates.measured import report
+from candidates.measured import peak_gib, report
 from candidates.nnunet_plans import plan
 
 TILES = {"2d": 24, "3d_fullres": 3}
@@ -72,7 +72,7 @@ def main() -> None:
     predictor = predictor_of(configuration, folder, int(sys.argv[4]) if sys.argv[4:] else TILES[configuration])
     out = folder / "nnunet" / configuration
     out.mkdir(exist_ok=True)
-    began_s = time.perf_counter()
+    began_s, before_gib = time.perf_counter(), peak_gib()
     predictor.predict_from_files_sequential([[str(folder / "scan.nii.gz")]], [str(out / "scan")])
     around_s = time.perf_counter() - began_s - sum(predictor.tile_s)
     tiles_s = median(predictor.tile_s[1:]) * predictor.of
@@ -81,7 +81,9 @@ def main() -> None:
     size = "x".join(map(str, patch))
     note = f"{len(predictor.tile_s)} of {predictor.of} tiles of {size} computed, the rest multiplied"
     scan_s = tiles_s + (around_s if what == "file" else 0)
-    report(("nnunetv2", "torch"), note, scan_s=scan_s, gflop=tile_gflop * predictor.of, windows=predictor.of)
+    report(
+        ("nnunetv2", "torch"), note, scan_s=scan_s, gflop=tile_gflop * predictor.of, windows=predictor.of, before_gib=before_gib
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torch import nn
 
 from candidates.bundle import read_bundle
 from candidates.flops import gflop
-from candidates.measured import report
+from candidates.measured import peak_gib, report
 
 
 def measure_network(folder: Path, bundle: str) -> None:
@@ -36,6 +36,7 @@ def measure_network(folder: Path, bundle: str) -> None:
     def count(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         shapes[tuple(inputs[0].shape[1:])] += len(inputs[0])
 
+    before_gib = peak_gib()
     with torch.inference_mode():
         inferer(image[..., :16], network)
         hook = network.register_forward_pre_hook(count)
@@ -44,7 +45,7 @@ def measure_network(folder: Path, bundle: str) -> None:
         scan_s = time.perf_counter() - began_s
     hook.remove()
     billions = sum(number * gflop(network, (1, *shape)) for shape, number in shapes.items())
-    report(("torch", "monai"), scan_s=scan_s, gflop=billions, windows=shapes.total())
+    report(("torch", "monai"), scan_s=scan_s, gflop=billions, windows=shapes.total(), before_gib=before_gib)
 
 
 def measure_file(folder: Path, bundle: str, pages: bool) -> None:

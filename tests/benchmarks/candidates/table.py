@@ -1,14 +1,15 @@
 """Rows as one table, and whether the bars are met."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from statistics import median
 from typing import Any
 
 from candidates.running import Row
 from candidates.suite import BARS, CASES, Bar
 
-HEAD = ("case", "candidate", "median", "range", "strokelesion is", "peak GiB", "less memory", "further figures", "remark")
-UNITS = {"slices_per_s": "slices/s", "epoch_slices_per_s": "slices/s", "scan_s": "s", "product_bfloat16_gflops": "GFLOP/s"}
+# A ratio says how many times better the first of the case is.
+HEAD = ("case", "candidate", "median", "range", "ratio", "peak GiB", "ratio", "further figures", "remark")
+UNITS = {"slices_per_s": "slices/s", "epoch_slices_per_s": "slices/s", "scan_s": "s"}
 
 
 def value(row: Row, figure: str) -> float:
@@ -50,9 +51,16 @@ def first_of(rows: Iterable[Row], case: str) -> Row:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return all rows as a table."""
-    lines = [HEAD, ["---"] * len(HEAD), *(cells(row, first_of(rows, row.case)) for row in rows)]
+    """Return what was compared as a table."""
+    compared = [row for row in rows if row.part != "ceiling"]
+    lines = [HEAD, ["---"] * len(HEAD), *(cells(row, first_of(rows, row.case)) for row in compared)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def ceilings(rows: Sequence[Row]) -> str:
+    """Return what the machine could do, a line a figure."""
+    found = [row for row in rows if row.part == "ceiling" and not row.failed]
+    return "\n".join(f"{name:32s}{value(row, name):10.4g}" for row in found for name in row.figures)
 
 
 def judged(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -64,6 +72,16 @@ def judged(rows: Sequence[Row]) -> list[dict[str, Any]]:
         peer = found.get((bar.case, bar.peer)) if bar.peer else ours
         if ours and peer and bar.figure in ours.figures:
             judgments.append(judgment(bar, ours, peer))
+    return judgments + same_networks(found.values())
+
+
+def same_networks(rows: Collection[Row]) -> list[dict[str, Any]]:
+    """Return, of each training, whether all candidates' networks have the same number of parameters."""
+    judgments = []
+    for case in dict.fromkeys(row.case for row in rows if "parameters" in row.figures):
+        numbers = sorted({value(row, "parameters") for row in rows if row.case == case})
+        met = len(numbers) == 1
+        judgments.append({"case": case, "figure": "parameters", "wished": "the same", "reached": numbers, "met": met})
     return judgments
 
 

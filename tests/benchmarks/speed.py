@@ -7,7 +7,7 @@ Run it from the root of the repository, on a machine that does nothing else: it 
 live in environments of their own, because TensorBoard loads TensorFlow where it finds it, and so would every program of ours:
 
     python3.11 -m venv runs/peers && runs/peers/bin/pip install -c constraints.txt nnunetv2 batchgeneratorsv2 torchio
-    python3.11 -m venv runs/keras && runs/keras/bin/pip install -c constraints.txt tensorflow-cpu keras nibabel
+    python3.11 -m venv runs/keras && runs/keras/bin/pip install -c constraints.txt tensorflow-cpu keras nibabel scipy pillow
 
 Candidates take turns, each turn in a fresh process, so that its peak memory is its own and a slow minute hits all. A peer
 that cannot be run is named in the table with the reason. `--only input,ceiling` runs a part; `--merge a.json b.json` makes
@@ -78,6 +78,8 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n")
     print(f"\n{result['machine']}\n\n{markdown(rows)}\n\nceiling\n{ceilings(rows)}\n")
+    if result["quick"]:
+        print("few steps and tiles: this shows that everything runs, not how fast")
     for bar in result["bars"]:
         print(f"{'met   ' if bar['met'] else 'MISSED'} {bar['case']}, {bar['figure']}: {bar['wished']}: {bar['reached']}")
     print(f"\n{out}")

@@ -9,7 +9,7 @@ import numpy as np
 from candidates.measured import Laps
 
 BATCH = 32
-LEAST_S = 6.0
+LEAST_S = 5.0
 
 
 def read_epoch(folder: Path) -> tuple[np.ndarray, np.ndarray]:

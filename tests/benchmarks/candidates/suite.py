@@ -93,7 +93,7 @@ CASES = (
         ),
     ),
     training("resunet", 2, bfloat16=True),
-    training("unet", 2),
+    training("unet", 1),
     training("segnet", 1),
     Case(
         "inference",

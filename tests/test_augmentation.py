@@ -108,6 +108,24 @@ def test_zoom_scales_areas():
     assert out.max() == pytest.approx(1 / 0.8**2, rel=0.1)
 
 
+def test_the_grid_is_an_affine_map_plus_a_bicubic_field():
+    """As torch makes both, one after the other."""
+    transform = RandAugmentSlicesd(spatial_prob=1, horizontal_flip_prob=0.5, vertical_flip_prob=0.5).set_random_state(0)
+    transform.randomize(9)
+    height, width = 48, 72
+    cos, sin = np.cos(transform._angle_rad), np.sin(transform._angle_rad)
+    across, along = (transform._scale * transform._mirror).T
+    pixel_map = np.array([[cos * along, -sin * across], [sin * along, cos * across]])  # x first, as grid_sample wants it
+    to_unit = np.array([2 / width, 2 / height])
+    unit_map = pixel_map.transpose(2, 0, 1) * to_unit[:, None] / to_unit
+    theta = torch.tensor(np.pad(unit_map, ((0, 0), (0, 0), (0, 1))), dtype=torch.float32)
+    field = torch.tensor(transform._field_px * to_unit[:, None, None], dtype=torch.float32)
+    shift = torch.nn.functional.interpolate(field, size=(height, width), mode="bicubic", align_corners=True)
+    expected = torch.nn.functional.affine_grid(theta, [9, 1, height, width], align_corners=False) + shift.permute(0, 2, 3, 1)
+    found = transform._sampling_grid(np.arange(9), torch.zeros(9, 1, height, width))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
 def test_the_same_seed_gives_the_same_batch_and_another_another(batch):
     one, same, other = (augmented(batch, seed, **SPATIAL, contrast=0.2) for seed in (1, 1, 2))
     assert torch.equal(one["image"], same["image"])

@@ -6,6 +6,7 @@ twice and image and mask cannot part.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 # Control points of the elastic deformation along height and width.
 ELASTIC_GRID = (6, 7)
+# Columns of the basis after the control points', see `separable_basis`.
+POSITION, CONSTANT = -2, -1
 
 
 class RandAugmentSlicesd(RandomizableTransform, MapTransform):
@@ -130,34 +133,50 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
         return image, label
 
     def _sampling_grid(self, chosen: NDArray[np.integer[Any]], image: torch.Tensor) -> torch.Tensor:
-        """Return where each output pixel of the chosen slices looks, `(N, H, W, 2)` in grid_sample's coordinates."""
+        """Return where each output pixel of the chosen slices looks, `(N, H, W, 2)` in grid_sample's coordinates.
+
+        Affine map and bicubic field are both separable, so two small matrix products make them together.
+        """
         height, width = image.shape[-2:]
+        rows, columns = (
+            torch.as_tensor(separable_basis(points, size), dtype=image.dtype, device=image.device)
+            for points, size in zip(ELASTIC_GRID, (height, width), strict=True)
+        )
+        core = torch.as_tensor(self._grid_core(chosen, height, width), dtype=image.dtype, device=image.device)
+        return (rows @ (core @ columns.T)).permute(0, 2, 3, 1)
+
+    def _grid_core(self, chosen: NDArray[np.integer[Any]], height: int, width: int) -> NDArray[np.floating[Any]]:
+        """Return the chosen slices' weights of each pair of basis functions, along height and width, for x and for y."""
         angle, (mirror_h, mirror_w) = self._angle_rad[chosen], self._mirror[chosen].T
-        scale_h, scale_w = self._scale[chosen].T
+        scale_h, scale_w = self._scale[chosen].T * (mirror_h, mirror_w)
         aspect = height / width  # rotation is rigid in pixels, not in normalized coordinates
-        zero = np.zeros_like(angle)
-        rows = [
-            [np.cos(angle) * scale_w * mirror_w, -np.sin(angle) * scale_h * mirror_h * aspect, zero],
-            [np.sin(angle) * scale_w * mirror_w / aspect, np.cos(angle) * scale_h * mirror_h, zero],
-        ]
-        theta = torch.as_tensor(np.array(rows).transpose(2, 0, 1), dtype=image.dtype, device=image.device)
-        grid = F.affine_grid(theta, [len(chosen), 1, height, width], align_corners=False)
-        field = torch.as_tensor(self._field_px[chosen], dtype=image.dtype, device=image.device)
-        field = F.interpolate(field, size=(height, width), mode="bicubic", align_corners=True)
-        pixels = torch.tensor([2 / width, 2 / height], dtype=image.dtype, device=image.device)
-        return grid + field.permute(0, 2, 3, 1) * pixels
+        core = np.zeros((len(chosen), 2, *(points + 2 for points in ELASTIC_GRID)))
+        core[:, :, :-2, :-2] = self._field_px[chosen] * np.array([2 / width, 2 / height])[:, None, None]
+        core[:, :, CONSTANT, POSITION] = np.stack([np.cos(angle) * scale_w, np.sin(angle) * scale_w / aspect], axis=1)
+        core[:, :, POSITION, CONSTANT] = np.stack([-np.sin(angle) * scale_h * aspect, np.cos(angle) * scale_h], axis=1)
+        return core
 
     def _vary(self, image: torch.Tensor) -> torch.Tensor:
-        varied = np.flatnonzero((self._contrast != 1) | (self._brightness != 0))
-        if not len(varied):
+        if ((self._contrast == 1) & (self._brightness == 0)).all():
             return image
         contrast, brightness = (
-            torch.as_tensor(x[varied], dtype=image.dtype, device=image.device)[:, None, None, None]
+            torch.as_tensor(x, dtype=image.dtype, device=image.device)[:, None, None, None]
             for x in (self._contrast, self._brightness)
         )
-        slices = image[varied]
-        tissue = slices > 0
-        mean = slices.sum((1, 2, 3), keepdim=True) / tissue.sum((1, 2, 3), keepdim=True).clamp(min=1)
-        image = image.clone()
-        image[varied] = torch.where(tissue, (mean + (slices - mean) * contrast + brightness).clamp(min=0), slices)
-        return image
+        tissue = image > 0
+        mean = image.sum((1, 2, 3), keepdim=True) / tissue.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        # Slices that keep their brightness are multiplied by 1 and added 0: the same, bit for bit.
+        varied = (image * contrast).add_(mean * (1 - contrast) + brightness).clamp_(min=0)
+        return torch.where(tissue, varied, image)
+
+
+@lru_cache(maxsize=16)
+def separable_basis(points: int, size: int) -> NDArray[np.floating[Any]]:
+    """Return what each pixel of an axis takes of `points` control points, bicubic, of its position in [-1, 1], and of 1.
+
+    Shape `(size, points + 2)`; positions are grid_sample's, those of the pixels' centers.
+    """
+    points_alone = torch.eye(points, dtype=torch.float64)[None, None]
+    bicubic = F.interpolate(points_alone, size=(size, points), mode="bicubic", align_corners=True)[0, 0]
+    position = (2 * np.arange(size) + 1) / size - 1
+    return np.column_stack([bicubic.numpy(), position, np.ones(size)])

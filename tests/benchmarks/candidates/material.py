@@ -1,0 +1,73 @@
+"""What all candidates work on: a phantom cohort at 1 mm, its slice store, and one epoch of it as arrays and as 2D NIfTIs.
+
+python -m candidates.material FOLDER
+
+cohort/ATLAS_R1.1/      scans of 197x233x189 voxels, heads with skull
+slices/                 the project's slice store
+epoch/image.npy, label.npy      the slices of an epoch, in its order, (N, 192, 224)
+epoch/0000_t1.nii, 0000_lesion.nii      the same, a file each, not compressed: it is the peers that read them
+scan.nii.gz             one T1
+prepared/               the same as each bundle's network is shown it, (1, 1, X, Y, Z)
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from candidates.bundle import read_bundle
+from strokelesion.pipeline.phantom import write_phantom
+
+SUBJECTS = 5  # one a fold, so that the epoch is that of four
+AFFINE = np.eye(4)
+APPLIED = ("resunet_synthetic", "unet", "segnet")
+
+
+def save(folder: Path, number: int, kind: str, pixels: np.ndarray) -> None:
+    """Write one slice."""
+    nib.save(nib.Nifti1Image(pixels, AFFINE), folder / f"{number:04d}_{kind}.nii")
+
+
+def write_epoch(folder: Path) -> None:
+    """Write the slices of the first epoch, as training would see them without augmentation."""
+    config = read_bundle("resunet", folder)
+    dataset, sampler = (config.get_parsed_content(f"train::{part}") for part in ("dataset", "sampler"))
+    sampler.set_epoch(1)
+    items = [dataset[number] for number in sampler]
+    beside = folder / "epoch.part"
+    beside.mkdir(exist_ok=True)
+    for key in ("image", "label"):
+        np.save(beside / f"{key}.npy", np.stack([item[key][0].numpy() for item in items]))
+    for number, item in enumerate(items):
+        save(beside, number, "t1", item["image"][0].numpy())
+        save(beside, number, "lesion", item["label"][0].numpy())
+    beside.rename(folder / "epoch")
+
+
+def write_prepared(folder: Path, bundle: str) -> None:
+    """Write the scan as the inferer of a bundle gets it: brain found where the bundle asks for it, scaled, cropped."""
+    config = read_bundle(bundle, folder, scans=str(folder / "scan.nii.gz"))
+    image = torch.as_tensor(config.get_parsed_content("dataset")[0]["image"])
+    (folder / "prepared").mkdir(exist_ok=True)
+    np.save(folder / f"prepared/{bundle}.npy", np.asarray(image)[None])
+
+
+def main() -> None:
+    """Make what is missing."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    cohort = write_phantom(folder / "cohort", subjects=SUBJECTS, sites=1)
+    if not (folder / "scan.nii.gz").exists():
+        shutil.copy(min(cohort.rglob("*_t1w_deface_stx.nii.gz")), folder / "scan.nii.gz")
+    if not (folder / "epoch").exists():
+        write_epoch(folder)
+    for bundle in APPLIED:
+        if not (folder / f"prepared/{bundle}.npy").exists():
+            write_prepared(folder, bundle)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The project's training: the trainer of a bundle, on the slice store, for one epoch.
+
+    python -m candidates.training_strokelesion FOLDER resunet|unet|segnet [STEPS]
+
+Loader, augmentation, network, loss, optimizer and number formats are those of the `training` verb; of its handlers only the
+one that seeds each epoch stays, because what happens between epochs, validation and checkpoints, is not what is compared.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
+
+from candidates.bundle import read_bundle
+from candidates.measured import Laps, report
+
+WARM_UP = 2  # steps
+
+
+def trainer_of(network: str, folder: Path) -> SupervisedTrainer:
+    """Return the trainer that `training` runs, for one epoch."""
+    config = read_bundle(network, folder, epochs=1)
+    config["train"]["handlers"] = [one for one in config["train"]["handlers"] if one["_target_"].endswith("EpochSeeds")]
+    config.parse()
+    trainer: SupervisedTrainer = config.get_parsed_content("train::trainer")
+    return trainer
+
+
+class DataClock:
+    """How long a trainer waits for data: for the loader, and for the augmentation of what it brought."""
+
+    def __init__(self, trainer: SupervisedTrainer) -> None:
+        self.reading_s, self.augmenting_s, self.began_s = 0.0, 0.0, 0.0
+        trainer.prepare_batch = self.around(trainer.prepare_batch)
+        trainer.add_event_handler(Events.GET_BATCH_STARTED, self.begin)
+        trainer.add_event_handler(Events.GET_BATCH_COMPLETED, self.end)
+
+    def begin(self) -> None:
+        """The trainer asks for a batch."""
+        self.began_s = perf_counter()
+
+    def end(self) -> None:
+        """It has one."""
+        self.reading_s += perf_counter() - self.began_s
+
+    def around(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the same augmentation, timed."""
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            began_s = perf_counter()
+            batch = prepare(*arguments, **named)
+            self.augmenting_s += perf_counter() - began_s
+            return batch
+
+        return timed
+
+
+def main() -> None:
+    """Measure and print."""
+    trainer = trainer_of(sys.argv[2], Path(sys.argv[1]))
+    clock, laps, seen = DataClock(trainer), Laps(), [0]
+    steps = int(sys.argv[3]) if sys.argv[3:] else None
+
+    def count(engine: Engine) -> None:
+        laps.mark()
+        seen.append(seen[-1] + len(engine.state.batch["image"]))
+        if engine.state.iteration == steps:
+            engine.terminate()
+        if engine.state.iteration == WARM_UP:
+            clock.reading_s = clock.augmenting_s = 0.0
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, count)
+    trainer.run()
+    slices, elapsed_s = seen[-1] - seen[WARM_UP], laps.seconds(first=WARM_UP - 1)
+    waiting_s = clock.reading_s + clock.augmenting_s
+    report(
+        ("torch", "monai"),
+        epoch_slices_per_s=slices / elapsed_s,
+        step_slices_per_s=slices / (elapsed_s - waiting_s),
+        data_percent=100 * waiting_s / elapsed_s,
+        reading_percent=100 * clock.reading_s / elapsed_s,
+        parameters=sum(parameter.numel() for parameter in trainer.network.parameters()),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,12 @@
 """The project's inference on one scan of 197x233x189 voxels.
 
     python -m candidates.inference_strokelesion FOLDER network resunet_synthetic|unet|segnet
-    python -m candidates.inference_strokelesion FOLDER file resunet_synthetic pages|no_pages
+    python -m candidates.inference_strokelesion FOLDER file resunet_synthetic pages|no_pages|registered
 
 `network` is the forward passes alone, as the bundle's inferer makes them, of the scan that `material` has prepared; U-Net and
 SegNet, for which no weights ship, have random ones. `file` is the verb `inference` with the weights that ship, from the
-scan's file to the results on disk, brain extraction included; importing the packages is not.
+scan's file to the results on disk, brain extraction included; importing the packages is not. `registered` finds the
+registration that an earlier turn left, with all else to be done.
 """
 
 import shutil
@@ -48,11 +49,19 @@ def measure_network(folder: Path, bundle: str) -> None:
     report(("torch", "monai"), scan_s=scan_s, gflop=billions, windows=shapes.total(), before_gib=before_gib)
 
 
-def measure_file(folder: Path, bundle: str, pages: bool) -> None:
+def measure_file(folder: Path, bundle: str, way: str) -> None:
     """Measure the verb."""
     results = folder / "results"
-    shutil.rmtree(results, ignore_errors=True)
-    named: dict[str, Any] = {"scans": str(folder / "scan.nii.gz"), "output_dir": str(results), "pages": pages, "device": "cpu"}
+    if way != "registered":
+        shutil.rmtree(results, ignore_errors=True)
+    scan = str(folder / "scan.nii.gz")
+    named: dict[str, Any] = {
+        "scans": scan,
+        "output_dir": str(results),
+        "pages": way != "no_pages",
+        "device": "cpu",
+        "overwrite": True,
+    }
     began_s = time.perf_counter()
     monai.bundle.run(run_id="inference", config_file=f"bundles/{bundle}.json", logging_file=False, **named)
     report(("torch", "monai"), scan_s=time.perf_counter() - began_s)
@@ -64,7 +73,7 @@ def main() -> None:
     if what == "network":
         measure_network(folder, bundle)
     else:
-        measure_file(folder, bundle, sys.argv[4] == "pages")
+        measure_file(folder, bundle, sys.argv[4])
 
 
 if __name__ == "__main__":

@@ -124,6 +124,15 @@ CASES = (
             nnunet("file", "3d_fullres"),
         ),
     ),
+    Case(
+        "inference",
+        "file to file, registered before",
+        "scan_s",
+        False,
+        ALL_CORES,
+        3,
+        (applied("strokelesion, with pages", "file", "resunet_synthetic", "registered"),),
+    ),
     Case("ceiling", "ceiling", "product_bfloat16_gflops", True, ALL_CORES, 1, (Candidate("this machine", "ceiling"),)),
 )
 
@@ -134,5 +143,5 @@ BARS = (
     *(Bar(f"training, {network}", "data_percent", 3) for network in ("resunet", "unet", "segnet")),
     Bar("network alone", "scan_s", 20, "nnU-Net, 3d_fullres"),
     Bar("network alone", "peak_gib", 5, "nnU-Net, 3d_fullres"),
-    Bar("file to file", "scan_s", 15),
+    Bar("file to file, registered before", "scan_s", 15),
 )

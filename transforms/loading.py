@@ -87,7 +87,8 @@ def load_volume(source: PathLike | Sequence[PathLike], name: str = "", dtype: ty
 def read(source: PathLike | Sequence[PathLike], dtype: type) -> MetaTensor:
     """Return what is in a file, or in the files of a series, after a look at its header."""
     reader, files = reader_of(source, dtype), [str(file) for file in ensure_tuple(source)]
-    open(files[0], "rb").close()  # the readers do not say whether a file is damaged or forbidden
+    for file in files:
+        open(file, "rb").close()  # the readers do not say whether a file is damaged or forbidden
     if not isinstance(reader, NibabelReader):
         check_itk_file(files[0], len(files))
         read_by_itk: MetaTensor = LoadImage(image_only=True, dtype=dtype)(source, reader=reader)

@@ -10,20 +10,27 @@ class LesionDiceCELoss(nn.Module):
     """Sum of the cross-entropy of all classes and the Dice loss of lesion, of either class, against background.
 
     A slice rarely shows which lesion is the largest of the whole brain. Under a Dice loss of each class that doubt is most of
-    the loss. Here it stays in the cross-entropy, and Dice is that of what is decided on, p = p_main + p_sub:
+    the loss. Here it stays in the cross-entropy, and Dice is that of what is decided on, p = p_main + p_sub. Half of it is
+    taken over the batch, where every pixel counts alike, so that large lesions decide; half of it over each slice, where every
+    slice counts alike, and in a slice without lesion a speck of s pixels costs as much as half a lesion missed:
 
-        loss = CE(logits, label) + 1 - 2 Σpg / (Σp² + Σg²), sums over batch and pixels.
+        loss = CE(logits, label) + 1 - (D_batch + mean of D_slice) / 2, D = (2 Σpg + s) / (Σp² + Σg² + s)
+
+    with s = `smooth` over batch and pixels, and s = `speck_px` over the pixels of a slice.
 
     Args:
-        smooth: added to numerator and denominator.
+        smooth: added to numerator and denominator of the batch's Dice.
+        speck_px: the same of each slice's Dice, in pixels.
     """
 
-    def __init__(self, smooth: float = 1e-5) -> None:
+    def __init__(self, smooth: float = 1e-5, speck_px: float = 10.0) -> None:
         super().__init__()
-        self.dice = DiceLoss(squared_pred=True, batch=True, smooth_nr=smooth, smooth_dr=smooth)
+        self.of_batch = DiceLoss(squared_pred=True, batch=True, smooth_nr=smooth, smooth_dr=smooth)
+        self.of_slices = DiceLoss(squared_pred=True, batch=False, smooth_nr=speck_px, smooth_dr=speck_px)
 
     def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss of logits `(B, 3, H, W)` for label maps `(B, 1, H, W)`."""
         lesion = logits.softmax(dim=1)[:, 1:].sum(dim=1, keepdim=True)
-        dice: torch.Tensor = self.dice(lesion, (label > 0).to(lesion.dtype))
+        truth = (label > 0).to(lesion.dtype)
+        dice: torch.Tensor = (self.of_batch(lesion, truth) + self.of_slices(lesion, truth)) / 2
         return F.cross_entropy(logits, label[:, 0].long()) + dice

@@ -40,6 +40,18 @@ class LesionPairs:
     pred_index: Counts
     shared_voxels: Counts
 
+    def kept(self, stays: Mask) -> "LesionPairs":
+        """Return the same without the predicted lesions that do not stay, `(P,)`."""
+        of_pairs = stays[self.pred_index]
+        renumbered = np.cumsum(stays) - 1
+        return LesionPairs(
+            self.true_voxels,
+            self.pred_voxels[stays],
+            self.true_index[of_pairs],
+            renumbered[self.pred_index[of_pairs]],
+            self.shared_voxels[of_pairs],
+        )
+
     @property
     def count_difference(self) -> int:
         """How many lesions more or fewer the prediction has than the truth, without sign."""

@@ -13,8 +13,9 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from strokelesion.pipeline.components import LesionPairs, lesion_f1, matched, pair_lesions
 from strokelesion.pipeline.files import DECIMALS
-from strokelesion.transforms.decision import components, least_voxels
+from strokelesion.transforms.decision import least_voxels
 
 THRESHOLDS = tuple(percent / 100 for percent in range(10, 91, 5))
 MIN_COMPONENTS_ML = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -34,16 +35,19 @@ class OperatingPoint:
 
 
 PLAIN = OperatingPoint()
-# Mean Dice over some dozens of scans has a standard error of several hundredths.
+# Mean Dice and mean F1 over some dozens of scans have a standard error of several hundredths.
 CHANCE = 0.005
+# A lesion is found when a predicted one of its own overlaps it with this intersection over union, as ISLES'26 has it.
+MIN_IOU = 0.25
+CONNECTIVITY = 26
 
 
 class OperatingPointSearch:
     """Measure every operating point of `THRESHOLDS` x `MIN_COMPONENTS_ML` on the scans that an evaluator predicts.
 
-    Attach to an evaluator whose output holds `pred`, probabilities `(3, H, W, D)`, and `label` `(1, H, W, D)`. The measure
-    is the Dice of main and sub together over the whole scan, as ISLES'26 counts it: in a scan without lesion it is 1 where
-    nothing is found and 0 where anything is, so that healthy scans have their say.
+    Attach to an evaluator whose output holds `pred`, probabilities `(3, H, W, D)`, and `label` `(1, H, W, D)`. The measures
+    are Dice and lesion-wise F1 of main and sub together over the whole scan, as ISLES'26 counts them: in a scan without lesion
+    both are 1 where nothing is found and 0 where anything is, so that healthy scans have their say.
 
     Args:
         spacing_mm: voxel size of the scans.
@@ -64,10 +68,10 @@ class OperatingPointSearch:
         for item in items:
             truth = item["label"][0].as_subclass(torch.Tensor) > 0
             self.has_lesion |= bool(truth.any())
-            self.scores.append(dice_table(item["pred"][1:].as_subclass(torch.Tensor).sum(0), truth, self.voxel_ml))
+            self.scores.append(score_table(item["pred"][1:].as_subclass(torch.Tensor).sum(0), truth, self.voxel_ml))
 
     def table(self) -> pd.DataFrame:
-        """Return the mean over scans: one row an operating point, `threshold`, `min_component_ml`, `dice`.
+        """Return the mean over scans: one row an operating point, `threshold`, `min_component_ml`, `dice`, `lesion_f1`.
 
         Raises:
             ValueError: when no scan had a lesion.
@@ -75,11 +79,12 @@ class OperatingPointSearch:
         if not self.has_lesion:
             raise ValueError("no held-out scan has a lesion; expected some to choose the threshold on. Check the split.")
         points = pd.DataFrame(product(THRESHOLDS, MIN_COMPONENTS_ML), columns=["threshold", "min_component_ml"])
-        return points.assign(dice=np.mean(self.scores, axis=0).ravel())
+        dice, f1 = np.mean(self.scores, axis=0).reshape(-1, 2).T
+        return points.assign(dice=dice, lesion_f1=f1)
 
 
-def dice_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float) -> NDArray[np.float64]:
-    """Return the Dice of one scan at every operating point.
+def score_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float) -> NDArray[np.float64]:
+    """Return Dice and lesion-wise F1 of one scan at every operating point.
 
     Args:
         probability: of main and sub together, `(H, W, D)`.
@@ -87,33 +92,36 @@ def dice_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float) 
         voxel_ml: volume of a voxel in milliliters.
 
     Returns:
-        `(len(THRESHOLDS), len(MIN_COMPONENTS_ML))`.
+        `(len(THRESHOLDS), len(MIN_COMPONENTS_ML), 2)`.
     """
-    true_voxels = int(truth.sum())
-    box = box_of(probability >= THRESHOLDS[0])
-    probability, truth = probability[box], truth[box]
-    least = np.array([least_voxels(volume_ml, voxel_ml) for volume_ml in MIN_COMPONENTS_ML])
-    return np.stack([dice_by_size(probability >= threshold, truth, true_voxels, least) for threshold in THRESHOLDS])
+    box = box_of((probability >= THRESHOLDS[0]) | truth)
+    likely, true = probability[box].numpy(force=True), truth[box].numpy(force=True)
+    least = [least_voxels(volume_ml, voxel_ml) for volume_ml in MIN_COMPONENTS_ML]
+    return np.stack([scores_by_size(pair_lesions(likely >= threshold, true, CONNECTIVITY), least) for threshold in THRESHOLDS])
 
 
-def dice_by_size(mask: torch.Tensor, truth: torch.Tensor, true_voxels: int, least: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the Dice of a mask without its components of fewer than so many voxels, `(S,)`.
-
-    Dice = 2 TP / (P + T), where P and TP are sums over the components that stay: they are found once. It is 1 where P and T
-    are both 0.
+def scores_by_size(lesions: LesionPairs, least: Sequence[int]) -> NDArray[np.float64]:
+    """Return Dice and lesion-wise F1 without the predicted lesions of fewer than so many voxels, `(S, 2)`.
 
     Args:
-        mask: predicted lesions `(H, W, D)`.
-        truth: true ones, on the same grid; T may count more, outside of it.
-        true_voxels: T.
-        least: least sizes in voxels, `(S,)`.
+        lesions: true and predicted ones, found once.
+        least: least sizes in voxels, S of them.
     """
-    numbers, sizes = components(mask)
-    shared = np.bincount(numbers[truth.numpy(force=True)], minlength=len(sizes))
-    stays = sizes[1:] >= least[:, None]
-    both = stays @ sizes[1:] + true_voxels
-    dice: NDArray[np.float64] = np.divide(2.0 * (stays @ shared[1:]), both, out=np.ones(len(least)), where=both > 0)
-    return dice
+    remaining = (lesions.kept(lesions.pred_voxels >= voxels) for voxels in least)
+    return np.array([(dice(kept), f1(kept)) for kept in remaining])
+
+
+def dice(lesions: LesionPairs) -> float:
+    """Return 2 TP / (P + T) in voxels; 1 where P and T are both 0."""
+    both = lesions.pred_voxels.sum() + lesions.true_voxels.sum()
+    return float(2 * lesions.shared_voxels.sum() / both) if both else 1.0
+
+
+def f1(lesions: LesionPairs) -> float:
+    """Return the lesion-wise F1 of `matched`; 1 where there is no lesion and none is predicted."""
+    if not lesions.pred_voxels.size and not lesions.true_voxels.size:
+        return 1.0
+    return lesion_f1(*matched(lesions, MIN_IOU))
 
 
 def box_of(mask: torch.Tensor) -> tuple[slice, slice, slice]:
@@ -123,11 +131,12 @@ def box_of(mask: torch.Tensor) -> tuple[slice, slice, slice]:
 
 
 def best_point(table: pd.DataFrame) -> OperatingPoint:
-    """Return the plainest of the points whose mean Dice is as good as the highest, but for `CHANCE`.
+    """Return the plainest of the points with the highest lesion-wise F1 among those with the highest Dice, but for `CHANCE`.
 
     Plain is a threshold near one half, then a small least volume.
     """
-    changes = table.assign(change=(table["threshold"] - PLAIN.threshold).abs()).round(DECIMALS)
-    good = changes[changes["dice"] >= changes["dice"].max() - CHANCE]
+    good = table.assign(change=(table["threshold"] - PLAIN.threshold).abs()).round(DECIMALS)
+    for measure in ("dice", "lesion_f1"):
+        good = good[good[measure] >= good[measure].max() - CHANCE]
     ranked = good.sort_values(["change", "min_component_ml", "threshold"])
     return OperatingPoint(*map(float, table.loc[ranked.index[0], ["threshold", "min_component_ml"]]))

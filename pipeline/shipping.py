@@ -39,10 +39,11 @@ def ship(
     write_table(Path(run_dir) / TRIED, table)
     point = best_point(table)
     write_weights(network, path, describe_run(read_state(Path(checkpoint)), protocol) | vars(point))
-    dice = table.loc[(table["threshold"] == point.threshold) & (table["min_component_ml"] == point.min_component_ml), "dice"]
+    chosen = table[(table["threshold"] == point.threshold) & (table["min_component_ml"] == point.min_component_ml)].iloc[0]
     print(
         f"{path}: threshold {point.threshold:g}, lesions of at least {point.min_component_ml:g} ml, mean Dice "
-        f"{dice.iloc[0]:.3f} over {len(search.scores)} held-out scans; all that was tried is in {Path(run_dir) / TRIED}."
+        f"{chosen['dice']:.3f}, lesion F1 {chosen['lesion_f1']:.3f} over {len(search.scores)} held-out scans; all "
+        f"that was tried is in {Path(run_dir) / TRIED}."
     )
 
 

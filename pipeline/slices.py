@@ -62,8 +62,8 @@ def pack(image: torch.Tensor, label: torch.Tensor) -> NDArray[Any]:
     height, width = image.shape[-2:]
     fields = [("image", "<f2", (height, width)), ("label", "u1", (height, width)), ("lesion_voxels", "<i4")]
     slices = np.empty(len(image), dtype=fields)
-    slices["image"], slices["label"] = image[:, 0].numpy(), label[:, 0].numpy()
-    slices["lesion_voxels"] = (label > 0).sum((1, 2, 3)).numpy()
+    slices["image"], slices["label"] = image[:, 0].numpy(force=True), label[:, 0].numpy(force=True)
+    slices["lesion_voxels"] = (label > 0).sum((1, 2, 3)).numpy(force=True)
     return slices
 
 

@@ -10,13 +10,14 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from scipy.ndimage import gaussian_filter
 
+from strokelesion.pipeline.components import lesion_f1, matched, pair_lesions
 from strokelesion.pipeline.operating_point import (
     MIN_COMPONENTS_ML,
     THRESHOLDS,
     OperatingPoint,
     OperatingPointSearch,
     best_point,
-    dice_table,
+    score_table,
 )
 from strokelesion.transforms import DecideLesionsd
 
@@ -35,11 +36,14 @@ def scan(seed, blur=1.0):
     return {"pred": MetaTensor(prediction.softmax(0), affine=torch.diag(torch.tensor([*SPACING_MM, 1]))), "label": truth[None]}
 
 
-def dice_as_decided(item, threshold, min_component_ml):
+def scores_as_decided(item, threshold, min_component_ml):
+    """Dice, and F1 with the functions that scoring uses."""
     decided = DecideLesionsd("pred", threshold, min_component_ml)(item)["pred"] > 0
     if not decided.any() and not item["label"].any():
-        return 1.0
-    return 2 * float((decided & item["label"]).sum()) / float(decided.sum() + item["label"].sum())
+        return 1.0, 1.0
+    pairs = pair_lesions(decided[0].numpy(), item["label"][0].numpy(), 26)
+    dice = 2 * float((decided & item["label"]).sum()) / float(decided.sum() + item["label"].sum())
+    return dice, lesion_f1(*matched(pairs, 0.25))
 
 
 @settings(max_examples=10)
@@ -48,15 +52,15 @@ def test_what_the_search_measures_is_what_the_decision_does(seed, blur):
     item = scan(seed, blur)
     if seed % 2:
         item["label"] = torch.zeros_like(item["label"])
-    measured = dice_table(item["pred"][1:].as_tensor().sum(0), item["label"][0], np.prod(SPACING_MM) / 1000)
-    expected = [[dice_as_decided(item, t, ml) for ml in MIN_COMPONENTS_ML] for t in THRESHOLDS]
+    measured = score_table(item["pred"][1:].as_tensor().sum(0), item["label"][0], np.prod(SPACING_MM) / 1000)
+    expected = [[scores_as_decided(item, t, ml) for ml in MIN_COMPONENTS_ML] for t in THRESHOLDS]
     np.testing.assert_allclose(measured, expected)
 
 
-def test_nothing_predicted_is_dice_zero_at_every_point():
+def test_nothing_predicted_scores_zero_at_every_point():
     truth = torch.zeros(SHAPE, dtype=torch.bool)
     truth[1, 2, 3] = True
-    assert not dice_table(torch.zeros(SHAPE), truth, 0.02).any()
+    assert not score_table(torch.zeros(SHAPE), truth, 0.02).any()
 
 
 def searched(*iterations):
@@ -78,7 +82,8 @@ def test_the_table_is_the_mean_over_all_scans_and_healthy_ones_vote_for_finding_
     table = search.table()
     assert len(table) == len(THRESHOLDS) * len(MIN_COMPONENTS_ML)
     row = table.query("threshold == 0.35 and min_component_ml == 0.1").iloc[0]
-    assert row["dice"] == pytest.approx(np.mean([dice_as_decided(item, 0.35, 0.1) for item in (first, healthy, second)]))
+    expected = np.mean([scores_as_decided(item, 0.35, 0.1) for item in (first, healthy, second)], axis=0)
+    assert row[["dice", "lesion_f1"]].tolist() == pytest.approx(expected)
     with pytest.raises(ValueError, match="no held-out scan has a lesion"):
         searched([healthy]).table()
 
@@ -105,4 +110,11 @@ def test_the_sizes_and_thresholds_are_those_of_the_documentation():
 def test_the_highest_dice_wins_and_of_those_as_good_the_plainest(rows, best):
     """Whatever the order of the rows; what differs by rounding is equal."""
     for order in (rows, rows[::-1]):
-        assert best_point(pd.DataFrame(order, columns=["threshold", "min_component_ml", "dice"])) == OperatingPoint(*best)
+        table = pd.DataFrame(order, columns=["threshold", "min_component_ml", "dice"]).assign(lesion_f1=0.5)
+        assert best_point(table) == OperatingPoint(*best)
+
+
+def test_of_points_with_equal_dice_the_one_that_finds_more_lesions_wins():
+    rows = [(0.5, 0.0, 0.7, 0.4), (0.4, 0.1, 0.697, 0.6), (0.45, 0.1, 0.6, 0.9), (0.55, 0.2, 0.7, 0.598)]
+    table = pd.DataFrame(rows, columns=["threshold", "min_component_ml", "dice", "lesion_f1"])
+    assert best_point(table) == OperatingPoint(0.55, 0.2)

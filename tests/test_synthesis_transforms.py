@@ -14,6 +14,7 @@ from strokelesion.transforms.synthesis import (
     RandBiasd,
     RandHeadCoverd,
     RandLookalikesd,
+    RandNoised,
     RandPaintLesionsd,
     RandPaintTissuesd,
     RandPaintVascularSpacesd,
@@ -62,6 +63,17 @@ def test_distances_are_right_to_a_voxel() -> None:
     mask[10, :, :] = True
     found = distance_mm(mask, 2.0)[:, 20, 20]
     assert torch.allclose(found, 2.0 * (torch.arange(40) - 10).abs().float(), atol=4.0)
+
+
+def test_noise_is_rician_and_none_where_its_strength_is_0() -> None:
+    """Where nothing is, the mean of Rayleigh's distribution: std * sqrt(pi / 2); where the signal is high, its own."""
+    image = MetaTensor(torch.cat([torch.zeros(1, 40, 30, 36), torch.full((1, 40, 30, 36), 2.0)], dim=1), affine=head.affine())
+    assert torch.equal(RandNoised(std=0.0, sample_std=False)({"image": image})["image"].as_tensor(), image.as_tensor())
+    noisy = RandNoised(std=0.1, sample_std=False).set_random_state(seed=2)({"image": image})["image"].as_tensor()
+    assert float(noisy[:, :40].mean()) == pytest.approx(0.1 * np.sqrt(np.pi / 2), rel=0.01)
+    assert float(noisy[:, 40:].mean()) == pytest.approx(2.0, rel=0.01)
+    assert float(noisy[:, 40:].std()) == pytest.approx(0.1, rel=0.02)
+    assert torch.equal(RandNoised(std=0.1, prob=0)({"image": image})["image"].as_tensor(), image.as_tensor())
 
 
 def test_without_any_strength_a_head_stays_where_it_is() -> None:

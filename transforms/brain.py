@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from strokelesion.transforms.decision import components
+from strokelesion.transforms.distances import distances_mm
 from strokelesion.transforms.grids import resampled
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.recipe import Recipe, fingerprint
@@ -97,7 +98,7 @@ class BrainNetwork:
         cropped: dict[Hashable, Any] = self.crop(sample)
         probability = self.averaged(cropped["image"].as_tensor().to(self.device)).cpu()
         if near is not None:
-            probability = probability * cropped["near"].as_tensor()
+            probability = probability * cropped["near"].as_tensor().cpu()
         return MetaTensor(probability, affine=cropped["image"].affine)
 
     def averaged(self, volume: torch.Tensor) -> torch.Tensor:
@@ -218,7 +219,7 @@ class ExtractBraind(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its brain mask."""
         image = data[self.keys[0]]
-        brain = MetaTensor(self.extract(image).to(torch.uint8), affine=image.affine)
+        brain = MetaTensor(self.extract(image).to(image.device, torch.uint8), affine=image.affine)
         return {**data, self.brain_key: brain}
 
 
@@ -283,10 +284,10 @@ def outside_of(mask: MetaTensor, margin_mm: float, notch_mm: float = CLOSED_NOTC
         notch_mm: half the width of the widest notch that is closed; 0 closes none.
 
     Returns:
-        Booleans `(X, Y, Z)`.
+        Booleans `(X, Y, Z)`, on the device of the mask.
     """
     spacing_mm = mask.pixdim.tolist()
-    inside = mask.as_tensor()[0].cpu() > 0
+    inside = mask.as_tensor()[0] > 0
     if max(spacing_mm) >= FINE_MM:
         return surplus_mm(inside, spacing_mm, margin_mm, notch_mm) > 0
     half = F.avg_pool3d(inside[None, None].float(), 2, ceil_mode=True, count_include_pad=False)[0, 0] >= 0.5
@@ -299,9 +300,9 @@ def surplus_mm(inside: torch.Tensor, spacing_mm: Sequence[float], margin_mm: flo
     """Return by how many millimeters each voxel `(X, Y, Z)` lies beyond the margin of a mask with closed notches."""
     reach_mm = margin_mm + notch_mm
     rims = [int(reach_mm / edge_mm) + 1 for edge_mm in spacing_mm]  # so that what is outside is seen beyond the edge, too
-    padded = np.pad(~inside.numpy(), [(rim, rim) for rim in rims], constant_values=True)
-    beyond_mm = ndimage.distance_transform_edt(padded, sampling=spacing_mm) - reach_mm
+    padded = F.pad(inside, [rim for rim in reversed(rims) for _ in range(2)])
+    beyond_mm = distances_mm(padded, spacing_mm) - reach_mm
     if notch_mm > 0:
         # What is exactly at the notch is outside.
-        beyond_mm = np.nextafter(notch_mm, np.inf) - ndimage.distance_transform_edt(beyond_mm <= 0, sampling=spacing_mm)
-    return torch.as_tensor(beyond_mm[tuple(slice(rim, -rim) for rim in rims)]).float()
+        beyond_mm = float(np.nextafter(notch_mm, np.inf)) - distances_mm(beyond_mm > 0, spacing_mm)
+    return beyond_mm[tuple(slice(rim, -rim) for rim in rims)].float()

@@ -170,11 +170,11 @@ class LabelLesionsd(MapTransform):
 
 def divide_components(mask: torch.Tensor) -> torch.Tensor:
     """Label the largest 26-connected component of a 0/1 mask `(1, X, Y, Z)` main and all others sub."""
-    components, count = ndimage.label(np.asarray(mask[0]), structure=FULLY_CONNECTED)
+    components, count = ndimage.label(mask[0].numpy(force=True), structure=FULLY_CONNECTED)
     if count < 2:
         return mask * MAIN
     sizes = np.bincount(components.ravel())[1:]
-    largest = torch.as_tensor(components == 1 + int(sizes.argmax()))
+    largest = torch.as_tensor(components == 1 + int(sizes.argmax()), device=mask.device)
     return torch.where(largest[None], mask * MAIN, mask * SUB)
 
 

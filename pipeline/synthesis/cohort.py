@@ -205,8 +205,8 @@ def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, An
         volumes["LesionSmooth_1"] = label == 2
     affine = np.asarray(sample["image"].affine)
     for name, mask in volumes.items():
-        save(mask.numpy().astype(np.uint8), affine, file_of(release, record, name))
-    save(torch.as_tensor(sample["image"])[0].numpy().astype(np.int16), affine, done_file(release, record))
+        save(mask.numpy(force=True).astype(np.uint8), affine, file_of(release, record, name))
+    save(torch.as_tensor(sample["image"])[0].numpy(force=True).astype(np.int16), affine, done_file(release, record))
     return float((label > 0).sum()) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
 
 

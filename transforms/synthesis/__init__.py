@@ -8,7 +8,7 @@ from strokelesion.transforms.synthesis.composition import LoadLesionsd, SeededRe
 from strokelesion.transforms.synthesis.lesion_paint import RandPaintLesionsd
 from strokelesion.transforms.synthesis.lookalikes import RandLookalikesd, RandPaintVascularSpacesd
 from strokelesion.transforms.synthesis.placement import RandPlaceHeadd
-from strokelesion.transforms.synthesis.scanner import RandBiasd, RandHeadCoverd, RandThickSlicesd, RandUnitsd
+from strokelesion.transforms.synthesis.scanner import RandBiasd, RandHeadCoverd, RandNoised, RandThickSlicesd, RandUnitsd
 from strokelesion.transforms.synthesis.tissue_paint import RandPaintTissuesd
 from strokelesion.transforms.synthesis.tissues import LabelTissuesd, Tissue, is_brain
 
@@ -20,6 +20,7 @@ __all__ = [
     "RandBiasd",
     "RandHeadCoverd",
     "RandLookalikesd",
+    "RandNoised",
     "RandPaintLesionsd",
     "RandPaintTissuesd",
     "RandPaintVascularSpacesd",

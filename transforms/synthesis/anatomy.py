@@ -111,7 +111,7 @@ def without_specks(mask: torch.Tensor, least_voxels: float) -> torch.Tensor:
     numbers, sizes = components(mask[0])
     stays = sizes >= least_voxels
     stays[0] = False
-    return torch.as_tensor(stays[numbers])[None]
+    return torch.as_tensor(stays[numbers], device=mask.device)[None]
 
 
 class BrainMaskd(MapTransform):

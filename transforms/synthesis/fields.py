@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.networks.layers import GaussianFilter
-from scipy import ndimage
+
+from strokelesion.transforms.distances import distances_mm
 
 # Wider kernels are applied at half resolution: the result is as smooth, at an eighth of the cost.
 WIDEST_KERNEL_VOXELS = 1.5
@@ -29,16 +30,29 @@ def resized(volume: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     return stretched
 
 
+def grain(shape: Sequence[int], generator: torch.Generator, device: str | torch.device = "cpu") -> torch.Tensor:
+    """Return normal values, each voxel its own. Drawn where they are needed: on a GPU they are others than on the CPU."""
+    if torch.device(device).type == "cpu":
+        return torch.randn(tuple(shape), generator=generator)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    return torch.randn(tuple(shape), generator=torch.Generator(device).manual_seed(seed), device=device)
+
+
 def smooth_noise(
-    shape: Sequence[int], spacing_mm: float, scale_mm: float, generator: torch.Generator, channels: int = 1
+    shape: Sequence[int],
+    spacing_mm: float,
+    scale_mm: float,
+    generator: torch.Generator,
+    channels: int = 1,
+    device: str | torch.device = "cpu",
 ) -> torch.Tensor:
     """Return random fields `(channels, X, Y, Z)` of mean 0 and variance about 1 that vary over `scale_mm`.
 
     Normal values on a grid `scale_mm` apart, stretched over the volume. Trilinear interpolation halves the variance in
-    each dimension to 2/3 on average; the fields are scaled to make up for it.
+    each dimension to 2/3 on average; the fields are scaled to make up for it. They are the same on every device.
     """
     coarse = [max(2, round(size * spacing_mm / scale_mm) + 1) for size in shape]
-    values = torch.randn(channels, *coarse, generator=generator)
+    values = torch.randn(channels, *coarse, generator=generator).to(device)
     fields: torch.Tensor = resized(values, shape) * 1.5**1.5
     return fields
 
@@ -51,17 +65,17 @@ def blurred(volume: torch.Tensor, sigma_mm: float, spacing_mm: float) -> torch.T
         return F.interpolate(blurred(half, sigma_mm, 2 * spacing_mm)[None, None], scale_factor=2, mode="trilinear")[0, 0][
             tuple(slice(size) for size in volume.shape)
         ]
-    filtered: torch.Tensor = GaussianFilter(3, sigma, truncated=3.0)(volume[None, None].float())[0, 0]
+    smooth = GaussianFilter(3, sigma, truncated=3.0).to(volume.device)
+    filtered: torch.Tensor = smooth(volume[None, None].float())[0, 0]
     return filtered
 
 
 def distance_mm(mask: torch.Tensor, spacing_mm: float) -> torch.Tensor:
     """Return for each voxel of `(X, Y, Z)` its distance to a mask, exact to about a voxel: computed at half resolution."""
-    half = F.max_pool3d(mask[None, None].float(), 2, ceil_mode=True)[0, 0]
+    half = F.max_pool3d(mask[None, None].float(), 2, ceil_mode=True)[0, 0] > 0
     if not half.any():
-        return torch.full(mask.shape, torch.inf)
-    distances = ndimage.distance_transform_edt(half.numpy() == 0, sampling=2 * spacing_mm)
-    return resized(torch.from_numpy(np.asarray(distances, dtype=np.float32))[None], mask.shape)[0]
+        return torch.full(mask.shape, torch.inf, device=mask.device)
+    return resized(distances_mm(half, [2 * spacing_mm] * 3).float()[None], mask.shape)[0]
 
 
 def closed(mask: torch.Tensor, radius_mm: float, spacing_mm: float) -> torch.Tensor:
@@ -78,6 +92,6 @@ def box_of(mask: torch.Tensor, margin: int) -> tuple[slice, ...]:
 def quantile(values: torch.Tensor, share: float) -> torch.Tensor:
     """Return a quantile of at most 100,000 evenly chosen values; torch sorts no more than 16 million."""
     if not values.numel():
-        return torch.tensor(torch.inf)
+        return torch.tensor(torch.inf, device=values.device)
     chosen: torch.Tensor = torch.quantile(values[:: max(1, values.numel() // 100_000)].float(), share)
     return chosen

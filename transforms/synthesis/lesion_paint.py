@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
-from strokelesion.transforms.synthesis.fields import blurred, box_of, generator_of, plain, quantile, smooth_noise
+from strokelesion.transforms.synthesis.fields import blurred, box_of, generator_of, grain, plain, quantile, smooth_noise
 from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_fluid
 
 # Lesions of this size and above are mostly cavity; see `RandPaintLesionsd.mixture`.
@@ -85,29 +85,30 @@ class RandPaintLesionsd(Randomizable, MapTransform):
 
         Fluid beside a lesion counts as its depth: a cavity opens into sulci and ventricles without a wall.
         """
-        generator = generator_of(self.R)
+        generator, device = generator_of(self.R), numbers.device
         csf, gray = float(means[Tissue.VENTRICLE]), float(means[Tissue.CORTEX])
-        coarse = smooth_noise(numbers.shape, spacing_mm, self.R.uniform(4, 12), generator)[0]
+        coarse = smooth_noise(numbers.shape, spacing_mm, self.R.uniform(4, 12), generator, device=device)[0]
         depth = coarse + 6 * blurred(((numbers > 0) | fluid).float(), 3.0, spacing_mm)
         levels, tones = self.mixtures(numbers, depth, (image - csf) / (gray - csf), spacing_mm**3 / 1000)
         near = nearest_number(numbers, spacing_mm)
         cavity = torch.sigmoid((depth - levels[near]) / 0.2)
         if self.R.uniform() < self.strand_prob:
-            sheets = smooth_noise(numbers.shape, spacing_mm, self.R.uniform(5, 12), generator)[0].abs()
+            sheets = smooth_noise(numbers.shape, spacing_mm, self.R.uniform(5, 12), generator, device=device)[0].abs()
             cavity = cavity * (1 - self.R.uniform(0.2, 0.9) * torch.exp(-((sheets / 0.1) ** 2)))
         gliosis = csf + tones[near] * (gray - csf)
-        gliosis = gliosis + self.R.uniform(0, 0.15) * (gray - csf) * smooth_noise(numbers.shape, spacing_mm, 3.0, generator)[0]
+        texture = smooth_noise(numbers.shape, spacing_mm, 3.0, generator, device=device)[0]
+        gliosis = gliosis + self.R.uniform(0, 0.15) * (gray - csf) * texture
         kept = self.R.uniform(0, 0.25)
         mixed = cavity * csf * self.R.uniform(0.9, 1.1) + (1 - cavity) * ((1 - kept) * gliosis + kept * image)
         # The grain of the tissues around, so that texture does not give the lesion away.
-        grain = cavity * spread[Tissue.VENTRICLE] + (1 - cavity) * spread[Tissue.CORTEX]
-        return blurred(mixed + grain * torch.randn(numbers.shape, generator=generator), 0.6, spacing_mm)
+        coarseness = cavity * spread[Tissue.VENTRICLE] + (1 - cavity) * spread[Tissue.CORTEX]
+        return blurred(mixed + coarseness * grain(numbers.shape, generator, device), 0.6, spacing_mm)
 
     def mixtures(
         self, numbers: torch.Tensor, depth: torch.Tensor, tone: torch.Tensor, voxel_ml: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw for each lesion the depth at which its cavity begins, and the tone of the rest; `tone` is of what was there."""
-        levels = torch.zeros(int(numbers.max()) + 1)
+        levels = torch.zeros(int(numbers.max()) + 1, device=numbers.device)
         tones = torch.zeros_like(levels)
         for number in range(1, len(levels)):
             inside = numbers == number

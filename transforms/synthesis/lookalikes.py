@@ -38,7 +38,7 @@ class RandLookalikesd(Randomizable, MapTransform):
         if self.R.uniform() < self.prob:
             codes[white & self.caps(codes, spacing_mm)] = int(Tissue.HYPOINTENSE)
         if self.R.uniform() < self.prob:
-            noise = smooth_noise(codes.shape, spacing_mm, 5.0, generator_of(self.R))[0]
+            noise = smooth_noise(codes.shape, spacing_mm, 5.0, generator_of(self.R), device=codes.device)[0]
             codes[white & (noise > quantile(noise[white], 1 - self.R.uniform(0, self.spots)))] = int(Tissue.HYPOINTENSE)
         if self.R.uniform() < self.prob:
             codes[self.cyst(codes, spacing_mm) & is_brain(codes) & (plain(sample["lesions"])[0] == 0)] = int(Tissue.CSF)
@@ -47,7 +47,7 @@ class RandLookalikesd(Randomizable, MapTransform):
 
     def caps(self, codes: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Draw where hypointensities surround the ventricles, thicker here and thinner there."""
-        noise = smooth_noise(codes.shape, spacing_mm, 15.0, generator_of(self.R))[0]
+        noise = smooth_noise(codes.shape, spacing_mm, 15.0, generator_of(self.R), device=codes.device)[0]
         thickness_mm = self.R.uniform(1, self.cap_mm) * torch.sigmoid(2 * noise - 1)
         return distance_mm(codes == Tissue.VENTRICLE, spacing_mm) < thickness_mm
 
@@ -57,7 +57,8 @@ class RandLookalikesd(Randomizable, MapTransform):
         if not len(places):
             return torch.zeros_like(codes, dtype=torch.bool)
         center = places[self.R.randint(len(places))]
-        axes = [(torch.arange(size) - c) ** 2 for size, c in zip(codes.shape, center.tolist(), strict=True)]
+        sizes = zip(codes.shape, center.tolist(), strict=True)
+        axes = [(torch.arange(size, device=codes.device) - c) ** 2 for size, c in sizes]
         squared = axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :]
         ball: torch.Tensor = squared * spacing_mm**2 < self.R.uniform(1.5, self.cyst_mm) ** 2
         return ball
@@ -84,9 +85,9 @@ class RandPaintVascularSpacesd(Randomizable, MapTransform):
         tissues = plain(sample["tissues"])[0]
         spacing_mm = float(sample["tissues"].affine[0, 0])
         home = any_of(tissues, (Tissue.WHITE, Tissue.PUTAMEN, Tissue.CAUDATE)).nonzero()
-        chosen = home[torch.from_numpy(self.R.randint(len(home), size=self.R.randint(5, self.most)))]
-        voxels = self.threads(chosen.double(), spacing_mm, tissues.shape)
-        weight = torch.zeros(tissues.shape)
+        chosen = home[torch.from_numpy(self.R.randint(len(home), size=self.R.randint(5, self.most))).to(home.device)]
+        voxels = self.threads(chosen.cpu().double(), spacing_mm, tissues.shape).to(home.device)
+        weight = torch.zeros(tissues.shape, device=tissues.device)
         # A thread of 1 mm fills a part of the voxels that it crosses.
         weight[voxels[:, 0], voxels[:, 1], voxels[:, 2]] = float(self.R.uniform(0.2, 0.7)) / spacing_mm**2
         weight = weight * is_brain(tissues)

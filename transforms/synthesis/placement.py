@@ -41,8 +41,9 @@ def sample_at(volume: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tenso
     # grid_sample counts from -1 to 1 and names the last axis first.
     to_grid = (inverse[:3, :3] / half_size[:, None]).flip(0).float()
     offset = (inverse[:3, 3] / half_size - 1).flip(0).float()
-    grid = points_mm @ to_grid.T + offset
-    return F.grid_sample(plain(volume)[None].float(), grid[None], mode=mode, padding_mode="zeros", align_corners=True)[0]
+    grid = points_mm @ to_grid.T.to(points_mm.device) + offset.to(points_mm.device)
+    values = plain(volume).to(points_mm.device)[None].float()
+    return F.grid_sample(values, grid[None], mode=mode, padding_mode="zeros", align_corners=True)[0]
 
 
 class RandPlaceHeadd(Randomizable, MapTransform):
@@ -62,6 +63,7 @@ class RandPlaceHeadd(Randomizable, MapTransform):
         rotation_deg, scaling, shear, shift_mm: largest deviation from none.
         elastic_mm: standard deviation of the displacements, `elastic_scale_mm` apart.
         lesion_elastic_mm: the same for what lesions have beyond the head's, 15 mm apart.
+        device: where this and all that follows is computed.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class RandPlaceHeadd(Randomizable, MapTransform):
         elastic_mm: float = 2.5,
         elastic_scale_mm: float = 32.0,
         lesion_elastic_mm: float = 2.0,
+        device: str | torch.device = "cpu",
     ) -> None:
         MapTransform.__init__(self, ("tissues", "image"), allow_missing_keys=True)
         self.spacing_mm = spacing_mm
@@ -82,12 +85,13 @@ class RandPlaceHeadd(Randomizable, MapTransform):
         self.affine = canvas_affine(extent_mm, spacing_mm)
         self.rotation_deg, self.scaling, self.shear, self.shift_mm = rotation_deg, scaling, shear, shift_mm
         self.elastic_mm, self.elastic_scale_mm, self.lesion_elastic_mm = elastic_mm, elastic_scale_mm, lesion_elastic_mm
+        self.device = torch.device(device)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample on the grid of the composed scan."""
         sample = dict(data)
         points_mm = self.deformed_points()
-        head_mm = points_mm * torch.tensor([float(self.R.choice([-1, 1])), 1.0, 1.0])
+        head_mm = points_mm * torch.tensor([float(self.R.choice([-1, 1])), 1.0, 1.0], device=self.device)
         for key in self.key_iterator(sample):
             mode = "nearest" if key == "tissues" else "bilinear"
             values = sample_at(sample[key], sample[key].affine, head_mm, mode)
@@ -112,20 +116,20 @@ class RandPlaceHeadd(Randomizable, MapTransform):
 
     def deformed_points(self) -> torch.Tensor:
         """Return for each voxel where in MNI space `(X, Y, Z, 3)` it takes its values from."""
-        matrix = (torch.from_numpy(self.random_affine()) @ self.affine).float()
-        axes = [torch.arange(size).float() for size in self.shape]
+        matrix = (torch.from_numpy(self.random_affine()) @ self.affine).float().to(self.device)
+        axes = [torch.arange(size, device=self.device).float() for size in self.shape]
         i, j, k = axes[0][:, None, None, None], axes[1][None, :, None, None], axes[2][None, None, :, None]
         points = i * matrix[:3, 0] + j * matrix[:3, 1] + k * matrix[:3, 2] + matrix[:3, 3]
         return points + self.displacement(self.elastic_mm, self.elastic_scale_mm)
 
     def displacement(self, strength_mm: float, scale_mm: float) -> torch.Tensor:
         """Draw a smooth displacement `(X, Y, Z, 3)`."""
-        field = smooth_noise(self.shape, self.spacing_mm, scale_mm, generator_of(self.R), channels=3)
+        field = smooth_noise(self.shape, self.spacing_mm, scale_mm, generator_of(self.R), channels=3, device=self.device)
         return (strength_mm * field).permute(1, 2, 3, 0)
 
     def lesion_map(self, lesions: Sequence[Mapping[str, Any]], points_mm: torch.Tensor) -> torch.Tensor:
         """Return the map of lesion numbers `(1, X, Y, Z)`; where two overlap the earlier one stays."""
-        numbers = torch.zeros(1, *self.shape, dtype=torch.uint8)
+        numbers = torch.zeros(1, *self.shape, dtype=torch.uint8, device=self.device)
         if lesions:
             points_mm = points_mm + self.displacement(self.lesion_elastic_mm, 15.0)
         for number, lesion in enumerate(lesions, start=1):
@@ -161,7 +165,7 @@ def box_around(mask: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tensor
     """Return the box of voxels whose points fall into a mask's volume, or None when it lies outside."""
     corners = torch.cartesian_prod(*(torch.tensor([0.0, size - 1.0]) for size in mask.shape[1:])).double()
     world = corners @ affine[:3, :3].T + affine[:3, 3]
-    low, high = world.amin(0).float() - STRIDE, world.amax(0).float() + STRIDE
+    low, high = ((edge + rim).float().to(points_mm.device) for edge, rim in ((world.amin(0), -STRIDE), (world.amax(0), STRIDE)))
     coarse = points_mm[::STRIDE, ::STRIDE, ::STRIDE]
     where = ((coarse >= low) & (coarse <= high)).all(-1).nonzero()
     if not len(where):

@@ -15,7 +15,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
-from strokelesion.transforms.synthesis.fields import blurred, generator_of, plain, quantile, smooth_noise
+from strokelesion.transforms.synthesis.fields import blurred, generator_of, grain, plain, quantile, smooth_noise
 from strokelesion.transforms.synthesis.tissues import Tissue
 
 # Tissues whose texture is coarse because they mix what the classes do not tell apart: muscle and fat, cells and air.
@@ -32,7 +32,7 @@ def t1_priors() -> pd.DataFrame:
 
 def tissue_means(image: torch.Tensor, tissues: torch.Tensor) -> torch.Tensor:
     """Return the median intensity of each tissue in a scan, NaN where it is absent."""
-    means = torch.full((len(Tissue),), torch.nan)
+    means = torch.full((len(Tissue),), torch.nan, device=image.device)
     for tissue in Tissue:
         means[tissue] = quantile(image[tissues == tissue], 0.5) if (tissues == tissue).any() else torch.nan
     return means
@@ -66,14 +66,14 @@ class RandPaintTissuesd(Randomizable, MapTransform):
                 plain(sample["image"])[0], codes, plain(sample["native_tissues"])[0].long(), spacing_mm
             )
         else:
-            means, spread = self.draw_means()
+            means, spread = self.draw_means(codes.device)
             image = self.textured(codes, means, spread, spacing_mm)
             image = blurred(image, self.R.uniform(*self.blur_mm), spacing_mm).clamp(min=0)
         sample["image"] = MetaTensor(image[None], meta=tissues.meta)
         sample["means"], sample["spread"] = means, spread
         return sample
 
-    def draw_means(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw_means(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the mean of each tissue, and how its voxels vary."""
         priors = t1_priors()
         means, spread = np.zeros(len(Tissue)), np.zeros(len(Tissue))
@@ -88,16 +88,18 @@ class RandPaintTissuesd(Randomizable, MapTransform):
             means[brain] = 1 - stretch * (1 - means[brain])
         spread[codes] = priors["sd_within"] * self.R.uniform(0.3, 1.0, len(codes))
         means[codes] = means[codes].clip(0.02, 2)
-        return torch.from_numpy(means).float(), torch.from_numpy(spread).float()
+        return torch.from_numpy(means).float().to(device), torch.from_numpy(spread).float().to(device)
 
     def textured(self, codes: torch.Tensor, means: torch.Tensor, spread: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return means plus texture: coarse outside the brain, fine and slow inside."""
         generator = generator_of(self.R)
-        coarse = torch.zeros(len(Tissue))
+        coarse = torch.zeros(len(Tissue), device=codes.device)
         coarse[list(map(int, COARSE))] = 1
-        fine = torch.randn(codes.shape, generator=generator) * (spread * (1 - 0.7 * coarse))[codes]
-        slow = 0.03 * smooth_noise(codes.shape, spacing_mm, 15.0, generator)[0] * means[codes]
-        mixture = smooth_noise(codes.shape, spacing_mm, COARSE_SCALE_MM, generator)[0] * (spread * coarse)[codes]
+        fine = grain(codes.shape, generator, codes.device) * (spread * (1 - 0.7 * coarse))[codes]
+        slow = 0.03 * smooth_noise(codes.shape, spacing_mm, 15.0, generator, device=codes.device)[0] * means[codes]
+        mixture = (
+            smooth_noise(codes.shape, spacing_mm, COARSE_SCALE_MM, generator, device=codes.device)[0] * (spread * coarse)[codes]
+        )
         return means[codes] + fine + slow + mixture
 
     def repainted(
@@ -106,7 +108,7 @@ class RandPaintTissuesd(Randomizable, MapTransform):
         """Return the head's own T1, white matter 1, with the tissues that the synthesis changed painted over softly."""
         means = tissue_means(image, native)
         image, means = image / means[Tissue.WHITE], means / means[Tissue.WHITE]
-        drawn, spread = self.draw_means()
+        drawn, spread = self.draw_means(codes.device)
         means = torch.where(means.isnan(), drawn, means)
         means[Tissue.CSF] = means[Tissue.VENTRICLE]  # CSF of sulci is mixed with cortex in a T1 of 1 mm
         changed = codes != native

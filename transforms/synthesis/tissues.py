@@ -92,7 +92,7 @@ def is_fluid(tissues: torch.Tensor) -> torch.Tensor:
 
 def any_of(tissues: torch.Tensor, classes: Sequence[Tissue]) -> torch.Tensor:
     """Return where a tissue map shows one of several classes."""
-    return torch.isin(tissues, torch.tensor([int(tissue) for tissue in classes], dtype=tissues.dtype))
+    return torch.isin(tissues, torch.tensor([int(tissue) for tissue in classes], dtype=tissues.dtype, device=tissues.device))
 
 
 def tissue_table() -> torch.Tensor:

@@ -119,3 +119,25 @@ def test_every_scanner_shows_the_same_anatomy(at_root, material, scanner):
     assert torch.equal(one["label"].as_tensor(), reference["label"].as_tensor())
     assert torch.equal(one["brain"].as_tensor(), reference["brain"].as_tensor())
     assert one["image"].isfinite().all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
+@pytest.mark.parametrize("scanner", ["mixed", "whole_head", "plain", "stripped", "thick"])
+def test_a_gpu_composes_the_same_anatomy_and_lesions(at_root, material, scanner):
+    """Grain and noise are drawn there and are others; where edges are blurred, a voxel may fall on the other side."""
+    record = compose_records(material, "training", 1, lesion_free=0)[0]
+
+    def composed(device):
+        parser = ConfigParser()
+        parser.read_config("bundles/synthesis.json")
+        parser["heads"], parser["spacing_mm"], parser["scanner"], parser["device"] = "any", 4, scanner, device
+        return parser.get_parsed_content("compose")(dict(record))
+
+    there, here = composed("cuda"), composed("cpu")
+    for name in ("label", "brain"):
+        assert there[name].device.type == "cuda"
+        assert (there[name].cpu() != here[name]).float().mean() < 1e-3
+    assert here["label"].any()
+    inside = here["brain"].as_tensor() > 0
+    assert float(there["image"].cpu()[inside].mean()) == pytest.approx(float(here["image"][inside].mean()), rel=0.02)
+    assert np.corrcoef(there["image"].cpu().as_tensor()[inside], here["image"].as_tensor()[inside])[0, 1] > 0.9

@@ -29,19 +29,20 @@ DEVICE = os.environ.get("STROKELESION_CUDA_TESTS_ON", "cuda")
 IS_CUDA = DEVICE == "cuda"
 pytestmark = [
     pytest.mark.skipif(IS_CUDA and not torch.cuda.is_available(), reason="needs a GPU with CUDA"),
-    # MONAI's trainer makes its scaler under an old name; torch advises tensor cores while it compiles.
+    # MONAI's trainer makes its scaler under an old name; torch advises tensor cores, and says what its debug mode does not see.
     pytest.mark.filterwarnings("ignore:`torch.cuda.amp.GradScaler:FutureWarning"),
     pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning"),
 ]
 # Sums in another order and fused multiplications: a pixel looks up to so many pixels beside where it looks on the processor,
 # and a label changes only where that crosses the border between two.
 IMAGE_TOLERANCE = 1e-3
 LABELS_THAT_DIFFER = 1e-4
-# Convolutions of cuDNN add in no fixed order unless told so; MONAI's `set_determinism` does, which training calls.
-REPEAT_TOLERANCE = 1e-4
+# Losses and logits of the same run twice: the same but for sums that the GPU adds in another order each time.
+REPEAT_TOLERANCE = 5e-3
 # Losses of an epoch at half precision when kernels, and so roundings, are others; Adam lets the differences grow.
 COMPILED_TOLERANCE = 0.02
-SMALL = {"_target_": "strokelesion.networks.ResUNet", "channels": [4, 8, 16]}
+SMALL = {"_target_": "strokelesion.networks.ResUNet", "channels": [8, 16, 32]}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,26 @@ def where(phantom_dir, tmp_path_factory):
     return {"dataset_dir": str(phantom_dir), "cache_dir": str(tmp_path_factory.mktemp("store")), "device": DEVICE}
 
 
+@pytest.fixture(scope="module")
+def programs(where, tmp_path_factory):
+    """`gpu_ranks.py` in one process (nccl) and in two that share the GPU (gloo), beside the tests that train."""
+    out, here, running = tmp_path_factory.mktemp("launched"), os.path.dirname(__file__), {}
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    for backend, count in (("nccl", 1), ("gloo", 2)):
+        (out / backend).mkdir()
+        given = json.dumps({**where, "cache_dir": str(out / backend / "store"), "panel_scans": 1})
+        launcher = ["torch.distributed.run", "--standalone", "--local_addr=127.0.0.1", f"--nproc_per_node={count}"]
+        command = [sys.executable, "-m", *launcher, os.path.join(here, "gpu_ranks.py"), backend, str(out / backend), given]
+        with open(out / f"{backend}.log", "w") as log:
+            running[backend] = subprocess.Popen(command, cwd=os.path.dirname(here), env=environment, stdout=log, stderr=log)
+    yield out, running
+    for program in running.values():
+        program.terminate()
+        program.wait()
+
+
 @pytest.fixture
-def train(run_verb, where):
+def train(run_verb, where, programs):
     """Train the bundle's ResUNet on the phantom at 4 mm; returns the checkpoint, read on the CPU, and the history's rows."""
 
     def run(run_dir, **knobs):
@@ -73,11 +92,13 @@ def on(device, items):
     return {key: value.to(device) for key, value in items.items()}
 
 
-def close(first, second, tolerance):
-    """Whether two networks' states are the same but for a share of each tensor's largest value."""
-    for key, one in first.items():
-        other, scale = second[key].double(), one.double().abs().max().clamp(min=1e-3)
-        assert float((one.double() - other).abs().max() / scale) <= tolerance, key
+def logits(state):
+    """What a network of this state says, on the processor. Biases before BatchNorm are left to chance, and change nothing."""
+    network = ResUNet()
+    network.load_state_dict(state["network"])
+    image = torch.rand(2, 1, 48, 56, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return network.eval()(image)
 
 
 # Augmentation
@@ -172,12 +193,14 @@ def test_a_run_that_is_resumed_goes_on_as_if_it_had_not_stopped(train, tmp_path)
     train(tmp_path / "stopped", epochs=1)
     resumed, rows_again = train(tmp_path / "stopped", epochs=2, resume=True)
     assert losses(rows_again) == pytest.approx(losses(rows), rel=REPEAT_TOLERANCE)
-    close(undisturbed["network"], resumed["network"], REPEAT_TOLERANCE)
+    expected = logits(undisturbed)
+    torch.testing.assert_close(logits(resumed), expected, rtol=0, atol=REPEAT_TOLERANCE * float(expected.abs().max()))
     assert resumed.get("scaler") == undisturbed.get("scaler")
 
 
 def test_a_compiled_network_learns_the_same(train, tmp_path, monkeypatch):
-    knobs = {"epochs": 1, "network_def": SMALL, "batch_size": 16}
+    """An epoch is one batch: for each size of batches torch compiles anew."""
+    knobs = {"epochs": 4, "network_def": SMALL, "batch_size": 1000}
     _, eager = train(tmp_path / "eager", **knobs)
     if not IS_CUDA:
         compile_network = torch.compile
@@ -188,23 +211,14 @@ def test_a_compiled_network_learns_the_same(train, tmp_path, monkeypatch):
     assert not any("_orig_mod" in key for key in state["network"])
 
 
-# Several processes; a program of its own in each, which takes a while to start, so that they start side by side
+# Several processes
 
 
 @pytest.fixture(scope="module")
-def launched(where, tmp_path_factory):
-    """What `gpu_ranks.py` finds in one process (nccl) and in two that share the GPU (gloo); see there."""
-    out = tmp_path_factory.mktemp("launched")
-    here = os.path.dirname(__file__)
-    programs = {}
-    for backend, count in (("nccl", 1), ("gloo", 2)):
-        (out / backend).mkdir()
-        given = json.dumps({**where, "cache_dir": str(out / backend / "store"), "panel_scans": 1})
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-        command = [*launcher, os.path.join(here, "gpu_ranks.py"), backend, str(out / backend), given]
-        with open(out / f"{backend}.log", "w") as log:
-            programs[backend] = subprocess.Popen(command, cwd=os.path.dirname(here), stdout=log, stderr=log)
-    for backend, program in programs.items():
+def launched(programs):
+    """The folder of what they found, after they have ended."""
+    out, running = programs
+    for backend, program in running.items():
         assert program.wait(timeout=300) == 0, (out / f"{backend}.log").read_text()[-3000:]
     return out
 
@@ -258,11 +272,12 @@ def test_two_processes_train_and_validate_together(launched):
 
 @pytest.fixture(scope="module")
 def scan():
-    """A slab of 1 mm slices through the infarct of a phantom, `(1, H, W, D)`, scaled on its tissue."""
+    """Eight slices of 1 mm and 192x224 through the infarct of a phantom, `(1, H, W, D)`, scaled on its tissue."""
     image, (mask,) = render([INFARCT], 2.0, 1.0, np.random.default_rng(0), np.random.default_rng(1))
     middle = int(mask.sum(axis=(0, 1)).argmax())
-    slab = torch.from_numpy(image)[None, None, ..., middle - 5 : middle + 5]
-    return torch.nn.functional.interpolate(slab / slab[slab > 10].median(), scale_factor=2.0, mode="trilinear")[0]
+    slab = torch.from_numpy(image)[None, None, ..., middle - 2 : middle + 2]
+    fine = torch.nn.functional.interpolate(slab / slab[slab > 10].median(), scale_factor=2.0, mode="trilinear")
+    return fine[0, :, 3:195, 5:229]
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +308,7 @@ def test_single_precision_calls_the_voxels_of_the_processor(called):
     assert dice(single, called(DEVICE)) >= 0.999
 
 
+@pytest.mark.skipif(not IS_CUDA, reason="the processor's are in test_precision")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_calls_the_voxels_of_single_precision(called, dtype):
     single, half = called(DEVICE), called(DEVICE, amp=True, amp_kwargs={"dtype": dtype})

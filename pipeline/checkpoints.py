@@ -24,7 +24,7 @@ class Checkpoints:
     """Write `last.pt` after each epoch and `best.pt` when the validation score rises; go on from `last.pt`.
 
     Attach after the validation handler and the schedule's. `last.pt` holds network, optimizer, schedule, epoch and best
-    score; `best.pt` the network.
+    score, and at half precision on CUDA the scale of the loss; `best.pt` the network.
     A crash leaves the previous files whole. Of several processes that train together all read, and the first one writes.
 
     Args:
@@ -99,12 +99,14 @@ class Checkpoints:
         self.fresh_score = float(validator.state.metrics[self.metric])
 
     def restore(self, trainer: Engine) -> None:
-        """Put network, optimizer, schedule, epoch and best score back."""
+        """Put network, optimizer, schedule, scale of the loss, epoch and best score back."""
         if self.start is None:
             return
         self.network.load_state_dict(self.start["network"])
         self.optimizer.load_state_dict(self.start["optimizer"])
         self.scheduler.load_state_dict(self.start["scheduler"])
+        if "scaler" in self.start and (scaler := scaler_of(trainer)):
+            scaler.load_state_dict(self.start["scaler"])
         self.best = self.start["best"]
         trainer.state.epoch = self.start["epoch"]
         trainer.state.iteration = self.start["epoch"] * int(trainer.state.epoch_length or 0)
@@ -127,12 +129,20 @@ class Checkpoints:
             self.save({**state, "best": self.best}, "best.pt")
         self.fresh_score = None
         state |= {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
+        if scaler := scaler_of(trainer):
+            state["scaler"] = scaler.state_dict()
         self.save({**state, "best": self.best}, "last.pt")
 
     def save(self, state: Mapping[str, Any], name: str) -> None:
         """Write one of the two files, in the process that writes."""
         if is_first():
             save_checkpoint(state, self.folder / name)
+
+
+def scaler_of(trainer: Engine) -> torch.amp.GradScaler | None:
+    """Return what scales the loss of a trainer, if anything does; with another scale, it skips other steps."""
+    scaler: torch.amp.GradScaler | None = getattr(trainer, "scaler", None)
+    return scaler if scaler is not None and scaler.is_enabled() else None
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:

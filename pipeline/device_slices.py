@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from strokelesion.pipeline.slices import SliceDataset, open_store
+from strokelesion.transforms.transfer import on_device
 
 # What a store takes of the free memory at most: network, batches and the next scans need the rest.
 LARGEST_SHARE = 0.5
@@ -36,7 +37,7 @@ class DeviceSlices(Dataset[dict[str, torch.Tensor]]):
         """Return a batch: `image` `(B, 2 * neighbors + 1, H, W)` in single precision, `label` `(B, 1, H, W)` in bytes."""
         if self.paths is not self.slices.paths:
             self.fetch(self.slices.paths)
-        chosen = torch.tensor(numbers, device=self.device)
+        chosen = on_device(numbers, self.device)
         shown = (chosen[:, None] + self.steps).clamp(self.first[chosen, None], self.last[chosen, None])
         return {"image": self.image[shown].float(), "label": self.label[chosen, None]}
 

@@ -176,6 +176,20 @@ def test_best_is_kept_by_score_and_across_a_resume(handler, tmp_path):
     assert trainer.state.epoch == 3
 
 
+def test_the_scale_of_the_loss_is_resumed_and_missing_in_runs_without_one(handler, tmp_path):
+    """At half precision on CUDA, a run that began again with the first scale would skip steps."""
+    _, _, trainer, checkpoints = handler()
+    checkpoints.write(trainer)
+    assert "scaler" not in weights(tmp_path)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**9)
+    checkpoints.write(trainer)
+    for init_scale in (2.0**16, None):
+        _, _, trainer, _ = handler(resume=True)
+        trainer.scaler = None if init_scale is None else torch.amp.GradScaler("cpu", init_scale=init_scale)
+        trainer.run([0], max_epochs=1)
+        assert init_scale is None or trainer.scaler.get_scale() == 2.0**9
+
+
 def test_a_crash_while_writing_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
     save_checkpoint({"epoch": 1}, tmp_path / "last.pt")
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from monai.transforms import MapTransform, RandomizableTransform
 from numpy.typing import NDArray
 
+from strokelesion.transforms.transfer import on_device
+
 # Control points of the elastic deformation along height and width.
 ELASTIC_GRID = (6, 7)
 # Columns of the basis after the control points', see `separable_basis`.
@@ -125,11 +127,11 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
         moved = np.flatnonzero(~(still & (self._field_px == 0).all((1, 2, 3))))
         if not len(moved):
             return image, label
-        where = self._sampling_grid(moved, image)
+        where, chosen = self._sampling_grid(moved, image), on_device(moved, image.device)
         image, label = image.clone(), label.clone()
-        image[moved] = F.grid_sample(image[moved], where, mode="bilinear", align_corners=False)
-        moved_label = F.grid_sample(label[moved].to(where.dtype), where, mode="nearest", align_corners=False)
-        label[moved] = moved_label.to(label.dtype)
+        image[chosen] = F.grid_sample(image[chosen], where, mode="bilinear", align_corners=False)
+        moved_label = F.grid_sample(label[chosen].to(where.dtype), where, mode="nearest", align_corners=False)
+        label[chosen] = moved_label.to(label.dtype)
         return image, label
 
     def _sampling_grid(self, chosen: NDArray[np.integer[Any]], image: torch.Tensor) -> torch.Tensor:
@@ -139,10 +141,10 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
         """
         height, width = image.shape[-2:]
         rows, columns = (
-            torch.as_tensor(separable_basis(points, size), dtype=image.dtype, device=image.device)
+            on_device(separable_basis(points, size), image.device, image.dtype)
             for points, size in zip(ELASTIC_GRID, (height, width), strict=True)
         )
-        core = torch.as_tensor(self._grid_core(chosen, height, width), dtype=image.dtype, device=image.device)
+        core = on_device(self._grid_core(chosen, height, width), image.device, image.dtype)
         return (rows @ (core @ columns.T)).permute(0, 2, 3, 1)
 
     def _grid_core(self, chosen: NDArray[np.integer[Any]], height: int, width: int) -> NDArray[np.floating[Any]]:
@@ -160,8 +162,7 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
         if ((self._contrast == 1) & (self._brightness == 0)).all():
             return image
         contrast, brightness = (
-            torch.as_tensor(x, dtype=image.dtype, device=image.device)[:, None, None, None]
-            for x in (self._contrast, self._brightness)
+            on_device(x, image.device, image.dtype)[:, None, None, None] for x in (self._contrast, self._brightness)
         )
         tissue = image > 0
         mean = image.sum((1, 2, 3), keepdim=True) / tissue.sum((1, 2, 3), keepdim=True).clamp(min=1)

@@ -20,7 +20,7 @@ def test_both_ways_give_the_distances_of_a_loop(share: float) -> None:
     mask = torch.rand(13, 9, 17, generator=torch.Generator().manual_seed(5)) < share
     expected = by_loop(mask)
     assert torch.allclose(distances_mm(mask, SPACING_MM), expected)
-    assert torch.allclose(lower_envelopes(mask, SPACING_MM).sqrt(), expected)
+    assert torch.allclose(lower_envelopes(mask, SPACING_MM).sqrt().double(), expected)
 
 
 def test_nothing_is_near_an_empty_mask() -> None:

@@ -140,4 +140,4 @@ def test_a_gpu_composes_the_same_anatomy_and_lesions(at_root, material, scanner)
     assert here["label"].any()
     inside = here["brain"].as_tensor() > 0
     assert float(there["image"].cpu()[inside].mean()) == pytest.approx(float(here["image"][inside].mean()), rel=0.02)
-    assert np.corrcoef(there["image"].cpu().as_tensor()[inside], here["image"].as_tensor()[inside])[0, 1] > 0.9
+    assert np.corrcoef(there["image"].cpu().as_tensor()[inside], here["image"].as_tensor()[inside])[0, 1] > 0.85

@@ -20,7 +20,7 @@ def distances_mm(mask: torch.Tensor, spacing_mm: Sequence[float]) -> torch.Tenso
         return torch.full(mask.shape, torch.inf, dtype=torch.float64, device=mask.device)
     if mask.device.type == "cpu":
         return torch.as_tensor(ndimage.distance_transform_edt(~mask.numpy(), sampling=tuple(spacing_mm)))
-    return lower_envelopes(mask, spacing_mm).sqrt()
+    return lower_envelopes(mask, spacing_mm).double().sqrt()
 
 
 def lower_envelopes(mask: torch.Tensor, spacing_mm: Sequence[float]) -> torch.Tensor:
@@ -29,10 +29,10 @@ def lower_envelopes(mask: torch.Tensor, spacing_mm: Sequence[float]) -> torch.Te
     Source: Felzenszwalb, Huttenlocher: Distance Transforms of Sampled Functions, Theory of Computing 2012, equation 1, with
     the minimum taken over all j at once, which suits a GPU.
     """
-    squared = torch.full(mask.shape, torch.inf, dtype=torch.float64, device=mask.device).masked_fill(mask, 0)
+    squared = torch.full(mask.shape, torch.inf, device=mask.device).masked_fill(mask, 0)
     for axis, edge_mm in enumerate(spacing_mm):
         squared = squared.movedim(axis, 0)
-        places_mm = edge_mm * torch.arange(len(squared), dtype=torch.float64, device=mask.device)
+        places_mm = edge_mm * torch.arange(len(squared), device=mask.device)
         nearest = torch.full_like(squared, torch.inf)
         for plane, place_mm in zip(squared, places_mm, strict=True):
             nearest = torch.minimum(nearest, plane + ((places_mm - place_mm) ** 2)[:, None, None])

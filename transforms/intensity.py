@@ -27,9 +27,10 @@ BRIGHTEST = 3.0
 
 
 def percentile(values: torch.Tensor, percent: float) -> float:
-    """Return a percentile by sorting; `torch.quantile` refuses whole volumes."""
-    rank = max(1, round(percent / 100 * values.numel()))
-    return float(values.flatten().kthvalue(rank).values)
+    """Return a percentile by rank; `torch.quantile` refuses whole volumes."""
+    rank, flat = max(1, round(percent / 100 * values.numel())), values.flatten()
+    # One block of a GPU would look for the rank; all of them sort.
+    return float(flat.sort().values[rank - 1] if flat.is_cuda else flat.kthvalue(rank).values)
 
 
 def tissue_scale(image: torch.Tensor) -> tuple[float, float]:

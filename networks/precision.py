@@ -25,7 +25,7 @@ class MixedPrecisionInferer(Inferer):
     """Let another inferer run under CPU autocast to bfloat16; predictions come back in single precision.
 
     Args:
-        inferer: how slices or volumes go through the network, such as `SimpleInferer` or `SliceInferer`.
+        inferer: how slices or volumes go through the network, such as `SimpleInferer` or `VolumeInferer`.
         enabled: false hands everything on unchanged.
     """
 

@@ -48,7 +48,7 @@ class SliceNetwork(nn.Module, ABC):
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f"got a tensor of shape {tuple(x.shape)}; {type(self).__name__} takes (B, {self.in_channels}, H, W): "
-                "feed volumes through SliceInferer."
+                "feed volumes through VolumeInferer."
             )
         height, width = x.shape[-2:]
         pad_height, pad_width = -height % self.size_multiple, -width % self.size_multiple

@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_weights(name):
 
 
 def test_volumes_and_wrong_channels_are_refused_with_the_shape(network):
-    with pytest.raises(ValueError, match=r"\(1, 1, 8, 9, 7\).*SliceInferer"):
+    with pytest.raises(ValueError, match=r"\(1, 1, 8, 9, 7\).*VolumeInferer"):
         network(torch.rand(1, 1, 8, 9, 7))
     with pytest.raises(ValueError, match=r"\(1, 2, 8, 9\)"):
         network(torch.rand(1, 2, 8, 9))

@@ -31,7 +31,8 @@ def slices():
     middle = int(mask.sum(axis=(0, 1)).argmax())
     slab = torch.from_numpy(image)[None, None, ..., middle - 2 : middle + 3]
     fine = F.interpolate(slab / slab[slab > 10].median(), scale_factor=2.0, mode="trilinear")
-    return with_neighbors(fine, NEIGHBORS)[0, ..., 2:-2].permute(3, 0, 1, 2)
+    positions = torch.arange(2, fine.shape[-1] - 2)
+    return with_neighbors(fine, torch.stack([torch.zeros_like(positions), positions], dim=1), NEIGHBORS)
 
 
 def lesion(network, slices, half=False):

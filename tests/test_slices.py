@@ -213,7 +213,7 @@ def test_slices_come_with_the_neighbors_that_validation_gives_them(records, tmp_
     volumes = ScanDataset(records, chain(), folder)
     slices = SliceDataset(records, chain(), folder, neighbors=neighbors)
     expected = [
-        with_neighbors(volume["image"][None], neighbors)[0, ..., position]
+        with_neighbors(volume["image"][None], torch.tensor([[0, position]]), neighbors)[0]
         for volume in volumes
         for position in range(volume["image"].shape[-1])
     ]

@@ -42,11 +42,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--weights", default="bundles/weights/brain.safetensors")
+    parser.add_argument("--surface_weights", help="of a second network that draws the surface")
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
     config = ConfigParser()
     config.read_config("bundles/synthesis.json")
-    config["brain_weights"], config["heads"] = arguments.weights, "any"
+    config["brain_weights"], config["surface_weights"], config["heads"] = arguments.weights, arguments.surface_weights, "any"
     extract = config.get_parsed_content("brain_extractor")
     rows = []
     for folder in arguments.folders:

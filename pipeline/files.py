@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,10 @@ def remove_parts(folder: Path, older_than_s: float = 0) -> None:
         older_than_s: since when they must not have been written to.
     """
     for path in folder.glob(".*.part"):
-        if _PART.fullmatch(path.name) and time.time() - path.stat().st_mtime >= older_than_s:
-            path.unlink(missing_ok=True)
+        # Another process may have finished it since it was seen.
+        with suppress(FileNotFoundError):
+            if _PART.fullmatch(path.name) and time.time() - path.stat().st_mtime >= older_than_s:
+                path.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

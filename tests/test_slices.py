@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from monai.transforms import EnsureChannelFirstd, LoadImaged, MapTransform, OneO
 from strokelesion.networks.neighbors import with_neighbors
 from strokelesion.pipeline import slices as slice_store
 from strokelesion.pipeline.datalist import read_cohort
+from strokelesion.pipeline.files import remove_parts
 from strokelesion.pipeline.slice_sampler import SliceSampler
 from strokelesion.pipeline.slices import ScanDataset, SliceDataset, SliceStore, store_path, store_scan, store_scans
 from strokelesion.transforms import BinarizeMasksd, ExtractSlicesd, FuseSubmasksd, LabelLesionsd, Recipe, recipe
@@ -302,3 +304,15 @@ def test_samplers_without_lesion_or_share_are_refused():
         SliceSampler(np.ones(3, dtype=bool), np.zeros(3, dtype=int), evenness=1.5)
     with pytest.raises(ValueError, match="no training slice has a lesion"):
         SliceSampler(np.zeros(3, dtype=bool), np.zeros(3, dtype=int))
+
+
+def test_a_part_that_another_process_finishes_meanwhile_is_no_error(tmp_path, monkeypatch):
+    """Of several runs that make one store, one renames its part after another has seen it."""
+    dead, gone, fresh = (tmp_path / f".scan.npy.0000000{number}.part" for number in range(3))
+    dead.touch()
+    os.utime(dead, (0, 0))
+    fresh.touch()
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [gone, dead, fresh])
+    remove_parts(tmp_path, older_than_s=3600)
+    assert not dead.exists()
+    assert fresh.exists()

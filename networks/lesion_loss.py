@@ -12,7 +12,7 @@ class LesionDiceCELoss(nn.Module):
     A slice rarely shows which lesion is the largest of the whole brain. Under a Dice loss of each class that doubt is most of
     the loss. Here it stays in the cross-entropy, and Dice is that of what is decided on, p = p_main + p_sub. Half of it is
     taken over the batch, where every pixel counts alike, so that large lesions decide; half of it over each slice, where every
-    slice counts alike, and in a slice without lesion a speck of s pixels costs as much as half a lesion missed:
+    slice counts alike, and in a slice without lesion a speck of s pixels costs half of what missing a large lesion does:
 
         loss = CE(logits, label) + 1 - (D_batch + mean of D_slice) / 2, D = (2 Σpg + s) / (Σp² + Σg² + s)
 

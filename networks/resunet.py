@@ -5,6 +5,7 @@ Zhang, Liu, Wang: Road Extraction by Deep Residual U-Net. IEEE GRSL 2018. Residu
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,41 @@ class ResidualStage(nn.Module):
         return F.relu(self.shortcut(x) + self.blocks(x))
 
 
+class UpwardStage(ResidualStage):
+    """The residual stage of a coarse map, upsampled by two (nearest), and of a skip beside it.
+
+    A convolution of two maps side by side is the sum of those of each. So processors need neither upsample nor concatenate:
+    the 1x1 shortcut of the coarse map is taken before upsampling, and its 3x3 convolution is a transposed one with the kernel
+    of `upsampling_kernel`. A training step takes three quarters of the time that it takes otherwise (docs/speed.md). On a GPU,
+    where a step is limited by how many kernels are started, the maps are put side by side.
+    """
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Map `(B, a, H, W)` and `(B, b, 2H, 2W)`, with `in_channels` a + b, to `(B, out, 2H, 2W)`."""
+        if x.is_cuda:
+            return super().forward(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], dim=1))
+        (shortcut, shortcut_norm), ((first, norm, relu), second) = cast(Any, self.shortcut), cast(Any, self.blocks)
+        of_coarse, of_skip = first.weight.tensor_split([x.shape[1]], dim=1)
+        coarse = F.conv_transpose2d(x, upsampling_kernel(of_coarse), stride=2, padding=1)
+        residual = second(relu(norm(coarse + F.conv2d(skip, of_skip, first.bias, padding=1))))
+        of_coarse, of_skip = shortcut.weight.tensor_split([x.shape[1]], dim=1)
+        coarse = F.interpolate(F.conv2d(x, of_coarse), scale_factor=2.0, mode="nearest")
+        return F.relu(shortcut_norm(coarse + F.conv2d(skip, of_skip, shortcut.bias)) + residual)
+
+
+def upsampling_kernel(weight: torch.Tensor) -> torch.Tensor:
+    """Return the kernel of a transposed convolution that does what nearest upsampling by two and a convolution do.
+
+    Args:
+        weight: that of the convolution, `(out, in, 3, 3)`, padding 1.
+
+    Returns:
+        `(in, out, 4, 4)`, for stride 2 and padding 1.
+    """
+    shifted = [F.pad(weight, (i, 1 - i, j, 1 - j)) for i in (0, 1) for j in (0, 1)]
+    return torch.stack(shifted).sum(dim=0).flip(2, 3).transpose(0, 1)
+
+
 class ResUNet(SliceNetwork):
     """Residual encoder with strided stages, bridge, and residual decoder with nearest upsampling and concatenation.
 
@@ -53,7 +89,7 @@ class ResUNet(SliceNetwork):
         self.encoder = nn.ModuleList(ResidualStage(a, b, stride=2) for a, b in pairwise(channels))
         deepest = channels[-1]
         self.bridge = nn.Sequential(convolution_block(deepest, deepest), convolution_block(deepest, deepest))
-        self.decoder = nn.ModuleList(ResidualStage(a + b, b) for a, b in pairwise(reversed(channels)))
+        self.decoder = nn.ModuleList(UpwardStage(a + b, b) for a, b in pairwise(reversed(channels)))
         self.classifier = nn.Conv2d(channels[0], out_channels, 1)
         initialize_as_keras(self)
 
@@ -66,6 +102,6 @@ class ResUNet(SliceNetwork):
             x = stage(x)
         x = self.bridge(x)  # 256 x H/16
         for stage in self.decoder:  # 128 x H/8, 64 x H/4, 32 x H/2, 16 x H
-            x = stage(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skips.pop()], dim=1))
+            x = stage(x, skips.pop())
         logits: torch.Tensor = self.classifier(x)  # 3 x H
         return logits

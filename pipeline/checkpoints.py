@@ -15,6 +15,7 @@ from strokelesion.pipeline.files import written_whole
 from strokelesion.pipeline.ranks import is_first
 from strokelesion.pipeline.weights import SUFFIX, read_weights
 from strokelesion.transforms import BrainNetwork
+from strokelesion.transforms.planes import AXIAL
 
 CHECKPOINT_VERSION = 1
 logger = logging.getLogger(__name__)
@@ -190,7 +191,7 @@ def read_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"no weights at {path}; expected a checkpoint. Train first, or name a file with --checkpoint.")
     if path.suffix == SUFFIX:
-        return read_weights(path)
+        return with_planes(read_weights(path))
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         state["network_name"], state["protocol"], state["version"]
@@ -205,7 +206,12 @@ def read_state(path: Path) -> dict[str, Any]:
             f"{path} is a checkpoint of version {state['version']}; expected version {CHECKPOINT_VERSION}. Use the version of "
             "this project that wrote it, or train anew."
         )
-    return state
+    return with_planes(state)
+
+
+def with_planes(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a network with the planes of its slices; files from before there was a choice do not name them."""
+    return {**state, "protocol": {"planes": [AXIAL], **state["protocol"]}}
 
 
 def describe(path: str | Path, measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from strokelesion.pipeline.locks import claimed
 from strokelesion.pipeline.report import write_report
 from strokelesion.pipeline.runs import EVALUATION
 from strokelesion.pipeline.scoring import SCORES
+from strokelesion.transforms.planes import AXIAL
 
 RECORD, SPLIT = "experiment.json", "split.csv"
 # What a site's name may have and a folder's should not.
@@ -161,7 +162,7 @@ def resolve(planned: Sequence[Experiment], knobs: Mapping[str, Any]) -> dict[Pat
 
 def check_record(experiment: Experiment, settings: Mapping[str, Any]) -> None:
     """Raise ValueError when a run was begun with other settings."""
-    was = experiment.record.get("settings", settings)
+    was = {"planes": [AXIAL], **experiment.record.get("settings", settings)}  # older records do not name them
     for key in sorted(was.keys() | settings.keys()):
         if was.get(key) != settings.get(key):
             raise ValueError(

@@ -21,6 +21,7 @@ from fire.parser import DefaultParseValue
 from strokelesion.pipeline.errors import show_error
 from strokelesion.pipeline.placement import FORMS, is_split
 from strokelesion.pipeline.ranks import launched
+from strokelesion.transforms.planes import AXIAL, PLANES
 
 VERBS = ("training", "evaluating", "inference", "shipping", "doctor", "synthesis", "experiments", "scoring", "reporting")
 # Those that several processes do together.
@@ -171,6 +172,17 @@ def spacing(name: str, value: object) -> list[float]:
     if not is_list(edges, 3) or not 0.1 <= min(edges) <= max(edges) <= 10:
         raise ValueError(f"--{name} got {value!r}; allowed are one or three numbers of mm from 0.1 to 10, such as [1,1,1].")
     return [float(x) for x in edges]
+
+
+def planes(name: str, value: object, spacing_mm: Sequence[float]) -> list[str]:
+    """Return the planes that slices lie in, given as `choices` takes them; where they are not all axial, voxels are cubes."""
+    chosen = [str(plane) for plane in choices(name, value, tuple(PLANES))]
+    if chosen != [AXIAL] and len(set(spacing_mm)) > 1:
+        raise ValueError(
+            f"--{name} got {value!r} and --spacing_mm {list(spacing_mm)}; expected cubes, or slices of other planes have other "
+            "pixels. Give one number to --spacing_mm, or --planes axial."
+        )
+    return chosen
 
 
 def slice_size(name: str, value: object, spacing_mm: Sequence[float]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The operating point of a network, threshold and least component volume, and the search for it on held-out scans."""
+"""The operating point of a network, which voxels and which lesions are believed, and the search for it on held-out scans."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,11 @@ from scipy.ndimage import find_objects
 
 from strokelesion.pipeline.components import LesionPairs, lesion_f1, matched, pair_lesions
 from strokelesion.pipeline.files import DECIMALS
-from strokelesion.transforms.decision import least_voxels
+from strokelesion.transforms.decision import components, least_voxels, peaks
 
 THRESHOLDS = tuple(percent / 100 for percent in range(10, 91, 5))
 MIN_COMPONENTS_ML = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+MIN_PEAKS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,16 @@ class OperatingPoint:
     Attributes:
         threshold: probability of main and sub together from which on a voxel is lesion.
         min_component_ml: lesions of less volume are dropped.
+        min_peak: lesions that are nowhere as likely are dropped.
     """
 
     threshold: float = 0.5
     min_component_ml: float = 0.0
+    min_peak: float = 0.0
 
 
 PLAIN = OperatingPoint()
+ATTRIBUTES = list(vars(PLAIN))
 # Mean Dice and mean F1 over some dozens of scans have a standard error of several hundredths.
 CHANCE = 0.005
 # A lesion is found when a predicted one of its own overlaps it with this intersection over union, as ISLES'26 has it.
@@ -43,7 +47,7 @@ CONNECTIVITY = 26
 
 
 class OperatingPointSearch:
-    """Measure every operating point of `THRESHOLDS` x `MIN_COMPONENTS_ML` on the scans that an evaluator predicts.
+    """Measure each of `THRESHOLDS` x `MIN_COMPONENTS_ML` x `MIN_PEAKS` on the scans that an evaluator predicts.
 
     Attach to an evaluator whose output holds `pred`, probabilities `(3, H, W, D)`, and `label` `(1, H, W, D)`. The measures
     are Dice and lesion-wise F1 of main and sub together over the whole scan, as ISLES'26 counts them: in a scan without lesion
@@ -71,14 +75,14 @@ class OperatingPointSearch:
             self.scores.append(score_table(item["pred"][1:].as_subclass(torch.Tensor).sum(0), truth, self.voxel_ml))
 
     def table(self) -> pd.DataFrame:
-        """Return the mean over scans: one row an operating point, `threshold`, `min_component_ml`, `dice`, `lesion_f1`.
+        """Return the mean over scans, one row an operating point: its attributes, `dice`, `lesion_f1`.
 
         Raises:
             ValueError: when no scan had a lesion.
         """
         if not self.has_lesion:
             raise ValueError("no held-out scan has a lesion; expected some to choose the threshold on. Check the split.")
-        points = pd.DataFrame(product(THRESHOLDS, MIN_COMPONENTS_ML), columns=["threshold", "min_component_ml"])
+        points = pd.DataFrame(product(THRESHOLDS, MIN_COMPONENTS_ML, MIN_PEAKS), columns=ATTRIBUTES)
         dice, f1 = np.mean(self.scores, axis=0).reshape(-1, 2).T
         return points.assign(dice=dice, lesion_f1=f1)
 
@@ -92,23 +96,39 @@ def score_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float)
         voxel_ml: volume of a voxel in milliliters.
 
     Returns:
-        `(len(THRESHOLDS), len(MIN_COMPONENTS_ML), 2)`.
+        `(len(THRESHOLDS), len(MIN_COMPONENTS_ML), len(MIN_PEAKS), 2)`.
     """
     box = box_of((probability >= THRESHOLDS[0]) | truth)
     likely, true = probability[box].numpy(force=True), truth[box].numpy(force=True)
     least = [least_voxels(volume_ml, voxel_ml) for volume_ml in MIN_COMPONENTS_ML]
-    return np.stack([scores_by_size(pair_lesions(likely >= threshold, true, CONNECTIVITY), least) for threshold in THRESHOLDS])
+    return np.stack([scores_of_believed(likely, threshold, true, least) for threshold in THRESHOLDS])
 
 
-def scores_by_size(lesions: LesionPairs, least: Sequence[int]) -> NDArray[np.float64]:
-    """Return Dice and lesion-wise F1 without the predicted lesions of fewer than so many voxels, `(S, 2)`.
+def scores_of_believed(
+    likely: NDArray[np.floating[Any]], threshold: float, true: NDArray[np.bool_], least: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return Dice and lesion-wise F1 at one threshold, for each way to believe lesions, `(S, len(MIN_PEAKS), 2)`.
 
     Args:
-        lesions: true and predicted ones, found once.
+        likely: probability of a lesion, `(H, W, D)`.
+        threshold: from which on a voxel is lesion.
+        true: the truth, `(H, W, D)`.
         least: least sizes in voxels, S of them.
     """
-    remaining = (lesions.kept(lesions.pred_voxels >= voxels) for voxels in least)
-    return np.array([(dice(kept), f1(kept)) for kept in remaining])
+    lesions = pair_lesions(likely >= threshold, true, CONNECTIVITY)
+    numbers, sizes = components(torch.as_tensor(likely >= threshold))
+    peak = peaks(likely, numbers, len(sizes))[1:]
+    return np.array(
+        [
+            [scores(lesions.kept((lesions.pred_voxels >= voxels) & (peak >= min_peak))) for min_peak in MIN_PEAKS]
+            for voxels in least
+        ]
+    )
+
+
+def scores(lesions: LesionPairs) -> tuple[float, float]:
+    """Return Dice and lesion-wise F1."""
+    return dice(lesions), f1(lesions)
 
 
 def dice(lesions: LesionPairs) -> float:
@@ -133,10 +153,10 @@ def box_of(mask: torch.Tensor) -> tuple[slice, slice, slice]:
 def best_point(table: pd.DataFrame) -> OperatingPoint:
     """Return the plainest of the points with the highest lesion-wise F1 among those with the highest Dice, but for `CHANCE`.
 
-    Plain is a threshold near one half, then a small least volume.
+    Plain is a threshold near one half, then a small least volume, then a low least peak.
     """
     good = table.assign(change=(table["threshold"] - PLAIN.threshold).abs()).round(DECIMALS)
     for measure in ("dice", "lesion_f1"):
         good = good[good[measure] >= good[measure].max() - CHANCE]
-    ranked = good.sort_values(["change", "min_component_ml", "threshold"])
-    return OperatingPoint(*map(float, table.loc[ranked.index[0], ["threshold", "min_component_ml"]]))
+    ranked = good.sort_values(["change", "min_component_ml", "min_peak", "threshold"])
+    return OperatingPoint(*map(float, table.loc[ranked.index[0], ATTRIBUTES]))

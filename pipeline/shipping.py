@@ -39,11 +39,11 @@ def ship(
     write_table(Path(run_dir) / TRIED, table)
     point = best_point(table)
     write_weights(network, path, describe_run(read_state(Path(checkpoint)), protocol) | vars(point))
-    chosen = table[(table["threshold"] == point.threshold) & (table["min_component_ml"] == point.min_component_ml)].iloc[0]
+    chosen = table.set_index(list(vars(point))).loc[tuple(vars(point).values())]
     print(
-        f"{path}: threshold {point.threshold:g}, lesions of at least {point.min_component_ml:g} ml, mean Dice "
-        f"{chosen['dice']:.3f}, lesion F1 {chosen['lesion_f1']:.3f} over {len(search.scores)} held-out scans; all "
-        f"that was tried is in {Path(run_dir) / TRIED}."
+        f"{path}: threshold {point.threshold:g}, lesions of at least {point.min_component_ml:g} ml and a peak of "
+        f"{point.min_peak:g}, mean Dice {chosen['dice']:.3f}, lesion F1 {chosen['lesion_f1']:.3f} over "
+        f"{len(search.scores)} held-out scans; all that was tried is in {Path(run_dir) / TRIED}."
     )
 
 

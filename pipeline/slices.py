@@ -28,6 +28,7 @@ from strokelesion.pipeline.files import remove_parts, written_whole
 from strokelesion.pipeline.ranks import is_first, share
 from strokelesion.pipeline.workers import workers
 from strokelesion.transforms import Recipe
+from strokelesion.transforms.planes import AXIAL
 
 STORE_VERSION = 1
 FILE_KEYS = ("image", "main_mask", "sub_masks", "tissues")
@@ -52,7 +53,8 @@ def store_path(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Pa
     name = f"{record['subject']}_{record['session']}"[:LONGEST_NAME]
     inputs = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in files_of(record)]
     composition = [record[key] for key in COMPOSITION_KEYS if key in record]
-    recipe = json.dumps([STORE_VERSION, inputs, composition, transform.fingerprint])
+    plane = [record["plane"]] if record.get("plane", AXIAL) != AXIAL else []
+    recipe = json.dumps([STORE_VERSION, inputs, composition, *plane, transform.fingerprint])
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:20]
     return folder / f"{name}_{digest}.npy"
 
@@ -94,6 +96,13 @@ def store_scan(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Pa
         with written_whole(path) as beside, beside.open("wb") as file:
             np.save(file, pack(sample["image"], sample["label"]), allow_pickle=False)
     return path
+
+
+def in_each_plane(records: Sequence[Mapping[str, Any]], planes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the records once for each plane, named `plane`; those that name one already, as they are."""
+    return [
+        {"plane": plane, **record} for record in records for plane in (planes if "plane" not in record else [record["plane"]])
+    ]
 
 
 class SliceStore:

@@ -4,8 +4,9 @@
 
     sha256                        of the file; checked before anything in it is read
     network, parameters           class name, and how many trainable numbers
-    protocol                      voxel size and extent of the slices that the network was trained on
-    threshold, min_component_ml   the operating point chosen on held-out scans
+    protocol                      voxel size, extent, crop and planes of the slices that the network was trained on
+    threshold, min_component_ml, min_peak
+                                  the operating point chosen on held-out scans; where it names no peak, none is asked for
     training                      settings of the run
     version                       of this software
 
@@ -36,7 +37,7 @@ def write_weights(network: torch.nn.Module, path: Path, about: Mapping[str, Any]
     Args:
         network: what was trained.
         path: `NAME.safetensors`.
-        about: `protocol`, `threshold`, `min_component_ml` and `training`; the rest is added here.
+        about: `protocol`, the attributes of an operating point, and `training`; the rest is added here.
 
     Raises:
         ValueError: when a weight is no number or too large for half precision.
@@ -90,7 +91,10 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def operating_point_of(
-    path: str | Path, threshold: float | None = None, min_component_ml: float | None = None
+    path: str | Path,
+    threshold: float | None = None,
+    min_component_ml: float | None = None,
+    min_peak: float | None = None,
 ) -> OperatingPoint:
     """Return how to decide with weights: as is asked for, else as is stored beside them, else `PLAIN`.
 
@@ -98,11 +102,12 @@ def operating_point_of(
         path: shipped weights, or a checkpoint, which stores none.
         threshold: as asked for, or None.
         min_component_ml: likewise.
+        min_peak: likewise.
     """
-    stored = read_description(Path(path)) if Path(path).suffix == SUFFIX else vars(PLAIN)
+    stored = read_description(Path(path)) if Path(path).suffix == SUFFIX else {}
+    asked: dict[str, Any] = {"threshold": threshold, "min_component_ml": min_component_ml, "min_peak": min_peak}
     return OperatingPoint(
-        threshold=stored["threshold"] if threshold is None else threshold,
-        min_component_ml=stored["min_component_ml"] if min_component_ml is None else min_component_ml,
+        **{name: stored.get(name, plain) if asked[name] is None else asked[name] for name, plain in vars(PLAIN).items()}
     )
 
 

@@ -1,9 +1,7 @@
 """Brain extraction with stand-ins for the network: any grid, any unit, shared network, and what keeps to the brain."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +26,7 @@ from strokelesion.transforms import (
     ScaleTissued,
     StripHeadd,
 )
-from strokelesion.transforms.brain import PLANES, outside_of
+from strokelesion.transforms.brain import outside_of
 
 # Center and semi-axes of the parts of a small head, in RAS mm; nothing is symmetric.
 SCALP_MM = ((2, -14, 0), (66, 78, 70))
@@ -376,12 +374,3 @@ def test_only_the_largest_piece_is_brain_even_if_another_is_brighter(plain):
     assert torch.equal(extractor()(spoiled), extractor()(plain))
     _, pieces = ndimage.label(extractor()(spoiled)[0].numpy(), structure=np.ones((3, 3, 3)))
     assert pieces == 1
-
-
-def test_networks_look_at_planes_as_they_were_trained_to(plain):
-    """`axcodes` of the recipe turn a scan as `PLANES` does."""
-    axcodes = json.loads(Path(__file__).parent.parent.joinpath("bundles/brain.json").read_text())["axcodes"]
-    assert axcodes.keys() == PLANES.keys()
-    for plane, axes in PLANES.items():
-        trained_on = Orientationd("image", axcodes=axcodes[plane], labels=None)({"image": plain})["image"]
-        assert torch.equal(trained_on[0].as_tensor(), plain[0].as_tensor().permute(axes))

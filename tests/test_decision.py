@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from nibabel.affines import from_matvec
 from nibabel.eulerangles import euler2mat
+from scipy import ndimage
 
 from strokelesion.transforms import DecideLesionsd
 
@@ -71,6 +72,18 @@ def test_a_larger_least_volume_only_takes_away(seed, first, second):
     small, large = sorted([first, second])
     of_small, of_large = (lesion(random_probabilities(seed), threshold=0.9, min_component_ml=ml) for ml in (small, large))
     assert (of_large <= of_small).all()
+
+
+@given(seeds, thresholds, st.floats(0, 1))
+def test_lesions_stay_whole_where_they_are_likely_enough_somewhere(seed, threshold, min_peak):
+    probabilities = random_probabilities(seed)
+    likely = np.asarray(probabilities[1:].sum(0))
+    all_of_them, sure = (lesion(probabilities, threshold=threshold, min_peak=peak) for peak in (0, min_peak))
+    numbers, count = ndimage.label(all_of_them, structure=np.ones((3, 3, 3)))
+    for number in range(1, count + 1):
+        where = numbers == number
+        assert sure[where].all() if likely[where].max() >= np.float32(min_peak) else not sure[where].any()
+    assert (sure <= all_of_them).all()
 
 
 @pytest.mark.parametrize("angles", [(0, 0, 0), (0.3, -0.2, 0.1)])

@@ -44,6 +44,7 @@ def test_compiling_needs_a_compiler_and_says_so(monkeypatch):
         (lambda v: knobs.slice_size("slice_mm", v, [1, 1, 1]), [192], "two numbers of mm"),
         (lambda v: knobs.slice_size("slice_mm", v, [1, 1, 1]), [16, 224], "from 32 to 1024"),
         (lambda v: knobs.slice_size("slice_mm", v, [1, 1, 1]), "192x224", r"such as \[192,224\]"),
+        (lambda v: knobs.portion("min_peak", v), 1.1, "from 0 to 1"),
         (lambda v: knobs.volume_ml("min_component_ml", v), -0.1, "of at least 0"),
         (lambda v: knobs.volume_ml("min_component_ml", v), float("nan"), "number of ml"),
         (lambda v: knobs.volume_ml("min_component_ml", v), "small", "number of ml"),
@@ -52,6 +53,8 @@ def test_compiling_needs_a_compiler_and_says_so(monkeypatch):
         (lambda v: knobs.init(v, None, False), "gone.pt", "there is no file gone.pt; allowed are the word weights"),
         (lambda v: knobs.init(v, None, True), "last.pt", "--init last.pt and --resume true"),
         (knobs.shipped, None, "no weights ship for this network"),
+        (lambda v: knobs.planes("planes", v, [1, 1, 1]), "oblique", "axial, coronal, sagittal"),
+        (lambda v: knobs.planes("planes", v, [1, 1, 3]), "axial,coronal", "expected cubes"),
         (lambda v: knobs.spacing("spacing_mm", v), [1, 1], "one or three numbers"),
         (lambda v: knobs.spacing("spacing_mm", v), True, "one or three numbers"),
         (lambda v: knobs.spacing("spacing_mm", v), [0, 1, 1], "from 0.1 to 10"),
@@ -105,6 +108,8 @@ def test_good_values_pass():
     assert knobs.share("overlap", 0) == 0.0
     assert knobs.volume_ml("min_component_ml", 0) == 0.0
     assert knobs.slice_size("slice_mm", (224, 256), [2, 4, 1]) == [112, 64]
+    assert knobs.planes("planes", "axial,coronal", [2, 2, 2]) == ["axial", "coronal"]
+    assert knobs.planes("planes", "axial", [1, 1, 3]) == ["axial"]
     assert knobs.spacing("spacing_mm", [1, 1, 3]) == [1.0, 1.0, 3.0]
     assert knobs.spacing("spacing_mm", 2) == [2.0, 2.0, 2.0]
 

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from monai.inferers import SimpleInferer
 
 from strokelesion.networks import ResUNet, SegNet, UNet
 from strokelesion.networks.precision import MixedPrecisionInferer
+from strokelesion.networks.resunet import ResidualStage, UpwardStage
 
 NETWORKS = {"unet": UNet, "segnet": SegNet, "segnet indices": lambda: SegNet(unpooling="indices"), "resunet": ResUNet}
 BF16_TOLERANCE = 0.05  # of the logits' standard deviation; bfloat16 has 8 bits of precision
@@ -43,6 +45,21 @@ def test_padding_leaves_legal_sizes_alone(network):
 def test_all_weights_receive_gradients(network):
     network.train()(torch.rand(2, 1, 32, 64)).square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+def test_a_stage_of_the_decoder_does_what_upsampling_and_concatenation_do():
+    torch.manual_seed(0)
+    stage = UpwardStage(12 + 8, 8).double()
+    for module in stage.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.normal_(module.bias)
+    coarse, skip = torch.rand(2, 12, 5, 9).double(), torch.rand(2, 8, 10, 18).double()
+    coarse.requires_grad_(), skip.requires_grad_()
+    beside = torch.cat([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), skip], dim=1)
+    sources = [coarse, skip, *stage.parameters()]
+    outcomes = [ResidualStage.forward(stage, beside), stage(coarse, skip)]
+    plain, joined = ([out, *torch.autograd.grad(out.square().sum(), sources)] for out in outcomes)
+    torch.testing.assert_close(joined, plain)
 
 
 def test_slices_of_a_batch_do_not_see_each_other(network):

@@ -1,5 +1,7 @@
 """The operating point: the search measures what the decision does, and chooses as it says."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from strokelesion.pipeline.components import lesion_f1, matched, pair_lesions
 from strokelesion.pipeline.operating_point import (
     MIN_COMPONENTS_ML,
+    MIN_PEAKS,
     THRESHOLDS,
     OperatingPoint,
     OperatingPointSearch,
@@ -36,9 +39,9 @@ def scan(seed, blur=1.0):
     return {"pred": MetaTensor(prediction.softmax(0), affine=torch.diag(torch.tensor([*SPACING_MM, 1]))), "label": truth[None]}
 
 
-def scores_as_decided(item, threshold, min_component_ml):
+def scores_as_decided(item, *point):
     """Dice, and F1 with the functions that scoring uses."""
-    decided = DecideLesionsd("pred", threshold, min_component_ml)(item)["pred"] > 0
+    decided = DecideLesionsd("pred", *point)(item)["pred"] > 0
     if not decided.any() and not item["label"].any():
         return 1.0, 1.0
     pairs = pair_lesions(decided[0].numpy(), item["label"][0].numpy(), 26)
@@ -53,8 +56,8 @@ def test_what_the_search_measures_is_what_the_decision_does(seed, blur):
     if seed % 2:
         item["label"] = torch.zeros_like(item["label"])
     measured = score_table(item["pred"][1:].as_tensor().sum(0), item["label"][0], np.prod(SPACING_MM) / 1000)
-    expected = [[scores_as_decided(item, t, ml) for ml in MIN_COMPONENTS_ML] for t in THRESHOLDS]
-    np.testing.assert_allclose(measured, expected)
+    points = product(THRESHOLDS, MIN_COMPONENTS_ML, MIN_PEAKS)
+    np.testing.assert_allclose(measured.reshape(-1, 2), [scores_as_decided(item, *point) for point in points])
 
 
 def test_nothing_predicted_scores_zero_at_every_point():
@@ -80,9 +83,9 @@ def test_the_table_is_the_mean_over_all_scans_and_healthy_ones_vote_for_finding_
     assert len(search.scores) == 3
     assert set(np.unique(search.scores[1])) == {0, 1}
     table = search.table()
-    assert len(table) == len(THRESHOLDS) * len(MIN_COMPONENTS_ML)
-    row = table.query("threshold == 0.35 and min_component_ml == 0.1").iloc[0]
-    expected = np.mean([scores_as_decided(item, 0.35, 0.1) for item in (first, healthy, second)], axis=0)
+    assert len(table) == len(THRESHOLDS) * len(MIN_COMPONENTS_ML) * len(MIN_PEAKS)
+    row = table.query("threshold == 0.35 and min_component_ml == 0.1 and min_peak == 0.6").iloc[0]
+    expected = np.mean([scores_as_decided(item, 0.35, 0.1, 0.6) for item in (first, healthy, second)], axis=0)
     assert row[["dice", "lesion_f1"]].tolist() == pytest.approx(expected)
     with pytest.raises(ValueError, match="no held-out scan has a lesion"):
         searched([healthy]).table()
@@ -91,9 +94,10 @@ def test_the_table_is_the_mean_over_all_scans_and_healthy_ones_vote_for_finding_
 def test_the_sizes_and_thresholds_are_those_of_the_documentation():
     assert (min(THRESHOLDS), max(THRESHOLDS), len(THRESHOLDS)) == (0.1, 0.9, 17)
     assert list(THRESHOLDS) == sorted(set(THRESHOLDS))
-    assert OperatingPoint() == OperatingPoint(0.5, 0.0)
+    assert OperatingPoint() == OperatingPoint(0.5, 0.0, 0.0)
     assert OperatingPoint().threshold in THRESHOLDS
     assert OperatingPoint().min_component_ml in MIN_COMPONENTS_ML
+    assert OperatingPoint().min_peak in MIN_PEAKS
 
 
 @pytest.mark.parametrize(
@@ -110,11 +114,16 @@ def test_the_sizes_and_thresholds_are_those_of_the_documentation():
 def test_the_highest_dice_wins_and_of_those_as_good_the_plainest(rows, best):
     """Whatever the order of the rows; what differs by rounding is equal."""
     for order in (rows, rows[::-1]):
-        table = pd.DataFrame(order, columns=["threshold", "min_component_ml", "dice"]).assign(lesion_f1=0.5)
+        table = pd.DataFrame(order, columns=["threshold", "min_component_ml", "dice"]).assign(lesion_f1=0.5, min_peak=0.0)
         assert best_point(table) == OperatingPoint(*best)
 
 
 def test_of_points_with_equal_dice_the_one_that_finds_more_lesions_wins():
     rows = [(0.5, 0.0, 0.7, 0.4), (0.4, 0.1, 0.697, 0.6), (0.45, 0.1, 0.6, 0.9), (0.55, 0.2, 0.7, 0.598)]
-    table = pd.DataFrame(rows, columns=["threshold", "min_component_ml", "dice", "lesion_f1"])
-    assert best_point(table) == OperatingPoint(0.55, 0.2)
+    table = pd.DataFrame(rows, columns=["threshold", "min_component_ml", "dice", "lesion_f1"]).assign(min_peak=0.7)
+    assert best_point(table) == OperatingPoint(0.55, 0.2, 0.7)
+
+
+def test_of_points_as_good_the_one_that_asks_for_the_lowest_peak_wins():
+    table = pd.DataFrame({"min_peak": [0.9, 0.6, 0.8]}).assign(threshold=0.4, min_component_ml=0.0, dice=0.7, lesion_f1=0.5)
+    assert best_point(table) == OperatingPoint(0.4, 0.0, 0.6)

@@ -45,10 +45,10 @@ def where(tmp_path):
 
 def test_the_brain_network_is_trained_and_shipped_as_scans_are_scaled_with(run_verb, where, tmp_path):
     run_verb("training", "brain", epochs=1, spacing_mm=2, batch_size=16, planes=["axial", "sagittal"], **where)
-    run_verb("shipping", "brain", spacing_mm=2, **where)
+    run_verb("shipping", "brain", spacing_mm=2, planes="axial,sagittal", **where)
     about = json.loads((tmp_path / "weights/brain.json").read_text())
-    protocol = {"intensities": "tissue", "spacing_mm": [2.0, 2.0, 2.0], "slice_mm": [256, 256], "neighbors": 0}
-    assert about["protocol"] == protocol
+    slices = {"slice_mm": [256, 256], "crop_mm": [192, 192], "planes": ["axial", "sagittal"], "neighbors": 0}
+    assert about["protocol"] == {"intensities": "tissue", "spacing_mm": [2.0] * 3, **slices}
     assert about["training"]["epoch"] == 1
     assert (tmp_path / "weights/brain.safetensors").stat().st_size < 2_000_000
 
@@ -58,7 +58,7 @@ def test_a_network_is_trained_on_composed_scans_shipped_and_applied(run_verb, wh
     run_verb("training", "resunet_synthetic", epochs=1, **brain, **where)
     run_verb("shipping", "resunet_synthetic", **brain, **where)
     tried = pd.read_csv(tmp_path / "run/operating_points.csv")
-    assert len(tried) == 17 * 7
+    assert len(tried) == 17 * 7 * 6
     image = nib.Nifti1Image(head.tissues()[0].numpy().astype(np.float32) + 20, head.affine().numpy())
     nib.save(image, tmp_path / "new_T1w.nii")
     shipped = str(tmp_path / "weights/resunet.safetensors")

@@ -16,7 +16,15 @@ from strokelesion.pipeline import slices as slice_store
 from strokelesion.pipeline.datalist import read_cohort
 from strokelesion.pipeline.files import remove_parts
 from strokelesion.pipeline.slice_sampler import SliceSampler
-from strokelesion.pipeline.slices import ScanDataset, SliceDataset, SliceStore, store_path, store_scan, store_scans
+from strokelesion.pipeline.slices import (
+    ScanDataset,
+    SliceDataset,
+    SliceStore,
+    in_each_plane,
+    store_path,
+    store_scan,
+    store_scans,
+)
 from strokelesion.transforms import BinarizeMasksd, ExtractSlicesd, FuseSubmasksd, LabelLesionsd, Recipe, recipe
 
 SIZE = (32, 40)
@@ -135,6 +143,12 @@ def test_a_fingerprint_outlives_use_and_follows_the_source(records, monkeypatch)
     )
     monkeypatch.setattr(recipe, "own_source", lambda module: "edited")
     assert chain().fingerprint != used.fingerprint
+
+
+def test_each_plane_has_a_store_and_the_axial_one_is_that_of_records_without_plane(records, tmp_path):
+    paths = [store_path(record, chain("brain"), tmp_path) for record in in_each_plane(records[:1], ["axial", "coronal"])]
+    assert len(set(paths)) == 2
+    assert paths[0] == store_path(records[0], chain("brain"), tmp_path)
 
 
 def test_an_interrupted_build_goes_on_where_it_stopped(records, tmp_path, monkeypatch):

@@ -3,12 +3,11 @@
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.inferers import SlidingWindowInferer
 
 from strokelesion.networks.mirror import MirrorInferer
 from strokelesion.networks.volume import VolumeInferer
 
-WINDOWS = SlidingWindowInferer(roi_size=[8, 12], sw_batch_size=2, overlap=0.25)
+WINDOWS = ([8, 12], 0.25)
 
 
 class Counting:
@@ -48,7 +47,7 @@ def slice_by_slice(volume, neighbors):
 @pytest.mark.parametrize("size", [(7, 11), (13, 12), (20, 31)])
 def test_air_is_background_for_sure_and_all_else_as_slice_by_slice(neighbors, air, batch, size):
     volume = volume_with_air(air, size=size)
-    found = VolumeInferer(WINDOWS, neighbors, batch)(volume, Counting())
+    found = VolumeInferer(*WINDOWS, neighbors, batch)(volume, Counting())
     tissue = [position for position in range(9) if position not in air]
     torch.testing.assert_close(found[..., tissue], slice_by_slice(volume, neighbors)[..., tissue])
     probabilities = found.softmax(dim=1)[..., air]
@@ -56,17 +55,41 @@ def test_air_is_background_for_sure_and_all_else_as_slice_by_slice(neighbors, ai
     assert (probabilities[:, 1:] == 0).all()
 
 
-@pytest.mark.parametrize(("batch", "shown"), [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [2, 1, 2, 1, 1]), (9, [2, 2, 2, 1])])
+@pytest.mark.parametrize(("batch", "shown"), [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [3, 3, 1]), (9, [7])])
 def test_the_network_sees_slices_with_tissue_only_and_no_more_at_once_than_asked(batch, shown):
     network = Counting()
-    VolumeInferer(WINDOWS, 1, batch)(volume_with_air([0, 5]), network)
+    VolumeInferer(*WINDOWS, 1, batch)(volume_with_air([0, 5]), network)
     assert network.shown == shown
+
+
+@pytest.mark.parametrize(("rows", "columns"), [((3, 40), (0, 9)), ((60, 70), (20, 49)), ((0, 70), (0, 49))])
+def test_snug_windows_leave_out_the_air_around_all_slices_and_change_nothing_else(rows, columns):
+    volume = torch.zeros(1, 1, 70, 49, 6)
+    inside = (..., slice(*rows), slice(*columns), slice(1, 5))
+    volume[inside] = torch.rand_like(volume[inside]) + 0.1
+    sizes = set()
+
+    def network(slices):
+        sizes.add(tuple(slices.shape[-2:]))
+        return Counting()(slices)
+
+    found = VolumeInferer((64, 64), 0.25, 1, 4, snug=True)(volume, network)
+    expected = slice_by_slice(volume, 1)
+    torch.testing.assert_close(found[inside], expected[inside])
+    (size,) = sizes
+    for side, (first, last), length in zip(size, (rows, columns), (70, 49), strict=True):
+        assert side == min(64, length, 16 * -(-(last - first) // 16))
+    outside = found.softmax(dim=1)[0, 0] < 1
+    for axis, (first, last) in enumerate((rows, columns)):
+        there = outside.any(dim=2).any(dim=1 - axis).nonzero().flatten()
+        assert first - 16 < there[0]
+        assert there[-1] < last + 16
 
 
 def test_several_volumes_are_taken_each_by_itself():
     volumes = volume_with_air([3], volumes=3)
     volumes[1, ..., 6:] = 0
-    inferer = VolumeInferer(WINDOWS, 2, 4)
+    inferer = VolumeInferer(*WINDOWS, 2, 4)
     for volume, found in zip(volumes, inferer(volumes, Counting()), strict=True):
         assert torch.equal(found, inferer(volume[None], Counting())[0])
 
@@ -74,7 +97,7 @@ def test_several_volumes_are_taken_each_by_itself():
 @pytest.mark.parametrize("as_scan", [torch.as_tensor, MetaTensor])
 def test_logits_are_of_the_kind_of_the_scan_and_contiguous(as_scan):
     volume = as_scan(volume_with_air([3]))
-    found = VolumeInferer(WINDOWS, 1, 4)(volume, Counting())
+    found = VolumeInferer(*WINDOWS, 1, 4)(volume, Counting())
     assert type(found) is type(volume)
     assert found.is_contiguous()
     if isinstance(volume, MetaTensor):
@@ -83,12 +106,12 @@ def test_logits_are_of_the_kind_of_the_scan_and_contiguous(as_scan):
 
 def test_a_volume_of_air_is_background():
     network = Counting()
-    found = VolumeInferer(WINDOWS, 0, 4)(torch.zeros(1, 1, 7, 11, 5), network)
+    found = VolumeInferer(*WINDOWS, 0, 4)(torch.zeros(1, 1, 7, 11, 5), network)
     assert network.shown == [1]
     assert found.shape == (1, 3, 7, 11, 5)
     assert (found.softmax(dim=1)[:, 0] == 1).all()
 
 
 def test_the_mean_over_mirror_images_leaves_air_background():
-    found = MirrorInferer(VolumeInferer(WINDOWS, 0, 4), enabled=True)(volume_with_air([0, 5]), Counting())
+    found = MirrorInferer(VolumeInferer(*WINDOWS, 0, 4), enabled=True)(volume_with_air([0, 5]), Counting())
     assert (found.softmax(dim=1)[:, 0, ..., [0, 5]] == 1).all()

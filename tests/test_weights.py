@@ -143,8 +143,9 @@ def test_what_is_asked_for_comes_before_what_is_stored_and_that_before_the_plain
     assert operating_point_of(shipped) == OperatingPoint(0.35, 0.05)
     assert operating_point_of(shipped, threshold=0.6) == OperatingPoint(0.6, 0.05)
     assert operating_point_of(shipped, min_component_ml=0.0) == OperatingPoint(0.35, 0.0)
+    assert operating_point_of(shipped, min_peak=0.7) == OperatingPoint(0.35, 0.05, 0.7)
     assert operating_point_of(tmp_path / "best.pt") == OperatingPoint(0.5, 0.0)
-    assert operating_point_of(tmp_path / "best.pt", 0.2, 1.0) == OperatingPoint(0.2, 1.0)
+    assert operating_point_of(tmp_path / "best.pt", 0.2, 1.0, 0.4) == OperatingPoint(0.2, 1.0, 0.4)
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +185,9 @@ def arrays(folder, kind):
 def test_a_run_is_shipped_and_inference_without_checkpoint_decides_as_was_chosen(ship, run_small, phantom_dir, tmp_path):
     run_dir, weights = ship()
     table, about = pd.read_csv(run_dir / "operating_points.csv"), json.loads(weights.with_suffix(".json").read_text())
-    assert len(table) == 17 * 7
-    chosen = table[(table[["threshold", "min_component_ml"]] == [about["threshold"], about["min_component_ml"]]).all(axis=1)]
+    assert len(table) == 17 * 7 * 6
+    point = ["threshold", "min_component_ml", "min_peak"]
+    chosen = table[(table[point] == [about[name] for name in point]).all(axis=1)]
     assert chosen["dice"].item() >= table["dice"].max() - 0.005 > 0
     assert about["protocol"].items() >= {"spacing_mm": [4.0, 4.0, 4.0], "slice_mm": [192, 224]}.items()
     assert "fold" in about["training"]
@@ -202,10 +204,11 @@ def test_a_run_is_shipped_and_inference_without_checkpoint_decides_as_was_chosen
         mask = arrays(tmp_path / folder, "label-lesion_mask") > 0
         assert (probabilities[mask] >= threshold - 1e-6).all()
 
-    assert (arrays(tmp_path / "shipped", "label-lesion_mask") > 0).any()
-    asked = {**scan, "output_dir": str(tmp_path / "asked"), "threshold": 0.05, "min_component_ml": 0}
+    asked = {**scan, "output_dir": str(tmp_path / "asked"), "threshold": 0.05, "min_component_ml": 0, "min_peak": 0}
     run_small("inference", **asked)
-    assert np.array_equal(arrays(tmp_path / "asked", "label-lesion_mask") > 0, shipped >= np.float32(0.05))
+    mask = arrays(tmp_path / "asked", "label-lesion_mask") > 0
+    assert mask.any()
+    assert np.array_equal(mask, shipped >= np.float32(0.05))
 
 
 def test_training_starts_from_shipped_weights_at_another_voxel_size_and_says_so_after_a_resume(

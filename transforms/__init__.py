@@ -6,6 +6,7 @@ from strokelesion.transforms.decision import DecideLesionsd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd, LoadMasksd
 from strokelesion.transforms.loading import LoadScand, SeriesReader
+from strokelesion.transforms.planes import TurnToPlaned
 from strokelesion.transforms.predictions import CheckPredictiond
 from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.recipe import Recipe
@@ -32,5 +33,6 @@ __all__ = [
     "ScaleTissued",
     "SeriesReader",
     "StripHeadd",
+    "TurnToPlaned",
     "is_tissue",
 ]

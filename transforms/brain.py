@@ -22,6 +22,7 @@ from strokelesion.transforms.decision import components
 from strokelesion.transforms.distances import distances_mm
 from strokelesion.transforms.grids import resampled
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
+from strokelesion.transforms.planes import PLANES, mean_over_planes
 from strokelesion.transforms.recipe import Recipe, fingerprint
 
 # Less than this is no brain, however it was cropped: that of a newborn has 300 ml.
@@ -30,8 +31,6 @@ LEAST_BRAIN_ML = 100.0
 CLOSED_NOTCH_MM = 12.0
 # Where all edges of the voxels are shorter, distances to the brain are computed at every second one.
 FINE_MM = 1.5
-# Axes of a volume in RAS: the two of a slice, then the one that slices are stacked along.
-PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 
 
 class BrainNetwork:
@@ -104,16 +103,15 @@ class BrainNetwork:
     def averaged(self, volume: torch.Tensor) -> torch.Tensor:
         """Return the probability of brain in a volume, averaged over the planes; both `(1, x, y, z)`."""
         self.network.to(self.device)
-        return torch.stack([self.in_plane(volume, PLANES[plane]) for plane in self.planes]).mean(dim=0)
+        return mean_over_planes(volume[None], self.by_slice, self.planes)[0]
 
-    def in_plane(self, volume: torch.Tensor, axes: tuple[int, int, int]) -> torch.Tensor:
-        """Return the probability of brain in a volume, both `(1, x, y, z)`, from slices along the last of `axes`."""
-        order = (0, *(1 + axis for axis in axes))
+    def by_slice(self, volume: torch.Tensor) -> torch.Tensor:
+        """Return the probability of brain in a volume, both `(1, 1, x, y, z)`, from slices along its last axis."""
         # Made anew each time: MONAI's changes when it is used, and threads would mix up their windows.
         inferer = SliceInferer(spatial_dim=2, roi_size=self.slice_size, sw_batch_size=self.batch, overlap=0.25)
         with torch.no_grad():
-            logits = torch.as_tensor(inferer(volume.permute(order)[None], self.network))
-        return logits.softmax(dim=1)[0, 1:].permute(*np.argsort(order).tolist())
+            logits = torch.as_tensor(inferer(volume, self.network))
+        return logits.softmax(dim=1)[:, 1:]
 
 
 class BrainExtractor:

@@ -1,4 +1,4 @@
-"""From class probabilities to a label map: from which probability on a voxel is lesion, and how small a lesion is believed."""
+"""From class probabilities to a label map: from which probability on a voxel is lesion, and which lesions are believed."""
 
 from collections.abc import Hashable, Mapping
 from math import ceil
@@ -23,7 +23,9 @@ class DecideLesionsd(MapTransform):
 
     1. A voxel is lesion where p_main + p_sub >= `threshold`.
     2. Its class is the likelier of the two; of equals, main.
-    3. 26-connected components, of both classes together, of less than `min_component_ml` become background.
+    3. 26-connected components, of both classes together, of less than `min_component_ml`, or in which p_main + p_sub is
+       nowhere as high as `min_peak`, become background. With two thresholds, lesions are outlined generously but only where
+       the network is sure somewhere: the hysteresis of Canny, IEEE PAMI 1986.
 
     With the defaults and one class beside the background, this is argmax.
 
@@ -32,12 +34,16 @@ class DecideLesionsd(MapTransform):
         threshold: probability, above 0 and at most 1.
         min_component_ml: volume in milliliters; above 0, the probabilities must be a `MetaTensor`, whose affine says how
             large a voxel is.
+        min_peak: probability, at most 1; up to `threshold` it asks for nothing more.
     """
 
-    def __init__(self, keys: KeysCollection, threshold: float = 0.5, min_component_ml: float = 0.0) -> None:
+    def __init__(
+        self, keys: KeysCollection, threshold: float = 0.5, min_component_ml: float = 0.0, min_peak: float = 0.0
+    ) -> None:
         super().__init__(keys)
         self.threshold = threshold
         self.min_component_ml = min_component_ml
+        self.min_peak = min_peak
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with label maps `(1, X, Y, Z)` as bytes."""
@@ -49,16 +55,18 @@ class DecideLesionsd(MapTransform):
     def decide(self, probabilities: torch.Tensor) -> torch.Tensor:
         """Return the label map `(1, X, Y, Z)` of probabilities `(C, X, Y, Z)`."""
         lesions = probabilities[1:]
-        labels = (1 + lesions.argmax(dim=0)) * (lesions.sum(dim=0) >= self.threshold)
-        if self.min_component_ml > 0:
-            labels = labels * self.is_believed(labels > 0, voxel_volume_ml(probabilities))
+        likely = lesions.sum(dim=0)
+        labels = (1 + lesions.argmax(dim=0)) * (likely >= self.threshold)
+        least = least_voxels(self.min_component_ml, voxel_volume_ml(probabilities)) if self.min_component_ml > 0 else 0
+        if least or self.min_peak > self.threshold:
+            labels = labels * self.is_believed(labels > 0, likely, least)
         return labels.to(torch.uint8)[None]
 
-    def is_believed(self, mask: torch.Tensor, voxel_ml: float) -> torch.Tensor:
-        """Return where a mask `(X, Y, Z)` belongs to a component that is large enough."""
+    def is_believed(self, mask: torch.Tensor, likely: torch.Tensor, least: int) -> torch.Tensor:
+        """Return where a mask belongs to a component of so many voxels that is likely enough somewhere; all `(X, Y, Z)`."""
         numbers, sizes = components(mask)
-        is_large = sizes >= least_voxels(self.min_component_ml, voxel_ml)
-        return torch.as_tensor(is_large[numbers], device=mask.device)
+        is_sure = peaks(likely.numpy(force=True), numbers, len(sizes)) >= self.min_peak
+        return torch.as_tensor(((sizes >= least) & is_sure)[numbers], device=mask.device)
 
 
 def components(mask: torch.Tensor) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -73,6 +81,12 @@ def components(mask: torch.Tensor) -> tuple[NDArray[np.int32], NDArray[np.int64]
     """
     numbers, _ = ndimage.label(mask.numpy(force=True), structure=FULLY_CONNECTED)
     return numbers, np.bincount(numbers.ravel())
+
+
+def peaks(likely: NDArray[np.floating[Any]], numbers: NDArray[np.int32], count: int) -> NDArray[np.floating[Any]]:
+    """Return the highest value in each of so many numbered components, 0 first; all else `(X, Y, Z)`."""
+    found: NDArray[np.floating[Any]] = np.asarray(ndimage.maximum(likely, numbers, np.arange(count)))
+    return found
 
 
 def least_voxels(volume_ml: float, voxel_ml: float) -> int:

@@ -1,4 +1,4 @@
-"""From a volume to the stack of axial slices that a 2D network learns from."""
+"""From a volume to the stack of slices that a 2D network learns from."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -30,11 +30,11 @@ def select_slices(image: torch.Tensor, label: torch.Tensor, select: str, brain: 
 
 
 class ExtractSlicesd(MapTransform):
-    """Replace a volume and its label map, in RAS, by their axial slices, cropped or padded about the center.
+    """Replace a volume and its label map, by their slices along the last axis, cropped or padded about the center.
 
     Args:
         keys: the image and the label map, both `(1, X, Y, Z)`.
-        slice_size: height (left-right) and width (posterior-anterior) of the slices in voxels.
+        slice_size: height and width of the slices in voxels; of axial ones, left-right and posterior-anterior.
         select: `lesion` keeps slices with lesion (the protocol of the seed study), `brain` all slices with brain,
             `all` every slice.
         brain_key: the brain mask `(1, X, Y, Z)`. In samples that have it, `brain` keeps the slices with brain; in others

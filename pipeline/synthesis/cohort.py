@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_proc
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
 from strokelesion.pipeline.workers import workers
 from strokelesion.transforms import Recipe
+from strokelesion.transforms.planes import AXIAL
 
 # Six digits as R1.1's, out of the range of its patients and of the phantom's: side, then number.
 FIRST_ID = 200_000
@@ -84,6 +86,7 @@ def compose_sides(
     extract_brain: Any = None,
     renewed: int = 0,
     epochs: int = 1,
+    planes: Sequence[str] = (AXIAL,),
 ) -> Sides:
     """Decide about the scans to train on and to validate on, of heads and masks of their own.
 
@@ -97,6 +100,7 @@ def compose_sides(
         extract_brain: finds the brain of heads without labels.
         renewed: how many scans are new in each epoch, in place of the oldest.
         epochs: of the training.
+        planes: in which the slices of scans to train on lie, in turn: new scans teach more than other planes of the same.
     """
 
     def side_of(side: str, count: int) -> list[dict[str, Any]]:
@@ -104,7 +108,8 @@ def compose_sides(
         return compose_records(material, side, count, seed, lesion_free)
 
     shown, validating = scans
-    training = side_of(SIDES[0], shown + renewed * (epochs - 1))
+    composed = side_of(SIDES[0], shown + renewed * (epochs - 1))
+    training = [{**record, "plane": plane} for record, plane in zip(composed, cycle(planes), strict=False)]
     return Sides(training, side_of(SIDES[1], validating), shown, renewed)
 
 

@@ -55,7 +55,7 @@ def write_item(record, truth, number, folder, probabilities):
 def write_items(config, scans, folder, probabilities):
     """Write predictions for so many scans; return the items to score."""
     records = read_cohort(dataset_or_phantom(None))
-    read = Compose([config.get_parsed_content("masks"), LabelLesionsd(label_key="truth")])
+    read = Compose([config.get_parsed_content("traced"), LabelLesionsd(label_key="truth")])
     truths = [read(dict(record))["truth"] for record in records]
     chosen = [number % len(records) for number in range(scans)]
     return [write_item(records[one], truths[one], number, folder, probabilities) for number, one in enumerate(chosen)]

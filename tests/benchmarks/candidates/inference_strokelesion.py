@@ -39,7 +39,7 @@ def measure_network(folder: Path, bundle: str) -> None:
 
     before_gib = peak_gib()
     with torch.inference_mode():
-        inferer(image[..., :16], network)
+        inferer(image, network)
         hook = network.register_forward_pre_hook(count)
         began_s = time.perf_counter()
         inferer(image, network)

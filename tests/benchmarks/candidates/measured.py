@@ -26,8 +26,11 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
 
 
 def report(packages: Iterable[str] = (), note: str = "", **figures: float) -> None:
-    """Print the figures of this process, its peak memory, the versions it ran with, and what must be said about them."""
-    figures = {**figures, "peak_gib": peak_gib()}
+    """Print the figures of this process, the versions it ran with, and what must be said about them.
+
+    Its peak memory is added, unless one is given.
+    """
+    figures = {"peak_gib": peak_gib(), **figures}
     print("\n" + json.dumps({"figures": figures, "versions": installed(packages), "note": note}), flush=True)
 
 

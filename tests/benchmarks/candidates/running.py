@@ -46,19 +46,23 @@ def environment(threads: int, folder: Path) -> dict[str, str]:
     return {**os.environ, **settings}
 
 
-def run_module(module: str, arguments: Sequence[str], python: str, threads: int, folder: Path) -> str:
-    """Return what a program of this package prints.
+def run_module(module: str, arguments: Sequence[str], python: str, threads: int, folder: Path, processes: int = 1) -> str:
+    """Return what a program of this package prints; several processes of it divide the threads.
 
     Raises:
         RuntimeError: with the last line of its complaint, when it fails.
     """
-    command = [python, "-m", f"candidates.{module}", str(folder), *arguments]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    command = [python, *launcher, "-m", f"candidates.{module}", str(folder), *arguments]
+    settings = environment(threads // processes, folder)
     try:
-        done = subprocess.run(command, env=environment(threads, folder), capture_output=True, text=True, timeout=LONGEST_S)
+        done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=LONGEST_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RuntimeError(str(error)) from None
     if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+        # The launcher of several processes ends its complaint with a line of these.
+        said = [line for line in done.stderr.splitlines() if line.strip("=- ")]
+        raise RuntimeError((said or [f"exit status {done.returncode}"])[-1])
     return done.stdout
 
 
@@ -69,7 +73,8 @@ def take_turn(row: Row, candidate: Candidate, pythons: Mapping[str, str], folder
     python = pythons.get(candidate.python, sys.executable)
     arguments = (*candidate.arguments, *(candidate.quick if quick else ()))
     try:
-        row.add(json.loads(run_module(candidate.module, arguments, python, row.threads, folder).splitlines()[-1]))
+        printed = run_module(candidate.module, arguments, python, row.threads, folder, candidate.processes)
+        row.add(json.loads(printed.splitlines()[-1]))
     except RuntimeError as error:
         row.failed = str(error)
     print(

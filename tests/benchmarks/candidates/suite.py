@@ -1,8 +1,9 @@
 """What is measured, against what, and which ratios are wished for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ALL_CORES = 0
+TWO_PROCESSES = "strokelesion, two processes"
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Candidate:
         arguments: its command line after the folder of the material.
         python: whose interpreter runs it, a name for `--python`.
         quick: further arguments that make it short, for trying the suite out.
+        processes: as how many processes torch's launcher starts it; they divide the threads among them.
     """
 
     name: str
@@ -22,6 +24,7 @@ class Candidate:
     arguments: tuple[str, ...] = ()
     python: str = "strokelesion"
     quick: tuple[str, ...] = ()
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Bar:
-    """How many times better the project is to be than a peer; without a peer, what its figure is to stay below."""
+    """How many times better the project is to be than a peer; without a peer, what its figure is to stay below.
+
+    Attributes:
+        ours: which candidate of the project; None is the first of the case.
+    """
 
     case: str
     figure: str
     least: float
     peer: str | None = None
+    ours: str | None = None
 
 
 def training(network: str, repeats: int, bfloat16: bool = False) -> Case:
@@ -63,7 +71,8 @@ def training(network: str, repeats: int, bfloat16: bool = False) -> Case:
     if bfloat16:
         peers.append(Candidate("Keras, bfloat16", "training_keras", (network, "bfloat16"), "keras", ("4",)))
     ours = Candidate("strokelesion", "training_strokelesion", (network,), quick=("4",))
-    return Case("training", f"training, {network}", "epoch_slices_per_s", True, ALL_CORES, repeats, (ours, *peers))
+    halves = replace(ours, name=TWO_PROCESSES, processes=2)
+    return Case("training", f"training, {network}", "epoch_slices_per_s", True, ALL_CORES, repeats, (ours, halves, *peers))
 
 
 def applied(name: str, *arguments: str) -> Candidate:
@@ -139,8 +148,13 @@ CASES = (
 BARS = (
     Bar("input, one thread", "slices_per_s", 3, "MONAI, dictionary chain"),
     Bar("input, one thread", "slices_per_s", 1.5, "batchgeneratorsv2"),
-    *(Bar(f"training, {network}", "epoch_slices_per_s", 2, "Keras") for network in ("resunet", "unet", "segnet")),
+    *(
+        Bar(f"training, {network}", "epoch_slices_per_s", 2, "Keras", ours)
+        for network in ("resunet", "unet", "segnet")
+        for ours in ("strokelesion", TWO_PROCESSES)
+    ),
     *(Bar(f"training, {network}", "data_percent", 3) for network in ("resunet", "unet", "segnet")),
+    Bar("training, resunet", "epoch_slices_per_s", 0.9, "strokelesion", TWO_PROCESSES),
     Bar("network alone", "scan_s", 20, "nnU-Net, 3d_fullres"),
     Bar("network alone", "peak_gib", 5, "nnU-Net, 3d_fullres"),
     Bar("file to file, registered before", "scan_s", 15),

@@ -68,7 +68,7 @@ def judged(rows: Sequence[Row]) -> list[dict[str, Any]]:
     found = {(row.case, row.candidate): row for row in rows if not row.failed}
     judgments = []
     for bar in BARS:
-        ours = next((row for (case, _), row in found.items() if case == bar.case), None)
+        ours = next((row for (case, name), row in found.items() if case == bar.case and bar.ours in (None, name)), None)
         peer = found.get((bar.case, bar.peer)) if bar.peer else ours
         if ours and peer and bar.figure in ours.figures:
             judgments.append(judgment(bar, ours, peer))
@@ -90,4 +90,5 @@ def judgment(bar: Bar, ours: Row, peer: Row) -> dict[str, Any]:
     reached = gain(ours, peer, bar.figure) if bar.peer else value(ours, bar.figure)
     wished = f"{bar.least:g} times better than {bar.peer}" if bar.peer else f"below {bar.least:g}"
     met = reached >= bar.least if bar.peer else reached < bar.least
-    return {"case": bar.case, "figure": bar.figure, "wished": wished, "reached": round(reached, 3), "met": met}
+    case = f"{bar.case}, {ours.candidate}" if bar.ours else bar.case
+    return {"case": case, "figure": bar.figure, "wished": wished, "reached": round(reached, 3), "met": met}

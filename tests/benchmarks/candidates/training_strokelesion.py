@@ -4,6 +4,7 @@
 
 Loader, augmentation, network, loss, optimizer and number formats are those of the `training` verb; of its handlers only the
 one that seeds each epoch stays, because what happens between epochs, validation and checkpoints, is not what is compared.
+Processes that torch's launcher started divide each batch; figures are of all together.
 """
 
 import sys
@@ -12,18 +13,22 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 
 from candidates.bundle import read_bundle
-from candidates.measured import Laps, report
+from candidates.measured import Laps, peak_gib, report
+from strokelesion.pipeline import ranks
 
 WARM_UP = 2  # steps
+BATCH = 32  # slices
 
 
 def trainer_of(network: str, folder: Path) -> SupervisedTrainer:
     """Return the trainer that `training` runs, for one epoch."""
-    config = read_bundle(network, folder, epochs=1)
+    ranks.join("cpu")
+    config = read_bundle(network, folder, epochs=1, batch_size=BATCH // ranks.launched())
     config["train"]["handlers"] = [one for one in config["train"]["handlers"] if one["_target_"].endswith("EpochSeeds")]
     config.parse()
     trainer: SupervisedTrainer = config.get_parsed_content("train::trainer")
@@ -75,16 +80,19 @@ def main() -> None:
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, count)
     trainer.run()
-    slices, elapsed_s = seen[-1] - seen[WARM_UP], laps.seconds(first=WARM_UP - 1)
+    slices, elapsed_s = ranks.launched() * (seen[-1] - seen[WARM_UP]), laps.seconds(first=WARM_UP - 1)
     waiting_s = clock.reading_s + clock.augmenting_s
-    report(
-        ("torch", "monai"),
-        epoch_slices_per_s=slices / elapsed_s,
-        step_slices_per_s=slices / (elapsed_s - waiting_s),
-        data_percent=100 * waiting_s / elapsed_s,
-        reading_percent=100 * clock.reading_s / elapsed_s,
-        parameters=sum(parameter.numel() for parameter in trainer.network.parameters()),
-    )
+    peak_of_all_gib = ranks.launched() * float(ranks.mean(torch.tensor(peak_gib())))
+    if ranks.is_first():
+        report(
+            ("torch", "monai"),
+            epoch_slices_per_s=slices / elapsed_s,
+            step_slices_per_s=slices / (elapsed_s - waiting_s),
+            data_percent=100 * waiting_s / elapsed_s,
+            reading_percent=100 * clock.reading_s / elapsed_s,
+            parameters=sum(parameter.numel() for parameter in trainer.network.parameters()),
+            peak_gib=peak_of_all_gib,
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The project's inference on one scan of 197x233x189 voxels.
 
-    python -m candidates.inference_strokelesion FOLDER network resunet_synthetic|unet|segnet
+    python -m candidates.inference_strokelesion FOLDER network resunet_synthetic|unet|segnet [PLANES]
     python -m candidates.inference_strokelesion FOLDER file resunet_synthetic pages|no_pages|registered
 
 `network` is the forward passes alone, as the bundle's inferer makes them, of the scan that `material` has prepared; U-Net and
@@ -26,9 +26,9 @@ from candidates.flops import gflop
 from candidates.measured import peak_gib, report
 
 
-def measure_network(folder: Path, bundle: str) -> None:
+def measure_network(folder: Path, bundle: str, planes: str = "axial") -> None:
     """Measure the forward passes of one scan, the second time that they are made."""
-    config = read_bundle(bundle, folder)
+    config = read_bundle(bundle, folder, planes=planes)
     network: nn.Module = config.get_parsed_content("network").eval()
     inferer = config.get_parsed_content("inferer")
     image = torch.from_numpy(np.load(folder / f"prepared/{bundle}.npy"))
@@ -71,7 +71,7 @@ def main() -> None:
     """Measure and print."""
     folder, what, bundle = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     if what == "network":
-        measure_network(folder, bundle)
+        measure_network(folder, bundle, *sys.argv[4:])
     else:
         measure_file(folder, bundle, sys.argv[4])
 

@@ -112,7 +112,8 @@ CASES = (
         ALL_CORES,
         2,
         (
-            applied("strokelesion, ResUNet", "network", "resunet_synthetic"),
+            applied("strokelesion, ResUNet", "network", "resunet_synthetic", "axial"),
+            applied("strokelesion, ResUNet, two planes", "network", "resunet_synthetic", "axial,coronal"),
             applied("strokelesion, U-Net", "network", "unet"),
             applied("strokelesion, SegNet", "network", "segnet"),
             nnunet("network", "2d"),

@@ -48,6 +48,8 @@ class VolumeInferer(Inferer):
 
         def found(chosen: torch.Tensor) -> torch.Tensor:
             slices = with_neighbors(volumes, chosen, self.neighbors)
+            if tuple(window) == slices.shape[2:]:
+                return network(slices)  # without copies for windows that there are none of
             return torch.as_tensor(sliding_window_inference(slices, window, self.batch, network, self.overlap))
 
         first, *others = torch.split(slices_with_tissue(volumes), self.batch)

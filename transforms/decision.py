@@ -84,8 +84,10 @@ def components(mask: torch.Tensor) -> tuple[NDArray[np.int32], NDArray[np.int64]
 
 
 def peaks(likely: NDArray[np.floating[Any]], numbers: NDArray[np.int32], count: int) -> NDArray[np.floating[Any]]:
-    """Return the highest value in each of so many numbered components, 0 first; all else `(X, Y, Z)`."""
-    found: NDArray[np.floating[Any]] = np.asarray(ndimage.maximum(likely, numbers, np.arange(count)))
+    """Return the highest value, of at least 0, in each of so many numbered components `(X, Y, Z)`; 0 for the background, 0."""
+    found = np.zeros(count, likely.dtype)
+    inside = numbers > 0
+    np.maximum.at(found, numbers[inside], likely[inside])
     return found
 
 

@@ -1,6 +1,7 @@
 """From networks for slices to whole scans: a few slices at a time, so that little but the scan and its logits is ever held."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class VolumeInferer(Inferer):
         self.batch = batch
         self.snug = snug
 
-    def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Return logits `(B, K, H, W, D)` of volumes `(B, 1, H, W, D)`, sliced along D, on their device."""
         whole = torch.as_tensor(inputs).as_subclass(torch.Tensor)
         box = tissue_box(whole) if self.snug else (slice(None), slice(None))
@@ -48,9 +49,10 @@ class VolumeInferer(Inferer):
 
         def found(chosen: torch.Tensor) -> torch.Tensor:
             slices = with_neighbors(volumes, chosen, self.neighbors)
+            predict = partial(network, *args, **kwargs)
             if tuple(window) == slices.shape[2:]:
-                return network(slices)  # without copies for windows that there are none of
-            return torch.as_tensor(sliding_window_inference(slices, window, self.batch, network, self.overlap))
+                return predict(slices)  # a slice is one window: none are cut out and put together
+            return torch.as_tensor(sliding_window_inference(slices, window, self.batch, predict, self.overlap))
 
         first, *others = torch.split(slices_with_tissue(volumes), self.batch)
         # Where all is air a slice of it says how many classes there are.

@@ -7,8 +7,8 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Orientationd
 
-# Axes of a volume in RAS: the two of a slice, then the one that slices are stacked along.
 AXIAL = "axial"
+# Axes of a volume in RAS: the two of a slice, then the one that slices are stacked along.
 PLANES = {AXIAL: (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 Function = Callable[[torch.Tensor], torch.Tensor]
 

@@ -30,7 +30,7 @@ def select_slices(image: torch.Tensor, label: torch.Tensor, select: str, brain: 
 
 
 class ExtractSlicesd(MapTransform):
-    """Replace a volume and its label map, by their slices along the last axis, cropped or padded about the center.
+    """Replace a volume and its label map by their slices along the last axis, cropped or padded about the center.
 
     Args:
         keys: the image and the label map, both `(1, X, Y, Z)`.

@@ -45,6 +45,19 @@ def center_mm(volume: MetaTensor, value: int) -> np.ndarray[Any, Any]:
     return np.asarray(volume.affine[:3, :3] @ where + volume.affine[:3, 3])
 
 
+def test_a_widened_ventricle_of_a_real_t1_keeps_no_line_where_its_border_was() -> None:
+    sample = painted()
+    sample["image"] = MetaTensor(blurred(sample["image"][0], 3.0, head.SPACING_MM)[None], meta=sample["image"].meta)
+    codes = sample["tissues"].clone()
+    wide = distance_mm(codes[0] == Tissue.VENTRICLE, head.SPACING_MM) < 7
+    codes[:, wide] = int(Tissue.VENTRICLE)
+    result = RandPaintTissuesd().set_random_state(seed=1)({**sample, "tissues": codes})
+    white, fluid = (result["means"][tissue] for tissue in (Tissue.WHITE, Tissue.VENTRICLE))
+    inside = distance_mm(~wide, head.SPACING_MM) > 4
+    assert (sample["image"] / sample["means"][Tissue.WHITE])[0, inside].max() > 0.5 * (white + fluid)
+    assert result["image"][0, inside].max() < 0.5 * (white + fluid)
+
+
 def test_noise_has_mean_0_and_variance_about_1() -> None:
     noise = smooth_noise((60, 50, 40), 1.0, 5.0, torch.Generator().manual_seed(0))
     assert abs(float(noise.mean())) < 0.1

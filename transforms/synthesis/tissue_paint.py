@@ -15,12 +15,14 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
-from strokelesion.transforms.synthesis.fields import blurred, generator_of, grain, plain, quantile, smooth_noise
-from strokelesion.transforms.synthesis.tissues import Tissue
+from strokelesion.transforms.synthesis.fields import blurred, distance_mm, generator_of, grain, plain, quantile, smooth_noise
+from strokelesion.transforms.synthesis.tissues import Tissue, is_fluid
 
 # Tissues whose texture is coarse because they mix what the classes do not tell apart: muscle and fat, cells and air.
 COARSE = (Tissue.SOFT, Tissue.MARROW, Tissue.MUCOSA, Tissue.UNKNOWN)
 COARSE_SCALE_MM = 7.0
+# How far the partial volume of a ventricle or sulcus reaches into it.
+OLD_BORDER_MM = 2.5
 
 
 @cache
@@ -112,6 +114,9 @@ class RandPaintTissuesd(Randomizable, MapTransform):
         means = torch.where(means.isnan(), drawn, means)
         means[Tissue.CSF] = means[Tissue.VENTRICLE]  # CSF of sulci is mixed with cortex in a T1 of 1 mm
         changed = codes != native
+        if changed.any():
+            # Where the fluid's border was, partial volume would stay as a bright line in what is all fluid now.
+            changed |= is_fluid(codes) & (distance_mm(changed, spacing_mm) <= max(OLD_BORDER_MM, spacing_mm))
         weight = blurred(changed.float(), 0.6, spacing_mm)
         painted = blurred(torch.where(changed, self.textured(codes, means, spread, spacing_mm), image), 0.5, spacing_mm)
         return image + weight * (painted - image), means, spread

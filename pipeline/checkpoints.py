@@ -15,6 +15,7 @@ from strokelesion.pipeline.files import written_whole
 from strokelesion.pipeline.ranks import is_first
 from strokelesion.pipeline.weights import SUFFIX, read_weights
 from strokelesion.transforms import BrainNetwork
+from strokelesion.transforms.brain import Infer
 from strokelesion.transforms.planes import AXIAL
 
 CHECKPOINT_VERSION = 1
@@ -244,16 +245,16 @@ def load_weights(network: torch.nn.Module, path: str | Path, protocol: Mapping[s
 
 
 def load_brain_network(
-    network: torch.nn.Module, path: str | Path, planes: Sequence[str], device: str | torch.device = "cpu"
+    network: torch.nn.Module, path: str | Path, infer: Infer, planes: Sequence[str], device: str | torch.device = "cpu"
 ) -> BrainNetwork:
-    """Return a network that finds brains, with the weights of a file and in the slices that these were trained on.
+    """Return a network that finds brains, with the weights of a file and at the voxel size that these were trained on.
 
     Args:
         network: of the class that the file must be of.
         path: `.pt` or `.safetensors`, as `bundles/brain.json` makes them.
+        infer: how volumes go through it, see `BrainNetwork`.
         planes: those that it shall look at.
         device: where it computes.
     """
-    protocol = read_state(Path(path))["protocol"]
-    trained = load_weights(network, path, {})
-    return BrainNetwork(trained, float(protocol["spacing_mm"][0]), protocol["slice_mm"], planes, device=device)
+    spacing_mm = float(read_state(Path(path))["protocol"]["spacing_mm"][0])
+    return BrainNetwork(load_weights(network, path, {}), infer, spacing_mm, planes, device)

@@ -19,7 +19,7 @@ from strokelesion.transforms.decision import components, least_voxels, peaks
 
 THRESHOLDS = tuple(percent / 100 for percent in range(10, 91, 5))
 MIN_COMPONENTS_ML = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-MIN_PEAKS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
+MIN_PEAKS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 
 @dataclass(frozen=True)

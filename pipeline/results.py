@@ -9,6 +9,7 @@
     sub-*/[ses-*/]anat/*_label-lesion_mask.nii.gz      0 background, 1 main lesion, 2 sub-lesion
     sub-*/[ses-*/]anat/*_label-lesion_mask.json        what made it, of what, its numbers, and what to look out for
     sub-*/[ses-*/]anat/*_label-lesion_probseg.nii.gz   on request: probability of either lesion
+    sub-*/[ses-*/]anat/*_desc-brain_mask.nii.gz        on request: where the brain is, old infarcts and ventricles included
     …_space-MNI152NLin2009aSym_label-lesion_…          on request: the same in MNI space
 
 A scan is done when its sidecar stands there with the SHA-256 of the scan and the settings that would make it again.
@@ -64,7 +65,8 @@ class Results:
         decide: makes labels of probabilities.
         register: finds how a brain lies in MNI space, see `register_brain`.
         probabilities: write these as well.
-        in_mni: write everything in MNI space as well.
+        brains: write where the brain is, if it was looked for.
+        in_mni: write the lesions in MNI space as well.
         pages: write pages to look at.
         atlas: whose regions get a table, or None.
         overwrite: make anew what is done.
@@ -75,6 +77,7 @@ class Results:
     decide: DecideLesionsd
     register: Callable[..., Registration]
     probabilities: bool = False
+    brains: bool = False
     in_mni: bool = False
     pages: bool = True
     atlas: Atlas | None = None
@@ -113,7 +116,7 @@ class Results:
     @cached_property
     def asked(self) -> dict[str, Any]:
         """All that is asked for, as it comes back from JSON."""
-        wanted: dict[str, Any] = {"probabilities": self.probabilities, "in_mni": self.in_mni, "pages": self.pages}
+        wanted: dict[str, Any] = {name: getattr(self, name) for name in ("probabilities", "brains", "in_mni", "pages")}
         wanted["atlas"] = None if self.atlas is None else self.atlas.digest
         asked: dict[str, Any] = json.loads(json.dumps({**self.settings, **wanted}))
         return asked
@@ -128,6 +131,9 @@ class Results:
         labels = self.decide.decide(probabilities).as_subclass(torch.Tensor)
         scan, warnings = measure(labels, probabilities, outcome, self.register)
         self.write_volumes(name, labels, probabilities)
+        if self.brains and "scan_brain" in outcome:
+            brain = outcome["scan_brain"]
+            write_volume(Path(self.folder) / name.path("mask.nii.gz", desc="brain"), brain[0].to(torch.uint8), brain.affine)
         if self.in_mni and scan.to_mni is not None:
             there = to_mni_space(probabilities, scan.to_mni)
             self.write_volumes(name, self.decide.decide(there), there, MNI_SPACE)
@@ -142,13 +148,10 @@ class Results:
 
     def write_volumes(self, name: ScanName, labels: torch.Tensor, probabilities: MetaTensor, space: str = "") -> None:
         """Write the label map and, where they are wanted, the probabilities of either lesion."""
-        volumes = {"mask.nii.gz": labels[0].numpy()}
+        write_volume(self.path(name, "mask.nii.gz", space), labels[0], probabilities.affine)
         if self.probabilities:
-            volumes["probseg.nii.gz"] = probabilities.as_tensor()[1:].sum(dim=0).numpy().astype(np.float32)
-        for ending, values in volumes.items():
-            image = nib.Nifti1Image(values, probabilities.affine.numpy())
-            image.header.set_xyzt_units("mm")
-            write_nifti(self.path(name, ending, space), image, COMPRESSION)
+            lesion = probabilities.as_tensor()[1:].sum(dim=0).float()
+            write_volume(self.path(name, "probseg.nii.gz", space), lesion, probabilities.affine)
 
     def sidecar(
         self, item: Mapping[str, Any], scan: SegmentedScan, warnings: Sequence[str], tables: Mapping[str, list[Row]]
@@ -195,6 +198,13 @@ class Results:
         cuts = Path(self.folder) / "pages" / f"{name}.jpg"
         row = {**sidecar["Tables"]["volumes"][0], "warnings": sidecar["Warnings"]}
         return {"name": str(name), "page": f"pages/{name}.html", "mosaic": cuts, **row}
+
+
+def write_volume(path: Path, values: torch.Tensor, affine: torch.Tensor) -> None:
+    """Write a volume `(X, Y, Z)` in its own type, with its affine in millimeters."""
+    image = nib.Nifti1Image(values.numpy(), affine.numpy())
+    image.header.set_xyzt_units("mm")
+    write_nifti(path, image, COMPRESSION)
 
 
 def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:

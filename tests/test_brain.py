@@ -16,6 +16,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from stand_ins import BrightIsBrain
 
+from strokelesion.networks.volume import VolumeInferer
 from strokelesion.transforms import (
     BrainExtractor,
     BrainNetwork,
@@ -66,8 +67,12 @@ def plain():
     return head()[0]
 
 
-def extractor(level=0.5, threshold=0.5, **options):
-    return BrainExtractor(BrainNetwork(BrightIsBrain(level), **options), threshold=threshold)
+def infer(window=256):
+    return VolumeInferer((window, window), overlap=0.25, neighbors=0, batch=8, snug=True)
+
+
+def extractor(level=0.5, threshold=0.5, window=256, **options):
+    return BrainExtractor(BrainNetwork(BrightIsBrain(level), infer(window), **options), threshold=threshold)
 
 
 def assert_is_brain(mask, mm, tolerance_mm):
@@ -101,11 +106,11 @@ def test_the_scanners_unit_does_not_matter(plain, unit):
 
 
 def test_air_around_a_head_larger_than_the_slices_does_not_matter(plain):
-    """Slices of 96 mm are tiled."""
+    """Slices larger than 48 pixels are tiled."""
     shift = plain.affine.clone()
     shift[:3, 3] -= shift[:3, :3] @ torch.tensor([9.0, 11, 13], dtype=shift.dtype)
     padded = MetaTensor(torch.nn.functional.pad(plain.as_tensor(), (13, 13, 11, 11, 9, 9)), affine=shift)
-    found = extractor(slice_mm=(96, 96))(padded)
+    found = extractor(window=48)(padded)
     assert torch.equal(found[:, 9:-9, 11:-11, 13:-13], extractor()(plain))
     assert found.sum() == extractor()(plain).sum()
 
@@ -136,7 +141,7 @@ def test_the_image_is_left_as_it_was(plain):
 
 def test_threads_that_share_an_extractor_do_not_mix_up_their_scans(plain):
     scans = [plain, MetaTensor(plain.as_tensor()[..., 20:], affine=plain.affine), plain.flip(1), plain[:, 7:, 9:]] * 3
-    shared = extractor(slice_mm=(96, 96))
+    shared = extractor(window=48)
     with ThreadPoolExecutor(4) as pool:
         for found, scan in zip(pool.map(shared, scans), scans, strict=True):
             assert torch.equal(found, shared(scan))
@@ -156,10 +161,7 @@ def test_each_plane_shows_the_network_its_own_slices_and_its_answer_comes_back(p
     """Rows run left-right, in sagittal slices posterior-anterior."""
     ones = MetaTensor(torch.rand(1, 20, 24, 28) + 10, affine=torch.diag(torch.tensor([2.0, 2, 2, 1])))
     ones[:, 0, 0, 0] = 0  # else the darkest tissue would count as air
-    network = BrainNetwork(
-        FirstRowsAreBrain(), slice_mm=[2 * size for size in (20, 24, 28)][axis : axis + 1] * 2, planes=(plane,)
-    )
-    found = network(ones).as_tensor() >= 0.5
+    found = BrainNetwork(FirstRowsAreBrain(), infer(), planes=(plane,))(ones).as_tensor() >= 0.5
     half = torch.arange(found.shape[1 + axis]) < found.shape[1 + axis] / 2
     expected = half.view([-1 if one == axis else 1 for one in range(3)]).expand(found.shape[1:])
     assert torch.equal(found[0], expected)
@@ -167,7 +169,7 @@ def test_each_plane_shows_the_network_its_own_slices_and_its_answer_comes_back(p
 
 def test_planes_are_averaged_and_others_refused(plain):
     def found(*planes):
-        return BrainNetwork(BrightIsBrain(), planes=planes)(plain).as_tensor()
+        return BrainNetwork(BrightIsBrain(), infer(), planes=planes)(plain).as_tensor()
 
     mean = (found("axial") + found("coronal") + found("sagittal")) / 3
     torch.testing.assert_close(found("axial", "coronal", "sagittal"), mean)
@@ -178,12 +180,12 @@ def test_planes_are_averaged_and_others_refused(plain):
 def test_a_second_network_draws_the_surface_and_cannot_leave_what_the_first_found():
     """The last network takes all for brain, and may look 5 mm and a voxel or two of 2 mm beyond the brain of the first."""
     image, mm = head("LPS", (1.0, 1.2, 1.4))
-    find, refine = BrainNetwork(BrightIsBrain(0.5), spacing_mm=2.0), BrainNetwork(BrightIsBrain(0.5), spacing_mm=1.0)
+    find, refine = (BrainNetwork(BrightIsBrain(0.5), infer(), spacing_mm) for spacing_mm in (2.0, 1.0))
     coarse, fine = BrainExtractor(find)(image), BrainExtractor(find, refine)(image)
     truth = torch.tensor(inside(mm, *BRAIN_MM))
     assert (fine[0] != truth).sum() < 0.7 * (coarse[0] != truth).sum()
     assert_is_brain(fine, mm, 1.5)
-    everything = BrainNetwork(BrightIsBrain(-1.0), spacing_mm=2.0)
+    everything = BrainNetwork(BrightIsBrain(-1.0), infer())
     held = BrainExtractor(find, everything, margin_mm=5)(image)
     assert held[0][torch.tensor(inside(mm, *BRAIN_MM, 2))].all()
     assert not held[0][torch.tensor(~inside(mm, *BRAIN_MM, 15))].any()
@@ -199,13 +201,12 @@ def test_the_fingerprint_follows_each_weight_and_setting():
         return Recipe([ExtractBraind("image", extractor(**options))]).fingerprint
 
     def refined_chain(level=0.5, margin_mm=6):
-        networks = (BrainNetwork(BrightIsBrain(one)) for one in (0.5, level))
+        networks = (BrainNetwork(BrightIsBrain(one), infer()) for one in (0.5, level))
         return Recipe([ExtractBraind("image", BrainExtractor(*networks, margin_mm=margin_mm))]).fingerprint
 
-    others = [chain(level=0.5000001), chain(threshold=0.4), chain(spacing_mm=2.5), chain(slice_mm=(200, 256))]
+    others = [chain(level=0.5000001), chain(threshold=0.4), chain(spacing_mm=2.5), chain(window=200)]
     others += [chain(planes=("coronal",)), refined_chain(), refined_chain(level=0.6), refined_chain(margin_mm=4)]
     assert len({chain(), *others}) == 9
-    assert chain() == chain(batch=3)
 
 
 def test_the_mask_lies_on_the_scans_grid_and_goes_back_with_it():

@@ -50,6 +50,7 @@ def test_training_and_evaluating_keep_to_the_brain_where_asked(run_verb, phantom
         "_target_": "strokelesion.transforms.BrainExtractor",
         "find": {
             "_target_": "strokelesion.transforms.BrainNetwork",
+            "infer": "@brain_inferer",
             "network": {"_target_": "stand_ins.BrightIsBrain", "level": 0.2},
         },
     }

@@ -42,6 +42,8 @@ LABELS_THAT_DIFFER = 1e-4
 REPEAT_TOLERANCE = 5e-3
 # Gradients of the same batch cut in other ways: convolutions take ten bits of a number's digits.
 TF32_TOLERANCE = 3e-3
+# Means and variances of what they put out: half of a batch by itself would be off by several times this.
+STATISTICS_TOLERANCE = 1e-4
 # Losses of an epoch at half precision when kernels, and so roundings, are others; Adam lets the differences grow.
 COMPILED_TOLERANCE = 0.02
 SMALL = {"_target_": "strokelesion.networks.ResUNet", "channels": [8, 16, 32]}
@@ -254,7 +256,7 @@ def test_two_processes_on_gpus_take_mean_and_variance_over_all_batches(launched)
         assert found["synchronized_norms"] == (found["norms"] if IS_CUDA else 0)
     if IS_CUDA:
         assert max(found["gradient_error"] for found in each) < TF32_TOLERANCE
-        assert max(found["statistics_error"] for found in each) < 1e-5
+        assert max(found["statistics_error"] for found in each) < STATISTICS_TOLERANCE
     assert each[0]["weights"] == each[1]["weights"]
 
 

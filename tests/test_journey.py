@@ -201,6 +201,23 @@ def test_lesions_are_found_in_the_brain_only(oriented, infer, brain_weights, tmp
     assert overlap_with_truth(kept, item) == 1
 
 
+def test_the_brain_is_kept_on_request_with_the_surface_that_a_second_network_draws(
+    oriented, infer, brain_weights, tmp_path, monkeypatch
+):
+    """The stand-in calls all of this head brain, lesion and all."""
+    monkeypatch.setattr(RememberedRegistrations, "__call__", no_place)
+    wanted = {"intensities": "brain", "brain_weights": brain_weights, "save_brain": "true"}
+    scan = nib.load(oriented["LPS"]["image"])
+    masks = infer(oriented["LPS"]["image"], surface_weights=brain_weights, **wanted)
+    brain = nib.load(masks / "sub-T1w/anat/sub-T1w_desc-brain_mask.nii.gz")
+    assert np.array_equal(brain.affine, scan.affine)
+    found, tissue = np.asarray(brain.dataobj) > 0, np.asarray(scan.dataobj) > 0
+    assert 2 * (found & tissue).sum() / (found.sum() + tissue.sum()) > 0.9
+    with pytest.raises(RuntimeError) as error:
+        infer(oriented["LPS"]["image"], surface_weights="/nowhere/surface.safetensors", **wanted)
+    assert "no weights at /nowhere/surface.safetensors" in str(innermost(error.value))
+
+
 def test_brain_weights_are_opened_only_where_they_are_needed(oriented, infer):
     infer(oriented["RAS"]["image"], intensities="tissue", brain_weights="/nowhere/brain.safetensors")
     with pytest.raises(RuntimeError) as error:

@@ -16,6 +16,7 @@ BRIGHT = {
     "_target_": "strokelesion.transforms.BrainExtractor",
     "find": {
         "_target_": "strokelesion.transforms.BrainNetwork",
+        "infer": "@brain_inferer",
         "network": {"_target_": "stand_ins.BrightIsBrain", "level": 0.2},
     },
 }

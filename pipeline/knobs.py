@@ -64,6 +64,17 @@ def flag(name: str, value: object) -> bool:
     return word == "true"
 
 
+def brain_kept(name: str, value: object, needs_brain: bool) -> bool:
+    """Return whether brain masks shall be kept, which asks for a run that looks for brains."""
+    wanted = flag(name, value)
+    if wanted and not needs_brain:
+        raise ValueError(
+            f"--{name} got true, but with --intensities tissue and --prepare none no brain is looked for. Use weights that were"
+            " trained with --intensities brain, as those of bundles/resunet_synthetic.json."
+        )
+    return wanted
+
+
 def compiled(name: str, value: object) -> bool:
     """Return whether a network shall be compiled, which needs a C++ compiler on this machine."""
     wanted = flag(name, value)

@@ -65,7 +65,7 @@ class Results:
         decide: makes labels of probabilities.
         register: finds how a brain lies in MNI space, see `register_brain`.
         probabilities: write these as well.
-        brains: write where the brain is, if it was looked for.
+        brains: write where the brain is, which must have been looked for.
         in_mni: write the lesions in MNI space as well.
         pages: write pages to look at.
         atlas: whose regions get a table, or None.
@@ -131,7 +131,7 @@ class Results:
         labels = self.decide.decide(probabilities).as_subclass(torch.Tensor)
         scan, warnings = measure(labels, probabilities, outcome, self.register)
         self.write_volumes(name, labels, probabilities)
-        if self.brains and "scan_brain" in outcome:
+        if self.brains:
             brain = outcome["scan_brain"]
             write_volume(Path(self.folder) / name.path("mask.nii.gz", desc="brain"), brain[0].to(torch.uint8), brain.affine)
         if self.in_mni and scan.to_mni is not None:

@@ -127,6 +127,10 @@ def test_each_chapter_is_said_once_and_every_line_points_to_one(at_root):
         ({"amp": "no"}, "true, false"),
         ({"intensities": "head"}, "--intensities got 'head'; allowed are brain, tissue"),
         ({"fold": -1}, "a whole number of at least 0 and the name of a site"),
+        (
+            {"save_brain": "true"},
+            "--save_brain got true, but with --intensities tissue and --prepare none no brain is looked for",
+        ),
         ({"split": "1-fold"}, "--split got '1-fold'; allowed are 5-fold"),
     ],
 )

@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch.optim.lr_scheduler import LRScheduler
 
+from strokelesion.networks.neighbors import given_neighbors
 from strokelesion.pipeline.files import written_whole
 from strokelesion.pipeline.ranks import is_first
 from strokelesion.pipeline.weights import SUFFIX, read_weights
@@ -38,8 +39,8 @@ class Checkpoints:
         validator: the engine that measures `metric`.
         metric: name of the validation metric that decides what is best; larger is better.
         resume: go on from `last.pt`, if it is there.
-        init: weights to start a new run from, of the same network, whatever their protocol. Which they were is kept in the
-            checkpoints, also when the run is resumed.
+        init: weights to start a new run from, of the same network, whatever their protocol, and for no more neighbors of a
+            slice than the run has. Which they were is kept in the checkpoints, also when the run is resumed.
 
     Raises:
         ValueError: when the folder holds a run and `resume` is false, or the checkpoint is of another network or protocol.
@@ -88,7 +89,7 @@ class Checkpoints:
             return known
         if init is None:
             return None
-        load_weights(self.network, init, {})
+        load_weights(self.network, init, {}, more_neighbors=True)
         return f"{Path(init).name}, SHA-256 {hashlib.sha256(Path(init).read_bytes()).hexdigest()[:12]}"
 
     def attach(self, trainer: Engine) -> None:
@@ -233,11 +234,20 @@ def describe(path: str | Path, measured: Mapping[str, Any]) -> dict[str, Any]:
     return {"network": state["network_name"], "loss": loss, "fold": fold, "settings": settings}
 
 
-def load_weights(network: torch.nn.Module, path: str | Path, protocol: Mapping[str, Any]) -> torch.nn.Module:
-    """Return the network with the weights of a file, `.pt` or `.safetensors`; see `read_checkpoint` for what is refused."""
-    state = read_checkpoint(Path(path), network, protocol)
+def load_weights(
+    network: torch.nn.Module, path: str | Path, protocol: Mapping[str, Any], more_neighbors: bool = False
+) -> torch.nn.Module:
+    """Return the network with the weights of a file, `.pt` or `.safetensors`; see `read_checkpoint` for what is refused.
+
+    Args:
+        network: what the weights go to.
+        path: the file.
+        protocol: settings that the file must have been made with.
+        more_neighbors: take weights of a network that was shown fewer neighbors, see `given_neighbors`.
+    """
+    weights = read_checkpoint(Path(path), network, protocol)["network"]
     try:
-        network.load_state_dict(state["network"])
+        network.load_state_dict(given_neighbors(weights, network.state_dict()) if more_neighbors else weights)
     except RuntimeError as error:
         name = type(network).__name__
         raise ValueError(f"{path} does not fit this {name}: {error} Use the bundle it was made with.") from None

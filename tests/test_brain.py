@@ -27,7 +27,7 @@ from strokelesion.transforms import (
     ScaleTissued,
     StripHeadd,
 )
-from strokelesion.transforms.brain import outside_of
+from strokelesion.transforms.brain import in_one_piece, outside_of
 
 # Center and semi-axes of the parts of a small head, in RAS mm; nothing is symmetric.
 SCALP_MM = ((2, -14, 0), (66, 78, 70))
@@ -190,6 +190,22 @@ def test_a_second_network_draws_the_surface_and_cannot_leave_what_the_first_foun
     held = BrainExtractor(find, everything, margin_mm=5)(image)
     assert held[0][torch.tensor(inside(mm, *BRAIN_MM, 2))].all()
     assert not held[0][torch.tensor(~inside(mm, *BRAIN_MM, 15))].any()
+
+
+def test_small_holes_stay_where_they_may_and_other_pieces_go():
+    probability = torch.zeros(1, 40, 50, 60)
+    probability[:, 5:35, 5:45, 5:55] = 0.9
+    small, large = (slice(None), 10, slice(10, 20), slice(10, 15)), (slice(None), slice(15, 30), slice(15, 30), slice(15, 30))
+    probability[small] = probability[large] = 0.2
+    probability[:, :2, :2, :2] = 0.9
+    spacing_mm = (1.0, 1.0, 1.5)  # 0.075 and 5.1 ml
+    one = MetaTensor(probability, affine=torch.diag(torch.tensor([*spacing_mm, 1.0])))
+    for least_hole_ml, filled in ((0.0, (small, large)), (0.07, (small, large)), (0.08, (large,)), (6.0, ())):
+        expected = probability.clone()
+        expected[:, :2, :2, :2] = 0
+        for hole in filled:
+            expected[hole] = 1
+        assert torch.equal(in_one_piece(one, 0.5, least_hole_ml).as_tensor(), expected)
 
 
 def test_copies_of_a_chain_share_the_network():

@@ -224,6 +224,29 @@ def test_any_contrast_is_not_that_of_t1() -> None:
     assert 0 < sum(brighter_fluid) < 12
 
 
+def test_sulci_are_hazy_up_to_a_share_of_the_way_to_cortex_and_nothing_else_is() -> None:
+    sample = head.placed()
+    codes = sample["tissues"].as_tensor()[0]
+    clear, hazy = (
+        [
+            RandPaintTissuesd(any_contrast_prob=0, blur_mm=(0.01, 0.01), sulcal_haze=haze).set_random_state(seed=seed)(sample)
+            for seed in range(8)
+        ]
+        for haze in (0.0, 0.6)
+    )
+    sulci = codes == Tissue.CSF
+    shares = []
+    for before, after in zip(clear, hazy, strict=True):
+        assert torch.equal(before["image"][0, ~sulci], after["image"][0, ~sulci])
+        way = before["means"][Tissue.CORTEX] - before["means"][Tissue.CSF]
+        share = ((after["image"] - before["image"])[0, sulci] / way).as_tensor()
+        assert share.min() >= -1e-5
+        assert share.max() <= 0.6 + 1e-5
+        shares.append(float(share.mean()))
+    assert min(shares) < 0.2
+    assert max(shares) > 0.4
+
+
 def test_a_head_with_a_t1_keeps_it_where_nothing_changed() -> None:
     sample = head.placed()
     own = MetaTensor(torch.rand(1, *head.SHAPE) * 0.1 + sample["tissues"].as_tensor() / 20 + 1, affine=head.affine())

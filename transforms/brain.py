@@ -17,7 +17,7 @@ from monai.transforms import CropForegroundd, MapTransform, Orientationd, Spacin
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from strokelesion.transforms.decision import components
+from strokelesion.transforms.decision import components, least_voxels
 from strokelesion.transforms.distances import distances_mm
 from strokelesion.transforms.grids import resampled
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
@@ -29,6 +29,8 @@ Infer = Callable[[torch.Tensor, torch.nn.Module], torch.Tensor]
 LEAST_BRAIN_ML = 100.0
 # Half the width of a large cortical infarct that opens to the surface.
 CLOSED_NOTCH_MM = 12.0
+# A smaller hole of a finely drawn brain is fluid deep in a sulcus, no infarct that was taken for fluid.
+LEAST_HOLE_ML = 0.1
 # Where all edges of the voxels are shorter, distances to the brain are computed at every second one.
 FINE_MM = 1.5
 
@@ -115,7 +117,8 @@ class BrainExtractor:
 
     1. `find` looks for brain in the whole scan.
     2. The largest 26-connected component stays, its holes are filled.
-    3. `refine`, when there is one, looks again, finer, up to `margin_mm` from there, and its answer is cleaned likewise.
+    3. `refine`, when there is one, looks again, finer, up to `margin_mm` from there, and its answer is cleaned likewise, but
+       for holes of less than `LEAST_HOLE_ML`.
     4. The probabilities come back to the scan's grid, trilinearly, and are cut at the threshold.
 
     Args:
@@ -133,7 +136,7 @@ class BrainExtractor:
     ) -> None:
         self.find, self.refine = find, refine
         self.margin_mm, self.threshold = margin_mm, threshold
-        self.fingerprint = fingerprint([find, refine, margin_mm, CLOSED_NOTCH_MM, threshold])
+        self.fingerprint = fingerprint([find, refine, margin_mm, CLOSED_NOTCH_MM, LEAST_HOLE_ML, threshold])
 
     def __call__(self, image: MetaTensor) -> torch.Tensor:
         """Return where the brain is.
@@ -150,7 +153,7 @@ class BrainExtractor:
         found = in_one_piece(self.find(image), self.threshold)
         if self.refine is not None and (found >= self.threshold).any():
             near = ~outside_of(cast(MetaTensor, found >= self.threshold), self.margin_mm)
-            found = in_one_piece(self.refine(image, MetaTensor(near[None], affine=found.affine)), self.threshold)
+            found = in_one_piece(self.refine(image, MetaTensor(near[None], affine=found.affine)), self.threshold, LEAST_HOLE_ML)
         brain = resampled(found, image).as_tensor() >= self.threshold
         require_brain(float(brain.sum()) * float(image.pixdim.prod()) / 1000)
         return brain
@@ -169,11 +172,22 @@ def digest(weights: Mapping[str, torch.Tensor]) -> str:
     return sha.hexdigest()
 
 
-def in_one_piece(probability: MetaTensor, threshold: float) -> MetaTensor:
-    """Return probabilities `(1, X, Y, Z)` with other pieces than the largest set to 0, and the holes in it to 1."""
+def in_one_piece(probability: MetaTensor, threshold: float, least_hole_ml: float = 0.0) -> MetaTensor:
+    """Return probabilities `(1, X, Y, Z)` with other pieces than the largest set to 0, and the holes in it to 1.
+
+    Args:
+        probability: of brain, with its affine.
+        threshold: from which on a voxel is brain.
+        least_hole_ml: smaller holes stay.
+    """
     values = probability.as_tensor()
     found = values >= threshold
-    brain = torch.as_tensor(ndimage.binary_fill_holes(largest_component(found[0].numpy())))
+    piece = largest_component(found[0].numpy())
+    holes = ndimage.binary_fill_holes(piece) & ~piece
+    if least_hole_ml > 0:
+        numbers, voxels = components(torch.as_tensor(holes))
+        holes &= (voxels >= least_voxels(least_hole_ml, float(probability.pixdim.prod()) / 1000))[numbers]
+    brain = torch.as_tensor(piece | holes)
     return MetaTensor(torch.where(found == brain, values, brain.to(values.dtype)), affine=probability.affine)
 
 

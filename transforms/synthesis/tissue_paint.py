@@ -23,6 +23,9 @@ COARSE = (Tissue.SOFT, Tissue.MARROW, Tissue.MUCOSA, Tissue.UNKNOWN)
 COARSE_SCALE_MM = 7.0
 # How far the partial volume of a ventricle or sulcus reaches into it.
 OLD_BORDER_MM = 2.5
+# Membranes and vessels cloud the fluid of sulci, here more and there less: distance over which, and by how much.
+HAZE_SCALE_MM = 25.0
+HAZE_VARIATION = 0.15
 
 
 @cache
@@ -46,16 +49,21 @@ class RandPaintTissuesd(Randomizable, MapTransform):
     1. Each tissue's mean is drawn from N(mean, sd_between); the contrast between white matter and the rest is stretched.
     2. For `any_contrast_prob` of the scans all means are drawn uniformly instead, as SynthSeg does (Billot et al. 2023).
     3. Texture: noise from voxel to voxel within the tissue, slow variation over 15 mm, coarse mixture outside the brain.
-    4. A Gaussian blurs the borders: partial volume.
+    4. The CSF of sulci is hazy, unlike that of ventricles: it lies up to `sulcal_haze` of the way to the cortex.
+    5. A Gaussian blurs the borders: partial volume.
 
     Args:
         any_contrast_prob: share of scans whose contrast is not T1's.
         blur_mm: range of the blur's standard deviation.
+        sulcal_haze: 0 for sulci as dark as the ventricles; in two labeled T1s what lies between folds of cortex, a voxel from
+            them, is .1 and .5 of the way to the cortex on median.
     """
 
-    def __init__(self, any_contrast_prob: float = 0.1, blur_mm: tuple[float, float] = (0.4, 0.8)) -> None:
+    def __init__(
+        self, any_contrast_prob: float = 0.1, blur_mm: tuple[float, float] = (0.4, 0.8), sulcal_haze: float = 0.0
+    ) -> None:
         MapTransform.__init__(self, ("tissues",))
-        self.any_contrast_prob, self.blur_mm = any_contrast_prob, blur_mm
+        self.any_contrast_prob, self.blur_mm, self.sulcal_haze = any_contrast_prob, blur_mm, sulcal_haze
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` `(1, X, Y, Z)`, and `means` and `spread` of the tissues' intensities."""
@@ -70,6 +78,8 @@ class RandPaintTissuesd(Randomizable, MapTransform):
         else:
             means, spread = self.draw_means(codes.device)
             image = self.textured(codes, means, spread, spacing_mm)
+            if self.sulcal_haze > 0:
+                image = self.hazed(image, codes, means, spacing_mm)
             image = blurred(image, self.R.uniform(*self.blur_mm), spacing_mm).clamp(min=0)
         sample["image"] = MetaTensor(image[None], meta=tissues.meta)
         sample["means"], sample["spread"] = means, spread
@@ -103,6 +113,13 @@ class RandPaintTissuesd(Randomizable, MapTransform):
             smooth_noise(codes.shape, spacing_mm, COARSE_SCALE_MM, generator, device=codes.device)[0] * (spread * coarse)[codes]
         )
         return means[codes] + fine + slow + mixture
+
+    def hazed(self, image: torch.Tensor, codes: torch.Tensor, means: torch.Tensor, spacing_mm: float) -> torch.Tensor:
+        """Return the image with the CSF of its sulci nearer to cortex, by a share that varies from place to place."""
+        share = float(self.R.uniform(0, self.sulcal_haze))
+        variation = smooth_noise(codes.shape, spacing_mm, HAZE_SCALE_MM, generator_of(self.R), device=codes.device)[0]
+        haze = (share + HAZE_VARIATION * variation).clamp(0, self.sulcal_haze)
+        return torch.where(codes == Tissue.CSF, image + haze * (means[Tissue.CORTEX] - means[Tissue.CSF]), image)
 
     def repainted(
         self, image: torch.Tensor, codes: torch.Tensor, native: torch.Tensor, spacing_mm: float

@@ -11,10 +11,9 @@ import torch
 from ignite.engine import Engine, Events
 from torch.optim.lr_scheduler import LRScheduler
 
-from strokelesion.networks.neighbors import given_neighbors
 from strokelesion.pipeline.files import written_whole
 from strokelesion.pipeline.ranks import is_first
-from strokelesion.pipeline.weights import SUFFIX, read_weights
+from strokelesion.pipeline.weights import SUFFIX, given_neighbors, read_weights
 from strokelesion.transforms import BrainNetwork
 from strokelesion.transforms.brain import Infer
 from strokelesion.transforms.planes import AXIAL
@@ -261,10 +260,10 @@ def load_brain_network(
 
     Args:
         network: of the class that the file must be of.
-        path: `.pt` or `.safetensors`, as `bundles/brain.json` makes them.
+        path: `.pt` or `.safetensors`, as `bundles/brain.json` makes them, also with fewer neighbors than the network is shown.
         infer: how volumes go through it, see `BrainNetwork`.
         planes: those that it shall look at.
         device: where it computes.
     """
     spacing_mm = float(read_state(Path(path))["protocol"]["spacing_mm"][0])
-    return BrainNetwork(load_weights(network, path, {}), infer, spacing_mm, planes, device)
+    return BrainNetwork(load_weights(network, path, {}, more_neighbors=True), infer, spacing_mm, planes, device)

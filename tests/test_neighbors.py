@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from strokelesion.networks import ResUNet, UNet
-from strokelesion.networks.neighbors import given_neighbors, with_neighbors
+from strokelesion.networks.neighbors import with_neighbors
+from strokelesion.pipeline.weights import given_neighbors
 
 
 @pytest.mark.parametrize("neighbors", [0, 1, 2, 5])

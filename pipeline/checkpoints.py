@@ -13,7 +13,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from strokelesion.pipeline.files import written_whole
 from strokelesion.pipeline.ranks import is_first
-from strokelesion.pipeline.weights import SUFFIX, given_neighbors, read_weights
+from strokelesion.pipeline.weights import SUFFIX, read_weights
+from strokelesion.pipeline.widening import given_neighbors
 from strokelesion.transforms import BrainNetwork
 from strokelesion.transforms.brain import Infer
 from strokelesion.transforms.planes import AXIAL

@@ -1,4 +1,4 @@
-"""How well and how fast the shipped brain networks find brains: Dice and seconds, one row a scan, and their summary.
+"""How well and how fast the shipped brain networks find brains: Dice, what is too much and too little, seconds; and a summary.
 
     python tests/benchmarks/extract_brains.py FOLDER [FOLDER ...] [--csv brains.csv] [--closing_mm 1]
 
@@ -67,8 +67,10 @@ def main() -> None:
             image, started_s = LOAD(t1), time.perf_counter()
             brain = extract(image)
             seconds = time.perf_counter() - started_s
-            masks = (filled(mask, arguments.closing_mm, float(image.pixdim[0])) for mask in (brain, truth))
-            rows.append({"scan": t1.name, "dice": dice(*masks), "seconds": seconds})
+            found, true = (filled(mask, arguments.closing_mm, float(image.pixdim[0])) for mask in (brain, truth))
+            wrong_ml = (float(wrong.sum() * image.pixdim.prod()) / 1000 for wrong in (found & ~true, true & ~found))
+            volumes = dict(zip(("too_much_ml", "missing_ml"), wrong_ml, strict=True))
+            rows.append({"scan": t1.name, "dice": dice(found, true), **volumes, "seconds": seconds})
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     print(table.drop(columns="scan").describe().loc[["mean", "50%", "min", "max"]].round(3).to_string())

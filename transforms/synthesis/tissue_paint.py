@@ -56,7 +56,7 @@ class RandPaintTissuesd(Randomizable, MapTransform):
         any_contrast_prob: share of scans whose contrast is not T1's.
         blur_mm: range of the blur's standard deviation.
         sulcal_haze: 0 for sulci as dark as the ventricles; in two labeled T1s what lies between folds of cortex, a voxel from
-            them, is .1 and .5 of the way to the cortex on median.
+            them, is .05 and .5 of the way to the cortex on median (`tests/benchmarks/measure_sulci.py`).
     """
 
     def __init__(

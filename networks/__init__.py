@@ -1,8 +1,9 @@
 """The three segmentation networks and what belongs to them; tensors in, tensors out, nothing known of scans or folders."""
 
-from strokelesion.networks.lesion_loss import LesionDiceCELoss
+from strokelesion.networks.losses import CrossEntropyDiceLoss, LesionDiceCELoss
 from strokelesion.networks.resunet import ResUNet
 from strokelesion.networks.segnet import SegNet
 from strokelesion.networks.unet import UNet
+from strokelesion.networks.user_error import CommandLineError, UserError
 
-__all__ = ["LesionDiceCELoss", "ResUNet", "SegNet", "UNet"]
+__all__ = ["CommandLineError", "CrossEntropyDiceLoss", "LesionDiceCELoss", "ResUNet", "SegNet", "UNet", "UserError"]

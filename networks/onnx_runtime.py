@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from strokelesion.networks.slice_network import SliceNetwork
+from strokelesion.networks.user_error import UserError
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -25,13 +26,13 @@ class OnnxNetwork(SliceNetwork):
         export: makes the ONNX model of it, see `exported`.
 
     Raises:
-        ValueError: when a package of `PACKAGES` is missing.
+        UserError: when a package of `PACKAGES` is missing.
     """
 
     def __init__(self, network: SliceNetwork, export: Callable[[SliceNetwork], bytes] | None = None) -> None:
         super().__init__(network.in_channels, network.out_channels)
         if missing := missing_packages():
-            raise ValueError(f"--engine onnx needs {', '.join(missing)}; install the extra: pip install 'strokelesion[onnx]'.")
+            raise UserError(f"--engine onnx needs {', '.join(missing)}; install the extra: pip install 'strokelesion[onnx]'.")
         import onnxruntime
 
         self.size_multiple = network.size_multiple
@@ -78,11 +79,11 @@ def on_engine(
         export: makes the ONNX model of the network, see `exported`.
 
     Raises:
-        ValueError: when `onnx` is asked for and cannot be had.
+        UserError: when `onnx` is asked for and cannot be had.
     """
     fit = isinstance(network, SliceNetwork) and torch.device(device).type == "cpu"
     if engine == "onnx" and not fit:
-        raise ValueError(
+        raise UserError(
             f"--engine got onnx with {type(network).__name__} on {device}; allowed are this project's networks on the cpu. "
             "Give --device cpu or --engine torch."
         )

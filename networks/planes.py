@@ -1,4 +1,4 @@
-"""Several views of one volume: a network that was trained on slices in several planes sees each voxel in all of them."""
+"""Slices in several planes: a network that was trained on slices in several planes sees each voxel in all of them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,31 +6,32 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 
-# No probability is taken for less, for its logarithm must be a number.
+AXIAL = "axial"
+# Axes of a volume in RAS: the two of a slice, then the axis along which the slices are stacked.
+PLANES = {AXIAL: (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
+# Smallest probability whose logarithm is taken.
 LEAST = 1e-30
+Function = Callable[[torch.Tensor], torch.Tensor]
 
 
 class PlanesInferer(Inferer):
-    """Average the probabilities that a network finds in a volume's slices in several planes.
+    """Average the probabilities that a network predicts from a volume's slices in several planes.
 
-    Each plane costs as much time as the first. Guha Roy et al. (QuickNAT, NeuroImage 2019) do so with a network for each plane;
-    here one serves all.
+    Each plane costs as much time as the first. Guha Roy et al. (QuickNAT, NeuroImage 2019) train one network for each plane;
+    here one network serves all planes.
 
     Args:
-        inferer: how volumes, cut along their last axis, go through the network.
-        planes: names of those that the network was trained on.
-        mean_over_planes: takes a volume, a function of volumes and names of planes, and returns the mean of what the function
-            makes of the volume when its slices lie in each; see `strokelesion.transforms.planes`.
+        inferer: Inferer that passes volumes, sliced along their last axis, through the network.
+        planes: Planes that the network was trained on, some of `PLANES`.
     """
 
-    def __init__(self, inferer: Inferer, planes: Sequence[str], mean_over_planes: Callable[..., torch.Tensor]) -> None:
+    def __init__(self, inferer: Inferer, planes: Sequence[str]) -> None:
         super().__init__()
         self.inferer = inferer
         self.planes = tuple(planes)
-        self.mean_over_planes = mean_over_planes
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return logits `(B, K, X, Y, Z)` of volumes `(B, 1, X, Y, Z)` in RAS; of several planes, log probabilities."""
+        """Return logits `(B, K, X, Y, Z)` of volumes `(B, 1, X, Y, Z)` in RAS; log probabilities for several planes."""
 
         def logits(volume: torch.Tensor) -> torch.Tensor:
             found: torch.Tensor = self.inferer(volume, network, *args, **kwargs)
@@ -40,5 +41,27 @@ class PlanesInferer(Inferer):
             return logits(volume).float().softmax(dim=1)
 
         if len(self.planes) == 1:
-            return self.mean_over_planes(inputs, logits, self.planes)
-        return self.mean_over_planes(inputs, probabilities, self.planes).clamp(min=LEAST).log()
+            return mean_over_planes(inputs, logits, self.planes)
+        return mean_over_planes(inputs, probabilities, self.planes).clamp(min=LEAST).log()
+
+
+def mean_over_planes(volume: torch.Tensor, function: Function, planes: Sequence[str]) -> torch.Tensor:
+    """Return the mean of a function of volumes over several planes; see `in_plane`."""
+    first, *others = planes
+    total = in_plane(volume, function, first)
+    for plane in others:
+        total = total + in_plane(volume, function, plane)
+    return total / len(planes) if others else total
+
+
+def in_plane(volume: torch.Tensor, function: Function, plane: str) -> torch.Tensor:
+    """Apply a function to volumes whose slices lie in a plane, and return its result in the volumes' own axes.
+
+    Args:
+        volume: Volumes `(B, C, X, Y, Z)` in RAS.
+        function: Function that takes and returns volumes; it sees the slices of the plane along the last axis.
+        plane: One of `PLANES`.
+    """
+    last = (-3, -2, -1)
+    there = [last[axis] for axis in PLANES[plane]]
+    return function(volume.movedim(there, last)).movedim(last, there)

@@ -21,18 +21,26 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return has_units or platform.machine() not in ("x86_64", "AMD64")
 
 
+def uses_cuda_amp(amp: bool, device: str | torch.device) -> bool:
+    """Return whether MONAI's engines shall use half precision, which they do on CUDA only."""
+    return amp and torch.device(device).type == "cuda"
+
+
 class MixedPrecisionInferer(Inferer):
-    """Let another inferer run under CPU autocast to bfloat16; predictions come back in single precision.
+    """Run another inferer under CPU autocast to bfloat16, and return its predictions in single precision.
+
+    Nothing is changed on devices without fast bfloat16, see `has_fast_bfloat16`.
 
     Args:
-        inferer: how slices or volumes go through the network, such as `SimpleInferer` or `VolumeInferer`.
-        enabled: false hands everything on unchanged.
+        inferer: Inferer for slices or volumes, such as `SimpleInferer` or `VolumeInferer`.
+        amp: Whether half precision is wanted.
+        device: Device of the network.
     """
 
-    def __init__(self, inferer: Inferer, enabled: bool) -> None:
+    def __init__(self, inferer: Inferer, amp: bool, device: str | torch.device) -> None:
         super().__init__()
         self.inferer = inferer
-        self.enabled = enabled
+        self.enabled = amp and has_fast_bfloat16(torch.device(device))
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> Any:
         """Return `inferer(inputs, network)` as float32."""

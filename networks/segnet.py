@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from strokelesion.networks.slice_network import SliceNetwork, initialize_as_keras
+from strokelesion.networks.user_error import UserError
 
 UNPOOLINGS = ("nearest", "indices")
 
@@ -34,7 +35,7 @@ class SegNet(SliceNetwork):
             widths are 512-256-128-64-64, because unpooling needs the width that was pooled.
 
     Raises:
-        ValueError: on an unknown `unpooling`.
+        UserError: on an unknown `unpooling`.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class SegNet(SliceNetwork):
     ) -> None:
         super().__init__(in_channels, out_channels)
         if unpooling not in UNPOOLINGS:
-            raise ValueError(f"got unpooling {unpooling!r}; allowed are {', '.join(UNPOOLINGS)}.")
+            raise UserError(f"got unpooling {unpooling!r}; allowed are {', '.join(UNPOOLINGS)}.")
         self.unpooling = unpooling
         self.size_multiple = 2 ** len(channels)
         with_indices = unpooling == "indices"

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from strokelesion.networks.user_error import UserError
+
 
 class SliceNetwork(nn.Module, ABC):
     """Base class of the 2D networks.
@@ -23,7 +25,7 @@ class SliceNetwork(nn.Module, ABC):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         if in_channels < 1 or out_channels < 2:
-            raise ValueError(
+            raise UserError(
                 f"got {in_channels} input and {out_channels} output channels; allowed are at least 1 and at least 2: "
                 "T1 in; background, main lesion and sub-lesion out is `in_channels: 1, out_channels: 3`."
             )

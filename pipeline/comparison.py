@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.records import NAMES
 
 EXPERIMENT = ["network", "loss"]
@@ -102,10 +103,10 @@ def best_experiment(scores: pd.DataFrame) -> tuple[str, str]:
     An experiment that still lacks folds may have had the easy scans, and is not called best.
 
     Raises:
-        ValueError: when no scan has a main lesion.
+        UserError: when no scan has a main lesion.
     """
     if with_truth(scores, RANKED_BY).empty:
-        raise ValueError(f"no scan has a {RANKED_BY} lesion in its truth; expected some to compare experiments by.")
+        raise UserError(f"no scan has a {RANKED_BY} lesion in its truth; expected some to compare experiments by.")
     ranked = with_truth(scores, RANKED_BY).groupby(EXPERIMENT)["dice"].agg(["count", "mean"]).reset_index()
     ranked = ranked.sort_values(["count", "mean", *EXPERIMENT], ascending=[False, False, True, True])
     network, loss = ranked.iloc[0][EXPERIMENT]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.errors import Fault, finding, refuse
 from strokelesion.pipeline.metadata import Row, Table, read_table, rows_by_scan
 from strokelesion.pipeline.records import Record, link_persons, untold
@@ -23,7 +24,7 @@ from strokelesion.pipeline.records import Record, link_persons, untold
 logger = logging.getLogger(__name__)
 
 
-class CohortError(ValueError):
+class CohortError(UserError):
     """The folder cannot be read as one cohort; the message lists the files and says what to do."""
 
 
@@ -226,7 +227,7 @@ def _read_tables(paths: dict[str, list[str]]) -> tuple[dict[str, list[Table]], l
     for layout, path in ((layout, path) for layout, found in paths.items() for path in found):
         try:
             tables[layout].append(read_table(path))
-        except ValueError as error:
+        except UserError as error:
             advice = "Expected a CSV, TSV or XLSX table with a header. Copy or download it again, or move it away."
             faults.append(
                 Fault(f"metadata table cannot be read ({error})", f"cannot be read as a table ({error})", [path], advice)

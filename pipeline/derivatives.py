@@ -74,7 +74,7 @@ def name_scans(items: Sequence[Mapping[str, Any]], root: str | Path) -> list[Sca
         root: the folder that holds them all; what lies below it tells scans apart that are called alike.
 
     Raises:
-        ValueError: when two scans would have one name; says which.
+        UserError: when two scans would have one name; says which.
     """
     names = [name_of(scan_name(item), root) for item in items]
     first: dict[ScanName, str] = {}

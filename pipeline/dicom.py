@@ -68,7 +68,7 @@ def find_series(folder: str | Path) -> list[Series]:
     Those left out are logged with their reasons.
 
     Raises:
-        ValueError: when there are series but none is left; says why each was left out.
+        UserError: when there are series but none is left; says why each was left out.
     """
     found = sorted(all_series(Path(folder)), key=lambda series: (series.folder, series.name))
     kept = [series for series in found if not series.objection]

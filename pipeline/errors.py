@@ -1,4 +1,4 @@
-"""What an error says to a user: the sentence that this project raised, not the frames around it, and all files at fault."""
+"""What an error says to a user: the sentence that was raised on purpose, without its frames, and all files at fault."""
 
 import errno
 import sys
@@ -7,12 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from strokelesion.networks import UserError
+
 NAMED_AT_MOST = 10
-# What a user can do about errors of the operating system; others are faults of this project.
+# What a user can do about errors of the operating system; all others are faults of this project.
 PLACES = "expected a path that you may read and write. Check it, or name another."
 ROOM = "expected room for the results. Free space there, or name a folder on another disk; the same command goes on from here."
 ADVICE = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR), PLACES),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT), PLACES),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
 }
 # How gloo and NCCL say that a process of the same command is gone.
@@ -35,47 +37,59 @@ class Fault(NamedTuple):
     advice: str
 
 
-def innermost(error: BaseException) -> BaseException:
-    """Return the first error of a chain, as far as it is shown; MONAI wraps what a transform or component raised.
+def user_error(error: BaseException) -> UserError | None:
+    """Return the error that was raised for the user, where MONAI or this project raised another one from it; else None.
 
-    Of errors of the operating system that follow from one another, as when folders are made for a file, the last counts.
+    Errors of the operating system that a user can correct, such as a full disk, are among them.
     """
-    while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
-        if isinstance(error, OSError) and isinstance(cause, OSError):
-            break
-        error = cause
-    return error
-
-
-def is_own(error: BaseException) -> bool:
-    """Return whether a line of this project raised the error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("strokelesion.")
-
-
-def sentence_of(error: BaseException) -> str | None:
-    """Return what an error says to a user: of one that this project raised, or that the operating system did, else nothing.
-
-    Of several processes that do one command together, those that wait for one that has ended say that.
-    """
-    if is_own(error) and not isinstance(error, OSError):
-        return str(error)
-    if isinstance(error, OSError) and error.errno in ADVICE and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; {ADVICE[error.errno]}"
-    if isinstance(error, RuntimeError) and any(words in str(error) for words in GONE):
-        return "another process of this command has ended; expected all to go on. Its own message says why."
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, UserError):
+            return found
+        if isinstance(found, OSError) and (known := of_system(found)) is not None:
+            return known
+        found = found.__cause__
     return None
 
 
+def of_system(error: OSError) -> UserError | None:
+    """Return what a user can do about an error of the operating system that names a file."""
+    if error.errno not in ADVICE or error.filename is None:
+        return None
+    return UserError(f"{error.filename}: {error.strerror}; {ADVICE[error.errno]}")
+
+
+def of_other_process(error: BaseException | None) -> UserError | None:
+    """Return what a process says that waits for one that has ended."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in GONE):
+            return UserError("another process of this command has ended; expected all to go on. Its own message says why.")
+        error = error.__cause__
+    return None
+
+
+def reason(error: BaseException) -> str:
+    """Return why something failed, as one line: what a user is told, or the kind of the fault."""
+    known = user_error(error)
+    return f"{type(root(error)).__name__}: {root(error)}" if known is None else str(known)
+
+
+def root(error: BaseException) -> BaseException:
+    """Return the first error of a chain."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error that a user can do something about as one line; leave all others, which are faults, their traceback."""
-    sentence = sentence_of(innermost(error))
-    if sentence is None:
+    """Print an error for the user as one line and end with its status; leave all others, which are faults, their traceback."""
+    known = user_error(error) or of_other_process(error)
+    if known is None:
         sys.__excepthook__(kind, error, trace)
-    else:
-        print(f"error: {sentence}", file=sys.stderr)
+        return
+    print(f"error: {known}", file=sys.stderr)
+    if known.exit_status != 1:  # Python ends with 1 by itself
+        raise SystemExit(known.exit_status)
 
 
 def finding(what: str, files: Sequence[str | Path], advice: str) -> str:
@@ -86,7 +100,7 @@ def finding(what: str, files: Sequence[str | Path], advice: str) -> str:
     return "\n  ".join([f"{len(files)} {what}:", *map(str, files[:NAMED_AT_MOST]), *more]) + f"\n{advice}"
 
 
-def refuse(findings: Iterable[str], kind: type[ValueError] = ValueError) -> None:
+def refuse(findings: Iterable[str], kind: type[UserError] = UserError) -> None:
     """Raise an error of all findings in one message, if there are any."""
     if message := "\n\n".join(filter(None, findings)):
         raise kind(message)

@@ -21,14 +21,18 @@ import monai.bundle
 import torch
 from tqdm import tqdm
 
-from strokelesion.pipeline.errors import innermost
+from strokelesion.networks import UserError
+from strokelesion.pipeline import errors
 from strokelesion.pipeline.files import write_bytes, write_json
 from strokelesion.pipeline.locks import claimed
+from strokelesion.pipeline.models.description import Description
 from strokelesion.pipeline.report import write_report
 from strokelesion.pipeline.runs import EVALUATION
 from strokelesion.pipeline.scoring import SCORES
-from strokelesion.transforms.planes import AXIAL
+from strokelesion.pipeline.settings import EVALUATING, TRAINING, check, options_of
 
+# Options of the evaluation that decide its result.
+MEASURED = {"prepare", "overlap", "tta", "threshold", "min_component_ml", "min_peak"}
 RECORD, SPLIT = "experiment.json", "split.csv"
 # What a site's name may have and a folder's should not.
 NO_NAME = re.compile(r"[^\w.-]+|^\.+")
@@ -42,15 +46,17 @@ class Experiment:
 
     Attributes:
         network: name of a bundle file.
-        loss: a knob of it.
+        loss: name of a loss.
         fold: which part of the cohort it holds out.
         folder: the run's.
+        bundle: the bundle file.
     """
 
     network: str
     loss: str
     fold: int | str
     folder: Path
+    bundle: Path
 
     @property
     def record(self) -> dict[str, Any]:
@@ -73,8 +79,10 @@ def run_experiments(
     losses: Sequence[str],
     folds: Sequence[int | str],
     runs_dir: str | Path,
-    knobs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    run_options: Mapping[str, Any],
     report_dir: str | Path,
+    bundle_root: str | Path,
 ) -> None:
     """Train and evaluate every combination that is not done, say before each how much time is left, and report on all.
 
@@ -82,21 +90,24 @@ def run_experiments(
 
     Args:
         networks: names of bundle files.
-        losses: values of the knob `loss`.
-        folds: values of the knob `fold`.
+        losses: values of the option `loss`.
+        folds: values of the option `fold`.
         runs_dir: folder of the runs.
-        knobs: further knobs, handed to each run.
+        options: options that all runs share.
+        run_options: further options, of training or evaluating, handed to each run.
         report_dir: where the report on these experiments goes.
+        bundle_root: folder of the bundle files.
 
     Raises:
-        ValueError: when a knob is wrong, another run works in `runs_dir`, or a run was begun with other settings; nothing
+        UserError: when an option is wrong, another run works in `runs_dir`, or a run was begun with other settings; nothing
             was started then.
         SystemExit: with status 1 when an experiment failed.
     """
-    planned = plan(networks, losses, folds, Path(runs_dir))
-    settings = resolve(planned, knobs)
+    planned = plan(networks, losses, folds, Path(runs_dir), Path(bundle_root))
+    handed = {**options, **run_options}
+    settings = resolve(planned, handed)
     with claimed(runs_dir, "runs_dir"):
-        failed = carry_out_all(planned, knobs, settings)
+        failed = carry_out_all(planned, handed, settings)
         if done := [str(experiment.folder) for experiment in planned if experiment.is_done]:
             write_report(done, report_dir)
     print(f"{len(planned) - failed} of {len(planned)} experiments are done; {failed} failed.")
@@ -104,93 +115,93 @@ def run_experiments(
         raise SystemExit(1)
 
 
-def carry_out_all(planned: Sequence[Experiment], knobs: Mapping[str, Any], settings: Mapping[Path, dict[str, Any]]) -> int:
+def carry_out_all(planned: Sequence[Experiment], options: Mapping[str, Any], settings: Mapping[Path, dict[str, Any]]) -> int:
     """Carry out the experiments that are not done, and return how many failed; the log says why."""
     for experiment in planned:
         check_record(experiment, settings[experiment.folder])
     failed = 0
     for experiment in announced(planned):
         try:
-            carry_out(experiment, knobs, settings[experiment.folder])
+            carry_out(experiment, options, settings[experiment.folder])
         except (Exception, SystemExit) as error:
             failed += 1
-            logger.error("%s failed: %s", experiment.folder, reason(error))
+            is_fault = isinstance(error, Exception) and errors.user_error(error) is None
+            logger.error("%s failed: %s", experiment.folder, reason(error), exc_info=error if is_fault else None)
         release_memory()
     return failed
 
 
-def plan(networks: Sequence[str], losses: Sequence[str], folds: Sequence[int | str], runs_dir: Path) -> list[Experiment]:
+def plan(
+    networks: Sequence[str], losses: Sequence[str], folds: Sequence[int | str], runs_dir: Path, bundle_root: Path
+) -> list[Experiment]:
     """Return the experiments in the order in which they are run.
 
     Raises:
-        ValueError: when two folds would share a folder, or one would be read as an expression by the bundle runner.
+        UserError: when two folds would share a folder, or one would be read as an expression by the bundle runner.
     """
     names = [NO_NAME.sub("-", str(fold))[:LONGEST_NAME] for fold in folds]
     strange = [
         fold for fold, name in zip(folds, names, strict=True) if names.count(name) > 1 or str(fold)[:1] in ("$", "@", "%")
     ]
     if strange:
-        raise ValueError(
+        raise UserError(
             f"got folds named {strange}; expected names that differ in their letters and digits, and none that begins with "
             "$, @ or %. Rename these sites, or give them numbers in a list: --split FILE.csv."
         )
     return [
-        Experiment(network, loss, fold, runs_dir / f"{network}_{loss}_{name}")
+        Experiment(network, loss, fold, runs_dir / f"{network}_{loss}_{name}", bundle_root / f"{network}.json")
         for (fold, name), network, loss in product(zip(folds, names, strict=True), networks, losses)
     ]
 
 
-def resolve(planned: Sequence[Experiment], knobs: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
-    """Return the settings of each experiment, by its folder, as its bundle reads the knobs.
+def resolve(planned: Sequence[Experiment], options: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """Return the settings of each experiment, by its folder, as its bundle file and the options say.
 
     Raises:
-        RuntimeError: when a bundle refuses a knob.
+        CommandLineError: when an option is wrong; MONAI raises a RuntimeError from it.
     """
-    of_network = {}
-    for experiment in {experiment.network: experiment for experiment in planned}.values():
-        workflow = monai.bundle.ConfigWorkflow(workflow_type="train", **arguments(experiment, knobs))
-        workflow.initialize()
-        of_network[experiment.network] = workflow.parser.get_parsed_content("protocol::experiment")
-    return {
-        # As JSON has them.
-        experiment.folder: json.loads(
-            json.dumps(of_network[experiment.network] | {"loss": experiment.loss, "fold": str(experiment.fold)})
-        )
-        for experiment in planned
-    }
+    return {experiment.folder: settings_of(experiment, options) for experiment in planned}
+
+
+def settings_of(experiment: Experiment, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that decides the result of an experiment: of its model, and of its evaluation."""
+    # As a new run: one that is resumed would keep what it was begun with, whatever is asked for.
+    as_new = {"resume": False, "run_dir": str(experiment.folder / "none")}
+    asked_for = {**arguments(TRAINING, experiment, options), **as_new}
+    workflow = monai.bundle.create_workflow(workflow_type="train", **asked_for)
+    parser = workflow.parser
+    model: Description = parser.config["model"]
+    asked = check({name: options[name] for name in MEASURED & options.keys()})
+    measured = {name: getattr(asked, name) for name in MEASURED}
+    settings = {**model.settings(), **measured, "epochs": parser.config["epochs"], "fold": str(experiment.fold)}
+    return dict(json.loads(json.dumps(settings)))  # as it comes back from the record
 
 
 def check_record(experiment: Experiment, settings: Mapping[str, Any]) -> None:
-    """Raise ValueError when a run was begun with other settings."""
-    was = {"planes": [AXIAL], **experiment.record.get("settings", settings)}  # older records do not name them
+    """Raise UserError when a run was begun with other settings."""
+    was = experiment.record.get("settings", settings)
     for key in sorted(was.keys() | settings.keys()):
         if was.get(key) != settings.get(key):
-            raise ValueError(
+            raise UserError(
                 f"{experiment.folder} was begun with {key} {was.get(key)}; got {settings.get(key)}. Give what it was begun "
                 "with, choose another --runs_dir, or remove it."
             )
 
 
-def arguments(experiment: Experiment, knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `monai.bundle` for one experiment; logging is set up already."""
-    return {
-        "logging_file": False,
-        **knobs,
-        "config_file": f"bundles/{experiment.network}.json",
-        "loss": experiment.loss,
-        "fold": experiment.fold,
-        "run_dir": str(experiment.folder),
-        "resume": True,
-    }
+def arguments(command: str, experiment: Experiment, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `monai.bundle` for a command of one experiment; logging is set up already."""
+    chosen = {"loss": experiment.loss, "fold": experiment.fold, "run_dir": str(experiment.folder), "resume": True}
+    taken = {name: value for name, value in {**options, **chosen}.items() if name in options_of(command)}
+    return {"run_id": command, "logging_file": False, "config_file": str(experiment.bundle), **taken}
 
 
-def carry_out(experiment: Experiment, knobs: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def carry_out(experiment: Experiment, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Train, or go on training, and evaluate."""
     is_new, started_s = not experiment.record, time.monotonic()
     experiment.note(settings=settings)
     share_split(experiment)
-    for verb in ("training", "evaluating"):
-        monai.bundle.run(verb, **arguments(experiment, knobs))
+    for command in (TRAINING, EVALUATING):
+        monai.bundle.run(**arguments(command, experiment, options))
     experiment.note(is_done=True, **({"duration_s": round(time.monotonic() - started_s, 1)} if is_new else {}))
 
 
@@ -203,7 +214,7 @@ def share_split(experiment: Experiment) -> None:
 
 def reason(error: BaseException) -> str:
     """Return why an experiment failed, as one line."""
-    return "not every scan could be predicted, see above" if isinstance(error, SystemExit) else str(innermost(error))
+    return "not every scan could be predicted, see above" if isinstance(error, SystemExit) else errors.reason(error)
 
 
 def announced(planned: Sequence[Experiment]) -> Iterator[Experiment]:

@@ -20,6 +20,7 @@ from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from strokelesion.networks import UserError
 from strokelesion.transforms.lesions import FULLY_CONNECTED
 
 # The columns of each table, after those that name the scan.
@@ -162,15 +163,15 @@ def read_atlas(path: str | Path, labels: str | Path) -> Atlas:
         labels: TSV or CSV with the columns `index` and `name`, as beside BIDS's `_dseg` files.
 
     Raises:
-        ValueError: when the image is no label map, or the table lacks a column.
+        UserError: when the image is no label map, or the table lacks a column.
     """
     image: Any = nib.load(path)
     values = np.asarray(image.dataobj)
     if values.ndim != 3 or not np.array_equal(values, np.round(values)):
-        raise ValueError(f"{path} has the shape {values.shape} or numbers that are not whole; expected one 3D map of labels.")
+        raise UserError(f"{path} has the shape {values.shape} or numbers that are not whole; expected one 3D map of labels.")
     table = pd.read_csv(labels, sep="\t" if str(labels).endswith(".tsv") else ",")
     if missing := {"index", "name"} - set(table.columns):
-        raise ValueError(f"{labels} has no column {' and no '.join(sorted(missing))}; expected index and name.")
+        raise UserError(f"{labels} has no column {' and no '.join(sorted(missing))}; expected index and name.")
     return Atlas(
         values.astype(np.int64), image.affine, dict(zip(table["index"].astype(int), table["name"].astype(str), strict=True))
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 import ignite.distributed as idist
 from filelock import FileLock, Timeout
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.files import remove_parts
 from strokelesion.pipeline.ranks import is_first
 
@@ -24,30 +25,30 @@ LOCK = ".lock"
 # So long a lock is looked at again, which another process may hold for a moment only, to see whether it is free.
 GLANCE_S = 10
 logger = logging.getLogger(__name__)
-# By folder; a process that runs several verbs, one after the other, is never in its own way.
+# By folder; a process that runs several commands, one after the other, is never in its own way.
 _held: dict[Path, FileLock] = {}
 
 
-def claim(folder: str | Path, knob: str, part: tuple[int, int] | None = None) -> None:
+def claim(folder: str | Path, option: str, part: tuple[int, int] | None = None) -> None:
     """Take a folder for this process, until `release` or the end of the process.
 
     Of several processes that the launcher started, the first takes it for all.
 
     Args:
         folder: made if need be; half-written files that lie in it, of runs that were killed, are removed, but for a part.
-        knob: the option that names it.
+        option: the option that names it.
         part: number and count, where runs share the folder: then other parts of the same count may hold theirs.
 
     Raises:
-        ValueError: when another process holds it; says which.
+        UserError: when another process holds it; says which.
     """
     with idist.one_rank_first():
         if is_first() and (place := Path(folder).absolute()) not in _held:
             place.mkdir(parents=True, exist_ok=True)
-            _take(place, knob, part)
+            _take(place, option, part)
 
 
-def _take(folder: Path, knob: str, part: tuple[int, int] | None) -> None:
+def _take(folder: Path, option: str, part: tuple[int, int] | None) -> None:
     own = folder / lock_name(part)
     # Where parts are, others may be glancing at this lock.
     lock = _lock(own, GLANCE_S if part or any(folder.glob(f"{LOCK}-*")) else 0)
@@ -59,9 +60,9 @@ def _take(folder: Path, knob: str, part: tuple[int, int] | None) -> None:
                 pass
     except Timeout as timeout:
         lock.release(force=True)
-        raise ValueError(
+        raise UserError(
             f"{folder} is in use by another run ({holder(Path(timeout.lock_file))}); expected one run at a time. Wait until it "
-            f"ends, stop it, or choose another --{knob}."
+            f"ends, stop it, or choose another --{option}."
         ) from None
     except (NotImplementedError, OSError) as error:
         logger.warning("%s cannot be locked (%s): see to it that no second run writes there", folder, error)
@@ -95,9 +96,9 @@ def release(folder: str | Path) -> None:
 
 
 @contextmanager
-def claimed(folder: str | Path, knob: str, part: tuple[int, int] | None = None) -> Iterator[None]:
+def claimed(folder: str | Path, option: str, part: tuple[int, int] | None = None) -> Iterator[None]:
     """Hold a folder as long as the block runs; see `claim`."""
-    claim(folder, knob, part)
+    claim(folder, option, part)
     try:
         yield
     finally:

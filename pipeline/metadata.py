@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from strokelesion.pipeline.errors import innermost
+from strokelesion.networks import UserError
 
 Row = dict[str, str | float | int]
 
@@ -29,13 +29,13 @@ def read_table(path: str) -> Table:
     """Read a table.
 
     Raises:
-        ValueError: It cannot be read; the message says why, without the file.
+        UserError: It cannot be read; the message says why, without the file.
     """
     separator = "\t" if path.endswith(".tsv") else ","
     try:
         table = pd.read_excel(path) if path.endswith(".xlsx") else pd.read_csv(path, sep=separator)
     except Exception as error:
-        raise ValueError(f"{type(error).__name__}: {innermost(error)}") from None
+        raise UserError(f"{type(error).__name__}: {error}") from None
     # Gaps turn whole numbers into floats, and subject 31768 into "31768.0"; convert_dtypes() undoes that.
     cells = table.convert_dtypes().to_dict("records")
     rows = [{str(column): _plain(cell) for column, cell in row.items() if pd.notna(cell)} for row in cells]

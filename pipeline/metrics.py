@@ -31,9 +31,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.handlers import MeanDice
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.components import LesionPairs, lesion_f1, matched, pair_lesions, touched
 from strokelesion.pipeline.voxelwise import Floats, Mask, average_precision, seed_dice, surface_distances_mm
 
@@ -69,10 +71,10 @@ def class_mask(labels: torch.Tensor, name: str) -> torch.Tensor:
     """Return where a label map has one of the lesion classes, as booleans of the same shape.
 
     Raises:
-        ValueError: on an unknown class.
+        UserError: on an unknown class.
     """
     if name not in CLASSES:
-        raise ValueError(f"got the lesion class {name!r}; allowed are {', '.join(CLASSES)}.")
+        raise UserError(f"got the lesion class {name!r}; allowed are {', '.join(CLASSES)}.")
     return torch.isin(labels.as_subclass(torch.Tensor), torch.tensor(CLASSES[name], device=labels.device))
 
 
@@ -86,6 +88,11 @@ def class_pair(name: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list[
     return pairs
 
 
+def mean_dice(lesion: str) -> MeanDice:
+    """Return MONAI's handler of the mean Dice of one lesion class."""
+    return MeanDice(output_transform=class_pair(lesion))
+
+
 def score_scan(
     pred: Labels, truth: Labels, affine: Floats, probabilities: Floats | None = None
 ) -> list[dict[str, float | str]]:
@@ -95,13 +102,14 @@ def score_scan(
         pred: integer labels 0, 1 and 2, `(X, Y, Z)` with axes in RAS order: axial slices lie along Z.
         truth: integer labels on the same grid.
         affine: from voxel indices to mm, `(4, 4)`.
-        probabilities: of background, main and sub, `(3, X, Y, Z)`; without them there is no PR-AUC.
+        probabilities: of background, main and sub, `(3, X, Y, Z)`, or of lesion, `(1, X, Y, Z)`, which says nothing of the
+            single classes; without them there is no PR-AUC.
 
     Returns:
         One row each for main, sub and both: `lesion`, then `MEASURES`. A difference with a sign is prediction minus truth.
 
     Raises:
-        ValueError: on grids that differ, and on values that are no labels.
+        UserError: on grids that differ, and on values that are no labels.
     """
     check_grid(pred, truth, probabilities)
     ranking = ranking_scores(probabilities, truth)
@@ -131,7 +139,7 @@ def true_lesions(pred: Labels, truth: Labels, affine: Floats) -> list[dict[str, 
         predicted voxel overlaps it; `is_matched`, whether it has a partner of its own with IoU >= 0.25.
 
     Raises:
-        ValueError: as `score_scan`.
+        UserError: as `score_scan`.
     """
     check_grid(pred, truth)
     pred, truth = crop_to_lesions(pred, truth)
@@ -191,8 +199,9 @@ def ranking_scores(probabilities: Floats | None, truth: Labels) -> dict[str, Sco
     if probabilities is not None:
         for name, labels in CLASSES.items():
             mask = np.isin(truth, labels)
-            if mask.any():
-                scores[name]["isles26_pr_auc"] = average_precision(probabilities[list(labels)].sum(axis=0), mask)
+            if mask.any() and (len(probabilities) > 1 or name == "both"):
+                likely = probabilities[list(labels)].sum(axis=0) if len(probabilities) > 1 else probabilities[0]
+                scores[name]["isles26_pr_auc"] = average_precision(likely, mask)
     return scores
 
 
@@ -209,11 +218,11 @@ def crop_to_lesions(pred: Labels, truth: Labels) -> tuple[Labels, Labels]:
 
 def check_grid(pred: Labels, truth: Labels, probabilities: Floats | None = None) -> None:
     """Raise a `ValueError` unless all lie on one grid and the label maps are such."""
-    shapes = pred.shape, truth.shape, (3, *truth.shape) if probabilities is None else probabilities.shape
-    if truth.ndim != 3 or shapes != (truth.shape, truth.shape, (3, *truth.shape)):
+    of_classes = (3, *truth.shape) if probabilities is None else probabilities.shape
+    if truth.ndim != 3 or pred.shape != truth.shape or of_classes not in ((1, *truth.shape), (3, *truth.shape)):
         raise ValueError(
-            f"got shapes {shapes} of prediction, truth and probabilities; expected (X, Y, Z) twice, then (3, X, Y, Z): "
-            "bring them to one grid first."
+            f"got shapes {(pred.shape, truth.shape, of_classes)} of prediction, truth and probabilities; expected (X, Y, Z) "
+            "twice, then (1 or 3, X, Y, Z): bring them to one grid first."
         )
     for name, labels in {"prediction": pred, "truth": truth}.items():
         # A mask of 0.99999 would be cut to no lesion, so nothing is cast here.

@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.files import write_bytes
 from strokelesion.pipeline.pictures import lesion_panel
 from strokelesion.pipeline.ranks import mean
@@ -37,7 +38,7 @@ class RunHistory:
         validator: the engine that measures.
 
     Raises:
-        ValueError: when the loss is not finite: the weights are lost, and going on would overwrite `last.pt`.
+        UserError: when the loss is not finite: the weights are lost, and going on would overwrite `last.pt`.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class RunHistory:
         """Add the epoch's row."""
         loss = float(mean(torch.stack(self.losses).mean()))
         if not math.isfinite(loss):
-            raise ValueError(
+            raise UserError(
                 f"the loss of epoch {trainer.state.epoch} is {loss}; expected a number. Start again with a smaller "
                 "--learning_rate, or without half precision: --amp false."
             )
@@ -129,18 +130,20 @@ class LesionPanels:
     Args:
         writer: TensorBoard's.
         interval: least number of epochs between pictures; the first validation is always shown.
-        cases: how many scans.
+        cases: number of scans.
+        validator: engine that validates.
     """
 
-    def __init__(self, writer: SummaryWriter, interval: int, cases: int) -> None:
+    def __init__(self, writer: SummaryWriter, interval: int, cases: int, validator: Engine) -> None:
         self.writer = writer
+        self.validator = validator
         self.interval = interval
         self.cases = cases
         self.shown_epoch: int | None = None
 
-    def attach(self, validator: Engine) -> None:
-        """Follow `validator`."""
-        validator.add_event_handler(Events.ITERATION_COMPLETED, self.show)
+    def attach(self, trainer: Engine) -> None:
+        """Follow the validator of `trainer`."""
+        self.validator.add_event_handler(Events.ITERATION_COMPLETED, self.show)
 
     def show(self, validator: Engine) -> None:
         """Write the panel of the scan that was just validated, if it is one of the few."""

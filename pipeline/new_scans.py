@@ -7,42 +7,42 @@ done, or runs that know nothing of each other and take a part each; a last one, 
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 from monai.data import Dataset
 from monai.engines import Evaluator
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.derivatives import ScanName, name_scans
 from strokelesion.pipeline.locks import claimed
 from strokelesion.pipeline.ranks import is_first, merged, share
 from strokelesion.pipeline.results import FAILURES, Results
-from strokelesion.pipeline.scans import finish, predict_scans, reason, scan_name
+from strokelesion.pipeline.scans import common_folder, failure, finish, predict_scans, scan_name
 
 Names = Mapping[str, ScanName]
 
 
-def segment_new_scans(
-    evaluator: Evaluator, dataset: Dataset, root: str | Path, results: Results, part: tuple[int, int] | None = None
-) -> None:
+def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, part: tuple[int, int] | None = None) -> None:
     """Segment the scans that are not done yet, write what is wanted of each, and the tables of all.
 
     Args:
         evaluator: whose output holds `scan` `(1, X, Y, Z)`, class probabilities on its grid, `pred` `(3, X, Y, Z)`, and, where
             the brain was looked for, `scan_brain` `(1, X, Y, Z)`.
         dataset: scans as `find_scans` lists them, and how they are loaded.
-        root: the folder that holds them all.
         results: what is written, and where.
         part: number and count of the parts that the scans are divided into; then only the scans of this part are segmented,
             and no tables are written.
 
     Raises:
-        ValueError: when two scans have one name, or another run writes to the same folder or has the same part.
+        UserError: when there is no scan, two scans have one name, or another run writes to the same folder or has the
+            same part.
         SystemExit: with status 1 when any scan failed; the others are done all the same.
     """
     items: Sequence[Mapping[str, Any]] = dataset.data
-    names = dict(zip(map(scan_name, items), name_scans(items, root), strict=True))
+    if not items:
+        raise UserError("got no scans; expected a file, a folder or a glob: --scans /data/new.")
+    names = dict(zip(map(scan_name, items), name_scans(items, common_folder(items)), strict=True))
     with claimed(results.folder, "output_dir", part):
         if part is None:
             segment_all(evaluator, dataset, names, results)
@@ -88,7 +88,7 @@ def segment_share(evaluator: Evaluator, dataset: Dataset, names: Names, results:
                 raise outcome
             results.write(names[path], item, outcome)
         except Exception as error:
-            failed[path] = reason(error)
+            failed[path] = failure(path, error)
         del outcome  # else two scans are in memory while the next one is computed
     everyones = merged(failed)
     ordered = {path: everyones[path] for path in map(scan_name, dataset.data) if path in everyones}

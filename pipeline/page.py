@@ -15,6 +15,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline import figures
 from strokelesion.pipeline.comparison import SCAN, with_truth
 from strokelesion.pipeline.files import remove_parts, write_bytes, write_table, write_text
@@ -105,11 +106,11 @@ def write_page(report: Report, folder: Path) -> Path:
         The path of `index.html`.
 
     Raises:
-        ValueError: when the experiment to show has no scores.
+        UserError: when the experiment to show has no scores.
     """
     if of_shown(report, report.scores).empty:
         known = sorted(set(zip(report.scores["network"], report.scores["loss"], strict=True)))
-        raise ValueError(f"got the experiment {' '.join(report.shown)} to show; allowed are {', '.join(map(' '.join, known))}.")
+        raise UserError(f"got the experiment {' '.join(report.shown)} to show; allowed are {', '.join(map(' '.join, known))}.")
     pictures = draw(report)
     for old in (folder / "figures").glob("*.png"):
         old.unlink()

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion
 from tqdm import tqdm
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.files import written_whole
 from strokelesion.pipeline.phantom_anatomy import Mask, Stroke, grid, render
 
@@ -128,7 +129,7 @@ def write_phantom(folder: str | Path, subjects: int = 20, sites: int = 4, voxel_
         The release folder, `<folder>/ATLAS_R1.1`.
 
     Raises:
-        ValueError: a parameter is out of its range, or the folder holds a phantom with other parameters.
+        UserError: a parameter is out of its range, or the folder holds a phantom with other parameters.
         FileExistsError: the folder holds a release that is no phantom.
     """
     _check(subjects, sites, seed)
@@ -153,7 +154,7 @@ def _check(subjects: int, sites: int, seed: int) -> None:
     allowed = {"subjects": (subjects, 1, most), "sites": (sites, 1, MOST_SITES), "seed": (seed, 0, 2**63)}
     for name, (value, least, largest) in allowed.items():
         if not least <= value <= largest:
-            raise ValueError(f"{name} is {value}; a phantom takes {least} to {largest}.")
+            raise UserError(f"{name} is {value}; a phantom takes {least} to {largest}.")
 
 
 def _claim(folder: Path, parameters: dict[str, float]) -> None:
@@ -162,9 +163,9 @@ def _claim(folder: Path, parameters: dict[str, float]) -> None:
     if record.exists():
         found = json.loads(record.read_text())
         if found != parameters:
-            raise ValueError(f"{record} records {found}, asked for {parameters}. Name another folder, or remove this one.")
+            raise UserError(f"{record} records {found}, asked for {parameters}. Name another folder, or remove this one.")
     elif (folder / RELEASE).exists():
-        raise FileExistsError(f"{folder / RELEASE} has no phantom.json beside it: it may be real. Name another folder.")
+        raise UserError(f"{folder / RELEASE} has no phantom.json beside it: it may be real. Name another folder.")
     else:
         with written_whole(record) as beside:
             beside.write_text(json.dumps(parameters, indent=2))

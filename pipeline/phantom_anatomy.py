@@ -24,6 +24,8 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial.transform import Rotation
 from torch.nn import functional as F
 
+from strokelesion.networks import UserError
+
 FIELD_MM = (196, 232, 188)
 """From the center of the first voxel to the center of the last, of every release of ATLAS in MNI space."""
 
@@ -78,10 +80,10 @@ def grid(voxel_mm: float) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
         voxel_mm: one of `VOXEL_SIZES_MM`; 1 gives 197x233x189, the grid of ATLAS R1.1.
 
     Raises:
-        ValueError: the voxels do not divide the field.
+        UserError: the voxels do not divide the field.
     """
     if voxel_mm not in VOXEL_SIZES_MM:
-        raise ValueError(f"voxel_mm is {voxel_mm}; the field of {FIELD_MM} mm can be divided by {VOXEL_SIZES_MM}.")
+        raise UserError(f"voxel_mm is {voxel_mm}; the field of {FIELD_MM} mm can be divided by {VOXEL_SIZES_MM}.")
     x, y, z = (round(extent / voxel_mm) + 1 for extent in FIELD_MM)
     affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
     affine[:3, 3] = ORIGIN_MM

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.folds import assign_folds, assign_share, assign_sites
 from strokelesion.pipeline.records import Record
 from strokelesion.pipeline.split_files import Fold, Place, read_list
@@ -79,10 +80,10 @@ def way_of(split: str) -> Way:
     """Return the way that a text asks for.
 
     Raises:
-        ValueError: It asks for none of `WAYS`; the message has all forms.
+        UserError: It asks for none of `WAYS`; the message has all forms.
     """
     if not is_split(split):
-        raise ValueError(f"split is {split!r}; allowed are {FORMS}.")
+        raise UserError(f"split is {split!r}; allowed are {FORMS}.")
     return next(way for way in WAYS if re.fullmatch(way.form, split))
 
 
@@ -99,7 +100,7 @@ def place(
         source: The file that lists them, for messages.
 
     Raises:
-        ValueError: There is no such split, the cohort is too small for it, or a person would be on two sides.
+        UserError: There is no such split, the cohort is too small for it, or a person would be on two sides.
     """
     people = people_of(records, listed, source)
     folds = way_of(split).assign(split, people, seed)
@@ -111,7 +112,7 @@ def people_of(records: Sequence[Record], listed: Mapping[str, Place], source: Pa
     """Return who is who among those listed and in the cohort; a person's site is that of their first place or record.
 
     Raises:
-        ValueError: The list puts a person on two sides.
+        UserError: The list puts a person on two sides.
     """
     persons = {subject: place.person for subject, place in listed.items()}
     persons |= {record["subject"]: record["person"] for record in records}
@@ -130,7 +131,7 @@ def _by_person(persons: Mapping[str, str], folds: Mapping[str, Fold], source: Pa
         folds_of[persons[subject]].add(fold)
     if torn := sorted((persons[subject], subject) for subject in folds if len(folds_of[persons[subject]]) > 1):
         names = ", ".join(f"{subject} (person {person})" for person, subject in torn[:10])
-        raise ValueError(
+        raise UserError(
             f"{source} puts one person's subjects on two sides, {len(torn)} subjects in all: {names}. Expected one fold a "
             "person. Correct the list; if it is that of a run, name another folder for a new run: --run_dir."
         )
@@ -139,7 +140,7 @@ def _by_person(persons: Mapping[str, str], folds: Mapping[str, Fold], source: Pa
 
 def _assign_folds(folds: int, people: People, seed: int) -> dict[str, Fold]:
     if len(people.sites) < folds:
-        raise ValueError(
+        raise UserError(
             f"The cohort has {len(people.sites)} persons; expected at least {folds} for {folds}-fold. Add persons or choose "
             "fewer folds."
         )

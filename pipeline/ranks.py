@@ -18,6 +18,8 @@ from ignite.engine import Engine, Events
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from strokelesion.networks import UserError
+
 # Processes wait for each other as long as a slice store or a cohort takes; of one that ended the launcher knows at once.
 PATIENCE = timedelta(days=30)
 Items = TypeVar("Items", bound=Sequence[Any])
@@ -35,7 +37,7 @@ def join(device: str) -> None:
         device: `cuda` or `cpu`; where the networks are.
 
     Raises:
-        ValueError: when one GPU is named for all, or there are fewer GPUs than processes.
+        UserError: when one GPU is named for all, or there are fewer GPUs than processes.
     """
     if launched() == 1 or distributed.is_initialized():
         return
@@ -51,9 +53,9 @@ def join(device: str) -> None:
 def take_gpu(device: torch.device, number: int) -> None:
     """Make the GPU of this number the one that `cuda` means in this process; errors as of `join`."""
     if device.index is not None:
-        raise ValueError(f"--device got {device} for {launched()} processes; allowed are cuda and cpu: each takes its own GPU.")
+        raise UserError(f"--device got {device} for {launched()} processes; allowed are cuda and cpu: each takes its own GPU.")
     if number >= (gpus := torch.cuda.device_count()):
-        raise ValueError(
+        raise UserError(
             f"got more processes than GPUs on this machine, which has {gpus}; expected at most one process a GPU. "
             f"Give --nproc_per_node={gpus}, or --device cpu."
         )
@@ -71,6 +73,11 @@ def show_to_ignite() -> None:
 def is_first() -> bool:
     """Return whether this process is the one that writes; true without a launcher."""
     return bool(idist.get_rank() == 0)
+
+
+def is_follower() -> bool:
+    """Return whether this process is one of those that do not write."""
+    return not is_first()
 
 
 def share(items: Items, first: int = 0) -> Items:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.comparison import RANKED_BY, SCAN, best_experiment, compare, false_alarms, summarize
 from strokelesion.pipeline.page import Report, write_page
 from strokelesion.pipeline.phantom import is_phantom_subject
@@ -14,15 +15,18 @@ from strokelesion.pipeline.runs import EVALUATION, Gathered, find_runs, gather
 WORST_SHOWN = 10
 
 
-def write_report(runs: str | Sequence[str], folder: str | Path, shown: str = "best") -> None:
+def write_report(
+    runs: str | Sequence[str] | None, folder: str | Path, shown: str = "best", runs_dir: str | Path = "runs"
+) -> None:
     """Gather runs into a report and print the table of experiments.
 
     Args:
-        runs: folders of evaluated runs, or globs.
+        runs: folders of evaluated runs, or globs; None takes all in `runs_dir`.
         folder: where index.html, the tables and the figures go.
         shown: the experiment that figures are about, as "network loss"; `best` is the one with the highest Dice.
+        runs_dir: folder of runs.
     """
-    gathered = gather(find_runs(runs))
+    gathered = gather(find_runs(runs or f"{runs_dir}/*"))
     table = compare(gathered.scores)
     experiment = named_experiment(gathered.scores, shown)
     report = Report(
@@ -47,7 +51,7 @@ def named_experiment(scores: pd.DataFrame, shown: str) -> tuple[str, str]:
     """Return network and loss of the experiment to show.
 
     Raises:
-        ValueError: names the experiments there are.
+        UserError: names the experiments there are.
     """
     if shown == "best":
         return best_experiment(scores)
@@ -56,7 +60,7 @@ def named_experiment(scores: pd.DataFrame, shown: str) -> tuple[str, str]:
         for network, loss in scores[["network", "loss"]].drop_duplicates().to_numpy()
     }
     if shown not in names:
-        raise ValueError(f"--shown got {shown!r}; allowed are best, {', '.join(sorted(names))}.")
+        raise UserError(f"--shown got {shown!r}; allowed are best, {', '.join(sorted(names))}.")
     return names[shown]
 
 

@@ -33,6 +33,7 @@ from monai.data import MetaTensor
 from monai.transforms import SpatialResample
 from numpy.typing import NDArray
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.derivatives import ScanName
 from strokelesion.pipeline.files import DECIMALS, remove_parts, write_bytes, write_json, write_nifti, write_text
 from strokelesion.pipeline.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
@@ -63,7 +64,7 @@ class Results:
         folder: made if need be.
         settings: all that decides the results; kept in each sidecar.
         decide: makes labels of probabilities.
-        register: finds how a brain lies in MNI space, see `register_brain`.
+        register: finds how a brain lies in MNI space, see `register_brain`; None does not look for it.
         probabilities: write these as well.
         brains: write where the brain is, which must have been looked for.
         in_mni: write the lesions in MNI space as well.
@@ -75,7 +76,7 @@ class Results:
     folder: Path
     settings: Mapping[str, Any]
     decide: DecideLesionsd
-    register: Callable[..., Registration]
+    register: Callable[..., Registration] | None
     probabilities: bool = False
     brains: bool = False
     in_mni: bool = False
@@ -134,7 +135,8 @@ class Results:
         if self.brains:
             brain = outcome["scan_brain"]
             write_volume(Path(self.folder) / name.path("mask.nii.gz", desc="brain"), brain[0].to(torch.uint8), brain.affine)
-        if self.in_mni and scan.to_mni is not None:
+        # A scan that is named as one in MNI space has its results there already.
+        if self.in_mni and scan.to_mni is not None and ("space", MNI_SPACE) not in name.entities:
             there = to_mni_space(probabilities, scan.to_mni)
             self.write_volumes(name, self.decide.decide(there), there, MNI_SPACE)
         tables = {"lesions": lesion_rows(scan), "volumes": [{**scan_row(scan), "warnings": "; ".join(warnings) or None}]}
@@ -216,7 +218,7 @@ def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:
 
 
 def measure(
-    labels: torch.Tensor, probabilities: MetaTensor, outcome: Mapping[str, Any], register: Callable[..., Registration]
+    labels: torch.Tensor, probabilities: MetaTensor, outcome: Mapping[str, Any], register: Callable[..., Registration] | None
 ) -> tuple[SegmentedScan, list[str]]:
     """Return what a scan's numbers are taken from, and what to look out for.
 
@@ -231,8 +233,8 @@ def measure(
         if start is None and "scan_to_mni" in outcome:
             warnings.append(NOT_PLACED)
         try:
-            to_mni = register(outcome["scan"], brain, labels > 0, start).to_mni
-        except ValueError as error:
+            to_mni = None if register is None else register(outcome["scan"], brain, labels > 0, start).to_mni
+        except UserError as error:
             warnings.append(str(error))
     lesion = probabilities.as_tensor()[1:].sum(dim=0)
     scan = SegmentedScan(labels[0].numpy(), lesion.numpy(), brain_ml, probabilities.affine.numpy(), to_mni)

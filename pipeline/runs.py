@@ -14,7 +14,9 @@ from typing import Any
 
 import pandas as pd
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.comparison import EXPERIMENT, SCAN
+from strokelesion.pipeline.option_types import words_of
 from strokelesion.pipeline.records import NAMES
 from strokelesion.pipeline.scoring import ABOUT, LESIONS, SCORES, WORST
 
@@ -66,15 +68,15 @@ def find_runs(runs: str | Sequence[str]) -> list[Run]:
     """Return the evaluated runs that folders or globs name, sorted by path.
 
     Raises:
-        ValueError: when none is found.
+        UserError: when none is found.
     """
-    patterns = [runs] if isinstance(runs, str) else list(runs)
+    patterns = [str(word) for word in words_of(runs)]
     named = [[pattern] if Path(pattern).is_dir() else glob.glob(pattern) for pattern in patterns]
     folders = sorted({Path(path) for paths in named for path in paths})
     found = [read_run(folder) for folder in folders if (folder / EVALUATION / SCORES).is_file()]
     if not found:
-        raise ValueError(
-            f"found no evaluated run in {', '.join(patterns)}; expected folders with {EVALUATION / SCORES}. Run the verb "
+        raise UserError(
+            f"found no evaluated run in {', '.join(patterns)}; expected folders with {EVALUATION / SCORES}. Run the command "
             "evaluating first, or check --runs; quote a glob so that the shell does not expand it."
         )
     return found
@@ -90,7 +92,7 @@ def gather(runs: Sequence[Run]) -> Gathered:
     """Read the tables of runs into one of each kind.
 
     Raises:
-        ValueError: when folds of an experiment differ in a setting, two runs of it hold the same scan, or a scan has not the
+        UserError: when folds of an experiment differ in a setting, two runs of it hold the same scan, or a scan has not the
             same truth in all experiments.
     """
     require_same_settings(runs)
@@ -131,7 +133,7 @@ def require_same_settings(runs: Sequence[Run]) -> None:
         other = first.setdefault(name_of(run), run)
         for key in sorted((run.settings.keys() | other.settings.keys()) - MAY_DIFFER):
             if (came := run.settings.get(key)) != (was := other.settings.get(key)):
-                raise ValueError(
+                raise UserError(
                     f"{run.folder} was made with {key} {came}, {other.folder} with {was}; expected the same for all folds of "
                     f"{', '.join(name_of(run))}. Gather them apart, or train one of them again."
                 )
@@ -142,7 +144,7 @@ def require_each_scan_once(scores: pd.DataFrame) -> None:
     rows = scores[[*EXPERIMENT, *SCAN, "folder"]].drop_duplicates()
     if not (twice := rows[rows.duplicated([*EXPERIMENT, *SCAN], keep=False)]).empty:
         (network, loss, *scan, first), second = twice.iloc[0], twice["folder"].iloc[1]
-        raise ValueError(
+        raise UserError(
             f"{first} and {second} both hold {' '.join(scan)} of {network}, {loss}; expected each scan once in an experiment. "
             "Name one of them with --runs."
         )
@@ -153,7 +155,7 @@ def require_same_truth(scores: pd.DataFrame) -> None:
     volumes = scores.groupby([*SCAN, "lesion"])["truth_ml"].agg(["min", "max"])
     if not (differing := volumes[volumes["max"] > volumes["min"]]).empty:
         (*scan, lesion), (least, most) = differing.index[0], differing.iloc[0]
-        raise ValueError(
+        raise UserError(
             f"the true {lesion} lesion of {' '.join(scan)} has {least:g} ml in one run and {most:g} in another; expected the "
             "same truth in all. Score them with the same data set and --sub_lesions."
         )

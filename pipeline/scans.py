@@ -14,8 +14,9 @@ from monai.data import DataLoader, Dataset
 from monai.engines import Evaluator
 from tqdm import tqdm
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.dicom import find_series
-from strokelesion.pipeline.errors import finding, innermost, refuse
+from strokelesion.pipeline.errors import finding, reason, refuse, user_error
 from strokelesion.pipeline.ranks import is_first
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mha", ".mhd", ".nrrd", ".hdr")
@@ -30,9 +31,9 @@ logger = logging.getLogger(__name__)
 def find_scans(scans: str | Path | None, participants: str | Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return the scans that a file, a folder or a glob names, as items with `image`, sorted by path.
 
-    From a folder, searched with its subfolders: all `*_T1w` images if there are any (BIDS), else all images but those
-    with one of `MASK_WORDS` in their name, else the DICOM series that can be T1-weighted, see `find_series`. The `image`
-    of a series is the list of its files, and `name` what it is called. Hidden files are passed over.
+    None names no scans. In a folder and its subfolders these are all `*_T1w` images if there are any (BIDS), else all images
+    but those with one of `MASK_WORDS` in their name, else the DICOM series that can be T1-weighted, see `find_series`. The
+    `image` of a series is the list of its files, and `name` what it is called. Hidden files are passed over.
 
     Args:
         scans: file, folder or glob.
@@ -40,9 +41,9 @@ def find_scans(scans: str | Path | None, participants: str | Sequence[str] | Non
             all.
 
     Raises:
-        ValueError: when nothing was named or found, or a participant has no scan.
+        UserError: when nothing was found, or a participant has no scan.
     """
-    found = find_all_scans(scans)
+    found = [] if scans is None else find_all_scans(scans)
     return found if participants is None else scans_of(found, participants)
 
 
@@ -57,10 +58,8 @@ def scans_of(items: Sequence[dict[str, Any]], participants: str | Sequence[str])
     return [item for item, subjects in zip(items, named, strict=True) if subjects]
 
 
-def find_all_scans(scans: str | Path | None) -> list[dict[str, Any]]:
+def find_all_scans(scans: str | Path) -> list[dict[str, Any]]:
     """Return all scans that are named, see `find_scans`."""
-    if not scans:
-        raise ValueError("inference got no scans; expected a file, a folder or a glob: --scans /data/new.")
     place = Path(scans)
     if place.is_dir():
         found = scans_in(place)
@@ -70,7 +69,7 @@ def find_all_scans(scans: str | Path | None) -> list[dict[str, Any]]:
         named = [place] if place.is_file() else map(Path, glob.glob(str(scans), recursive=True))
         found = sorted(path for path in named if path.is_file())
     if not found:
-        raise ValueError(
+        raise UserError(
             f"found no scan at {scans}; expected a file, a folder or a glob of images ({', '.join(IMAGE_SUFFIXES)}), or "
             "a folder of DICOM series. Check --scans; quote a glob so that the shell does not expand it."
         )
@@ -84,7 +83,7 @@ def refuse_twins(scans: Sequence[Path]) -> None:
     for scan in scans:
         twin = named.setdefault(scan.with_name(stem_of(scan.name)), scan)
         if twin != scan:
-            raise ValueError(f"{twin} and {scan} would write the same mask; expected names of their own. Move one away.")
+            raise UserError(f"{twin} and {scan} would write the same mask; expected names of their own. Move one away.")
 
 
 def stem_of(name: str) -> str:
@@ -167,22 +166,14 @@ def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict
             output = evaluator.state.output = evaluator.state.batch = None
 
 
-def segment(evaluator: Evaluator, dataset: Dataset, output_dir: str | Path) -> None:
-    """Predict all scans, report those that failed, and say where the masks are.
+def failure(path: str, error: Exception) -> str:
+    """Return why a scan failed; of an error that is no user's, the traceback is logged.
 
-    Raises:
-        SystemExit: with status 1 when any scan failed; the masks of the others are written all the same.
+    The error itself, through the frames it came from, would hold everything that was computed of the scan.
     """
-    failed = {}
-    for item, outcome in predict_scans(evaluator, dataset):
-        if isinstance(outcome, Exception):
-            failed[scan_name(item)] = reason(outcome)
-    finish(len(dataset), failed, f"segmented, masks in {output_dir}")
-
-
-def reason(error: Exception) -> str:
-    """Return why a scan failed. The error itself, through the frames it came from, would hold all that was computed of it."""
-    return str(innermost(error))
+    if user_error(error) is None:
+        logger.error("%s: a fault of this program; please report it", path, exc_info=error)
+    return reason(error)
 
 
 def finish(scans: int, failed: Mapping[str, str], done: str) -> None:

@@ -10,7 +10,6 @@ A folder of scores holds
 `scores.csv` is written last: where it is, the others are. The order of scans and of work changes no byte of them.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -24,8 +23,9 @@ import pandas as pd
 from nibabel.affines import voxel_sizes
 from tqdm import tqdm
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.comparison import with_truth
-from strokelesion.pipeline.errors import finding, innermost, refuse
+from strokelesion.pipeline.errors import finding, refuse, user_error
 from strokelesion.pipeline.files import remove_parts, write_bytes, write_json, write_table
 from strokelesion.pipeline.metrics import CLASSES, score_scan, true_lesions
 from strokelesion.pipeline.pictures import lesion_panel, marked_png
@@ -70,14 +70,14 @@ def score_predictions(
 
     Args:
         items: records with `pred`, perhaps `probabilities`, as `match_predictions` returns them.
-        transform: brings an item to `image` (median tissue 1), `truth` and `pred` `(1, X, Y, Z)` and perhaps `probabilities`
-            `(3, X, Y, Z)`, axes in RAS, and refuses what cannot be scored.
+        transform: brings an item to `image` (median tissue 1), `truth` and `pred` `(1, X, Y, Z)` and perhaps `probabilities`,
+            `(1, X, Y, Z)` of any lesion or `(3, X, Y, Z)` of each class, axes in RAS, and refuses what cannot be scored.
         folder: where the tables go; what was there of them is replaced.
         about: network, loss, fold, settings of the predictions, kept beside the tables.
         workers: scans scored at once. Memory grows with it, not with the number of scans.
 
     Raises:
-        ValueError: names every scan that cannot be scored and why; then no table is written, as one that lacks scans
+        UserError: names every scan that cannot be scored and why; then no table is written, as one that lacks scans
             would be read as if it had them.
     """
     folder = Path(folder)
@@ -85,8 +85,8 @@ def score_predictions(
     scores, lesions, worst = [], [], list[Scored]()
     refused = []
     for item, outcome in zip(ordered, score_items(ordered, transform, workers), strict=True):
-        if isinstance(outcome, Exception):
-            refused.append(f"{item['pred']}: {innermost(outcome)}")
+        if isinstance(outcome, UserError):
+            refused.append(f"{item['pred']}: {outcome}")
             continue
         scores += [outcome.scan | row for row in outcome.scores]
         lesions += [outcome.scan | row for row in outcome.lesions]
@@ -98,21 +98,23 @@ def score_predictions(
     print(f"Scores of {len(ordered)} scans in {folder}; means are over the scans whose truth has the lesion class.")
 
 
-def score_items(items: Sequence[Mapping[str, Any]], transform: Any, workers: int) -> Iterator[Scored | Exception]:
+def score_items(items: Sequence[Mapping[str, Any]], transform: Any, workers: int) -> Iterator[Scored | UserError]:
     """Yield the scores of each item, or why it has none, in order, with a progress bar."""
     with ThreadPoolExecutor(max_workers=workers) as pool:
         work = pool.map(lambda item: score_item(item, transform), items)
         yield from tqdm(work, total=len(items), desc="scoring", unit="scan")
 
 
-def score_item(item: Mapping[str, Any], transform: Any) -> Scored | Exception:
-    """Return the scores of one scan, or the error that it raised."""
+def score_item(item: Mapping[str, Any], transform: Any) -> Scored | UserError:
+    """Return the scores of one scan, or why it cannot be scored."""
     try:
         # A copy of its own: MONAI's readers hold state, and threads that share one mix up their files.
         sample: dict[str, Any] = deepcopy(transform)(dict(item))
         return score_sample({key: item[key] for key in NAMES}, sample)
     except Exception as error:
-        return error
+        if (known := user_error(error)) is None:
+            raise
+        return known
 
 
 def score_sample(scan: dict[str, str], sample: Mapping[str, Any]) -> Scored:
@@ -126,30 +128,6 @@ def score_sample(scan: dict[str, str], sample: Mapping[str, Any]) -> Scored:
         lesions=true_lesions(pred, truth, affine),
         picture=marked_png(lesion_panel(image, truth, pred), tuple(voxel_sizes(affine)[:2])),
     )
-
-
-def clear(folder: str | Path, ready: Sequence[Any]) -> None:
-    """Remove the scores of an evaluation, then its predictions: what comes next must not be taken for theirs.
-
-    Args:
-        folder: of the evaluation.
-        ready: what the next one needs. It is made before this is called, so that nothing is removed for one that cannot begin.
-    """
-    (Path(folder) / SCORES).unlink(missing_ok=True)
-    shutil.rmtree(Path(folder) / "predictions", ignore_errors=True)
-
-
-def foreign_folder(run_dir: str) -> Path:
-    """Return where the scores of other software's predictions go.
-
-    Raises:
-        ValueError: when the folder is that of a run of this project, whose scores would be replaced.
-    """
-    if (Path(run_dir) / "last.pt").exists():
-        raise ValueError(
-            f"{run_dir} is the run of a network, with scores of its own; expected a new folder. Choose another --run_dir."
-        )
-    return Path(run_dir, "evaluation", "held_out")
 
 
 def write_scores(

@@ -4,9 +4,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
+
+from strokelesion.networks import UserError
 
 
 class SliceSampler(Sampler[int]):
@@ -27,12 +30,12 @@ class SliceSampler(Sampler[int]):
         lesion_share: share of slices with lesion, above 0 and at most 1.
         evenness: 0, every slice alike, to 1, every scan alike.
         seed: of the order.
-        rank: number of this process among those that train together.
-        ranks: how many they are. Each takes every so manieth slice, so that their batches together are what one process with a
-            batch so many times as large would see. Where the slices do not come out even, the first ones come once more.
+        rank: number of this process among those that train together; None asks ignite.
+        ranks: number of these processes. Each takes every n-th slice, so that their batches together are what one process with
+            a batch so many times as large would see. Where the slices do not come out even, the first ones come once more.
 
     Raises:
-        ValueError: when `lesion_share` or `evenness` is out of its range, or no slice has a lesion.
+        UserError: when `lesion_share` or `evenness` is out of its range, or no slice has a lesion.
     """
 
     def __init__(
@@ -42,16 +45,17 @@ class SliceSampler(Sampler[int]):
         lesion_share: float = 0.5,
         evenness: float = 0.0,
         seed: int = 0,
-        rank: int = 0,
-        ranks: int = 1,
+        rank: int | None = None,
+        ranks: int | None = None,
     ) -> None:
         if not 0 < lesion_share <= 1:
-            raise ValueError(f"got lesion_share {lesion_share}; allowed is above 0 and at most 1.")
+            raise UserError(f"got lesion_share {lesion_share}; allowed is above 0 and at most 1.")
         if not 0 <= evenness <= 1:
-            raise ValueError(f"got evenness {evenness}; allowed is 0 to 1.")
+            raise UserError(f"got evenness {evenness}; allowed is 0 to 1.")
         self.evenness = evenness
         self.seed = seed
-        self.rank, self.ranks = rank, ranks
+        self.rank = idist.get_rank() if rank is None else rank
+        self.ranks = idist.get_world_size() if ranks is None else ranks
         self.epoch = 0
         self.show(has_lesion, scan_of)
         self.lesion_slices = len(self.with_lesion)
@@ -61,7 +65,7 @@ class SliceSampler(Sampler[int]):
         """Say which slices there are from now on."""
         self.with_lesion, self.without = np.flatnonzero(has_lesion), np.flatnonzero(~np.asarray(has_lesion))
         if not len(self.with_lesion):
-            raise ValueError("no training slice has a lesion; expected some. Check the masks of the training scans.")
+            raise UserError("no training slice has a lesion; expected some. Check the masks of the training scans.")
         slices_of = np.bincount(scan_of[self.with_lesion])[scan_of[self.with_lesion]]
         weights = slices_of.astype(float) ** -self.evenness
         self.chances = weights / weights.sum() if self.evenness else None

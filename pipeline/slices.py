@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from strokelesion.pipeline.errors import innermost
+from strokelesion.networks import UserError
+from strokelesion.networks.planes import AXIAL
+from strokelesion.pipeline.errors import user_error
 from strokelesion.pipeline.files import remove_parts, written_whole
 from strokelesion.pipeline.ranks import is_first, share
 from strokelesion.pipeline.workers import workers
 from strokelesion.transforms import Recipe
-from strokelesion.transforms.planes import AXIAL
 
 STORE_VERSION = 1
 FILE_KEYS = ("image", "main_mask", "sub_masks", "tissues")
@@ -73,7 +74,8 @@ def prepare_scan(record: Mapping[str, Any], transform: Recipe) -> dict[str, Any]
     """Return the sample that training learns from: one scan, transformed.
 
     Raises:
-        ValueError: when a file cannot be read or prepared; the message names the scan and the reason.
+        UserError: when a file cannot be read or prepared; the message names the scan and the reason. Other errors are faults of
+            this project and keep their traceback; a note names the scan.
     """
     try:
         # A copy of its own: MONAI's readers hold state, and threads that share one mix up their files.
@@ -81,14 +83,17 @@ def prepare_scan(record: Mapping[str, Any], transform: Recipe) -> dict[str, Any]
         return sample
     except Exception as error:
         source = record.get("image", record["subject"])
-        raise ValueError(f"cannot prepare {source}: {innermost(error)}") from error
+        if (known := user_error(error)) is not None:
+            raise UserError(f"cannot prepare {source}: {known}") from None
+        error.add_note(f"while preparing {source}")
+        raise
 
 
 def store_scan(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Path:
     """Make the store of one scan unless it is there; return its path.
 
     Raises:
-        ValueError: when the scan cannot be prepared, see `prepare_scan`.
+        UserError: when the scan cannot be prepared, see `prepare_scan`.
     """
     path = store_path(record, transform, folder)
     if not path.exists():
@@ -158,10 +163,10 @@ class SliceStore:
             for path in tqdm(paths, desc="slice store", unit="scan", leave=False, disable=not is_first()):
                 if path in self.begun:
                     self.begun.pop(path).result()
-        except ValueError as error:
+        except UserError as error:
             self.close()
             # Of a process, the error would bring its traceback as a cause.
-            raise ValueError(str(error)) from None
+            raise UserError(str(error)) from None
         except BaseException:
             self.close()
             raise
@@ -205,6 +210,7 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
         transform: deterministic transforms that end in `ExtractSlicesd`.
         cache_dir: folder of the slice store.
         processes: how many prepare scans; 0 are threads of this one.
+        planes: planes that the slices of each scan lie in, of scans that name none.
         neighbors: how many stored slices below and above come with each, as channels; beyond the ends the last is repeated.
         shown: how many scans there are at a time; None is all.
         renewed: how many of them change from epoch to epoch.
@@ -215,7 +221,7 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
         scan_of: the number of each slice's scan.
 
     Raises:
-        ValueError: when no slice is left to train on.
+        UserError: when no slice is left to train on.
     """
 
     def __init__(
@@ -224,15 +230,16 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
         transform: Recipe,
         cache_dir: str | Path,
         processes: int = 0,
+        planes: Sequence[str] = (AXIAL,),
         neighbors: int = 0,
         shown: int | None = None,
         renewed: int = 0,
     ) -> None:
-        self.data = data
+        self.data = in_each_plane(data, planes)
         self.store = SliceStore(transform, cache_dir, processes)
         self.neighbors = neighbors
         self.steps = np.arange(-neighbors, neighbors + 1)
-        self.shown, self.renewed = len(data) if shown is None else shown, renewed
+        self.shown, self.renewed = len(self.data) if shown is None else shown, renewed
         self.paths: list[Path] = []
         self.set_epoch(1)
 
@@ -254,7 +261,7 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
         self.has_lesion = np.concatenate(stores) > 0
         self.scan_of = np.repeat(np.arange(len(stores)), [len(store) for store in stores])
         if not self.index:
-            raise ValueError(f"none of {len(paths)} scans has a slice to train on; expected slices with lesion or brain.")
+            raise UserError(f"none of {len(paths)} scans has a slice to train on; expected slices with lesion or brain.")
         logger.info(
             "%d slices, %d with lesion, of %d scans in %s",
             len(self.index), int(self.has_lesion.sum()), len(paths), self.store.folder,

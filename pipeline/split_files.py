@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.files import written_whole
 
 COLUMNS = ["subject", "person", "site", "fold", "split", "seed"]
@@ -48,11 +49,11 @@ def read_split(path: Path, split: str, seed: int) -> dict[str, Place]:
         The place of each subject, in the order of the file.
 
     Raises:
-        ValueError: The file is no written split, or that of another split or seed, or lists a subject twice.
+        UserError: The file is no written split, or that of another split or seed, or lists a subject twice.
     """
     table = _read_table(path)
     if list(table.columns) != COLUMNS or table.empty:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a split file: it has {len(table)} rows and the columns {list(table.columns)}; expected rows "
             f"with {COLUMNS}. Restore the file as it was written, or name another folder for a new run: --run_dir."
         )
@@ -81,7 +82,7 @@ def read_list(path: Path, subjects: Collection[str]) -> dict[str, Fold]:
         The fold of each of `subjects`, in their order.
 
     Raises:
-        ValueError: The file is missing or no such list, holds nobody out, lists a subject twice or one who is not in the
+        UserError: The file is missing or no such list, holds nobody out, lists a subject twice or one who is not in the
             cohort, or has folds for a part of the cohort only.
     """
     listed, is_whole_cohort = _listed(path)
@@ -89,7 +90,7 @@ def read_list(path: Path, subjects: Collection[str]) -> dict[str, Fold]:
     if is_whole_cohort:
         _refuse(path, "lacks these subjects of the cohort", set(subjects) - listed.keys(), "Add them; their fold may be empty")
     if set(listed.values()) <= {None}:
-        raise ValueError(f"{path} holds nobody out; expected at least one subject with a fold. Add one.")
+        raise UserError(f"{path} holds nobody out; expected at least one subject with a fold. Add one.")
     return {subject: listed.get(subject) for subject in subjects}
 
 
@@ -97,7 +98,7 @@ def _listed(path: Path) -> tuple[dict[str, Fold], bool]:
     """The folds that a fixed list states, and whether it is of the kind that must list the whole cohort."""
     table = _read_table(path)
     if "subject" not in table:
-        raise ValueError(
+        raise UserError(
             f"{path} has no column subject: its first line is {','.join(table.columns)!r}. Expected a header there: "
             "subject,fold or, above a plain list of those to hold out, subject. Add it."
         )
@@ -109,7 +110,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a CSV table: {error}. Expected a header and one row a subject.") from error
+        raise UserError(f"{path} cannot be read as a CSV table: {error}. Expected a header and one row a subject.") from error
 
 
 def _folds(path: Path, table: pd.DataFrame) -> dict[str, Fold]:
@@ -126,7 +127,7 @@ def _check_asked(path: Path, table: pd.DataFrame, split: str, seed: int) -> None
     for column, asked in (("split", split), ("seed", str(seed))):
         came = sorted(set(table[column]))
         if came != [asked]:
-            raise ValueError(
+            raise UserError(
                 f"{path} was written with {column}={', '.join(came)}, but {column}={asked} was asked for. Ask for what the "
                 "file says, or name another folder for a new run: --run_dir."
             )
@@ -135,7 +136,7 @@ def _check_asked(path: Path, table: pd.DataFrame, split: str, seed: int) -> None
 def _check_unchanged(path: Path, source: Path, written: Mapping[str, Fold]) -> None:
     listed, _ = _listed(source)
     if {subject: listed.get(subject) for subject in [*written, *listed]} != written:
-        raise ValueError(
+        raise UserError(
             f"{source} has changed since {path} was written from it; expected the same subjects in the same folds. Restore "
             "the list, or name another folder for a new run: --run_dir."
         )
@@ -144,4 +145,4 @@ def _check_unchanged(path: Path, source: Path, written: Mapping[str, Fold]) -> N
 def _refuse(path: Path, what: str, subjects: Iterable[str], advice: str) -> None:
     if names := sorted(subjects):
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-        raise ValueError(f"{path} {what}: {', '.join(names[:10])}{more}. {advice}.")
+        raise UserError(f"{path} {what}: {', '.join(names[:10])}{more}. {advice}.")

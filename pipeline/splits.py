@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.placement import people_of, place, way_of
 from strokelesion.pipeline.ranks import is_first
 from strokelesion.pipeline.records import Record
@@ -69,7 +70,7 @@ def split_cohort(
         The records of both sides, in the order they came.
 
     Raises:
-        ValueError: There is no such `split` or `fold`, a side would be empty, a list puts a person on two sides, or
+        UserError: There is no such `split` or `fold`, a side would be empty, a list puts a person on two sides, or
             `written` is not the file of this `split` and `seed`.
     """
     path = None if written is None else Path(written)
@@ -91,19 +92,19 @@ def scored_records(
     """Return the records to score: `all`, or those that the split of a run holds out (`held_out`). Writes nothing.
 
     Raises:
-        ValueError: There is no such split, it holds out nobody of these records, or it puts a person on two sides.
+        UserError: There is no such split, it holds out nobody of these records, or it puts a person on two sides.
     """
     if scored == "all":
         return list(records)
     path = Path(written)
     if not path.is_file():
-        raise ValueError(f"no split at {path}; expected that of a run. Train first, or score all scans: --scored all.")
+        raise UserError(f"no split at {path}; expected that of a run. Train first, or score all scans: --scored all.")
     listed = _read(path, split, seed)
     people_of(records, listed, path)  # refuses whom the records show to be on two sides
     number = _number(fold, split, listed)
     held_out = [r for r in records if r["subject"] in listed and listed[r["subject"]].fold == number]
     if not held_out:
-        raise ValueError(
+        raise UserError(
             f"{path} holds out none of these {len(records)} scans; expected some. Point --dataset_dir at the data set "
             "of the run, or score another one as a whole: --scored all."
         )
@@ -139,7 +140,7 @@ def _read(path: Path, split: str, seed: int) -> dict[str, Place]:
         if known.fold is not None and known.fold not in (numbers.get(known.fold), numbers.get(known.site))
     ]
     if stray:
-        raise ValueError(
+        raise UserError(
             f"{path} places {stray[:10]} in folds that split={split} does not have for them; expected "
             f"{numbers}. Restore the file as it was written, or name another folder for a new run: --run_dir."
         )
@@ -153,14 +154,14 @@ def _number(fold: int | str, split: str, placed: Mapping[str, Place]) -> int:
         return numbers[str(fold)]
     if isinstance(fold, int) and fold in numbers.values():
         return fold
-    raise ValueError(f"fold is {fold!r}; allowed with split={split} are {', '.join(numbers)}. Choose one of these.")
+    raise UserError(f"fold is {fold!r}; allowed with split={split} are {', '.join(numbers)}. Choose one of these.")
 
 
 def _check_cohort(records: Sequence[Record], listed: Mapping[str, Place], split: str, path: Path) -> None:
     subjects = {record["subject"] for record in records}
     gone, new = sorted(listed.keys() - subjects), sorted(subjects - listed.keys())
     if is_list(split) and (gone or new):
-        raise ValueError(
+        raise UserError(
             f"{path} was written from the list {split} for another cohort: gone are {gone[:10]}, new are {new[:10]}. "
             "Expected the same subjects. Restore the data set, or name another folder for a new run: --run_dir."
         )
@@ -171,7 +172,7 @@ def _check_cohort(records: Sequence[Record], listed: Mapping[str, Place], split:
 def _check_sides(sides: Split, split: str, fold: int | str, seed: int) -> None:
     for side, records in (("held-out", sides.held_out), ("training", sides.training)):
         if not records:
-            raise ValueError(
+            raise UserError(
                 f"The {side} side of fold {fold} is empty with split={split} and seed={seed}; expected at least one person "
                 "on each side. Choose another seed, fold or split."
             )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import set_determinism
@@ -48,12 +49,12 @@ class EpochSeeds:
     """
 
     def __init__(
-        self, slices: SliceDataset, augmentation: RandAugmentSlicesd, sampler: SliceSampler, seed: int, rank: int = 0
+        self, slices: SliceDataset, augmentation: RandAugmentSlicesd, sampler: SliceSampler, seed: int, rank: int | None = None
     ) -> None:
         self.slices = slices
         self.augmentation = augmentation
         self.sampler = sampler
-        self.seed, self.rank = seed, rank
+        self.seed, self.rank = seed, idist.get_rank() if rank is None else rank
 
     def attach(self, trainer: Engine) -> None:
         """Follow `trainer`."""

@@ -1,5 +1,6 @@
 """Fixtures that many tests share: miniature releases on disk, and one anatomy stored in many orientations."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from atlas import anatomy, grid, save_nifti, write_release
 from hypothesis import settings
 
 from strokelesion.pipeline.phantom import write_phantom
+from strokelesion.pipeline.workflow import options_taken
 
 # Files are brought to the disk, which takes as long as the disk likes.
 settings.register_profile("no deadline", deadline=None)
@@ -19,6 +21,7 @@ settings.load_profile("no deadline")
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).parent.parent
+QUICK = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "engine": "torch", "device": "cpu"}
 ORIENTATIONS = {"RAS": 0, "LAS": 0, "LPS": 0, "PSR": 0, "PSL": 0, "oblique": 20}
 
 
@@ -53,13 +56,6 @@ def oriented(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
     return items
 
 
-@pytest.fixture
-def at_root(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in the repository's root, where bundles resolve their chapters from; returns it."""
-    monkeypatch.chdir(ROOT)
-    return ROOT
-
-
 @pytest.fixture(scope="session")
 def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom cohort of 8 subjects at 4 mm."""
@@ -67,15 +63,19 @@ def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run_verb(at_root: Path) -> Callable[..., None]:
-    """Run a verb of a bundle in this process: `run_verb("training", "resunet", epochs=1)`.
+def run_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a command of a bundle in this process, from an empty folder: `run_command("training", "resunet", epochs=1)`.
 
-    Unless told otherwise at 4 mm and without a brain network: not every miniature has a skull.
+    Unless told otherwise at 4 mm and without a brain network: not every miniature has a skull. Of these options, each command
+    gets those that it takes.
     """
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
 
-    def run(verb: str, network: str, **knobs: object) -> None:
-        quick = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "engine": "torch"}
-        config_file = f"bundles/{network}.json"
-        monai.bundle.run(run_id=verb, config_file=config_file, logging_file=False, **{**quick, "device": "cpu", **knobs})
+    def run(command: str, bundle: str, **options: object) -> None:
+        config_file = ROOT / f"bundles/{bundle}.json"
+        taken = options_taken(command, json.loads(config_file.read_text()))
+        quick = {name: value for name, value in QUICK.items() if name in taken}
+        monai.bundle.run(run_id=command, config_file=str(config_file), logging_file=False, **{**quick, **options})
 
     return run

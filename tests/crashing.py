@@ -1,4 +1,4 @@
-"""Verbs in processes of their own, killed at random moments, and what they leave behind.
+"""Commands in processes of their own, killed at random moments, and what they leave behind.
 
 The processes are forks of one that has imported everything, so that kills strike work and not imports.
 """
@@ -17,9 +17,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from configured import configured
 
 from strokelesion.pipeline import experiments, new_scans  # noqa: F401 (loaded once, before the forks)
-from strokelesion.pipeline.checkpoints import Checkpoints, save_checkpoint
+from strokelesion.pipeline.checkpoints import Checkpoints
+from strokelesion.pipeline.workflow import options_taken
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 600
@@ -31,13 +33,10 @@ monai.bundle.ConfigParser({})  # lists MONAI's components, which takes seconds
 
 def build_store(out, inputs):
     """Make the slice store."""
-    knobs = {**QUICK, "dataset_dir": str(inputs / "data"), "cache_dir": str(out), "run_dir": str(inputs / "store_run")}
-    workflow = monai.bundle.ConfigWorkflow(
-        "bundles/resunet.json", workflow_type="train", logging_file=False, **{**knobs, "slices": "all"}
-    )
-    workflow.initialize()
+    where = {"dataset_dir": str(inputs / "data"), "cache_dir": str(out), "run_dir": str(inputs / "store_run")}
+    parser = configured("resunet", **{**QUICK, **where, "slices": "all"})
     for side in ("train", "validate"):
-        workflow.parser.get_parsed_content(f"{side}::dataset")
+        parser.get_parsed_content(f"{side}::dataset")
 
 
 def train(out, inputs):
@@ -49,44 +48,36 @@ def train(out, inputs):
         write(self, trainer)
 
     Checkpoints.write = noted
-    knobs = {"epochs": 4, "schedule": "cosine", "resume": True, "run_dir": str(out)}
-    run("training", "resunet", inputs, **knobs)
+    run("training", "resunet", inputs, epochs=4, schedule="cosine", resume=True, run_dir=str(out))
 
 
 def infer(out, inputs):
     """Segment a cohort, with pages and probabilities."""
-    checkpoint = inputs / "dark.pt"
-    protocol = {"intensities": "tissue", "spacing_mm": [4.0] * 3, "slice_mm": [192, 224], "neighbors": 0}
-    if not checkpoint.exists():
-        save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": protocol}, checkpoint)
-    knobs = {"scans": str(inputs / "scans"), "output_dir": str(out), "save_probabilities": True, "amp": False}
-    run("inference", "resunet", inputs, network_def={"_target_": "stand_ins.DarkIsLesion"}, checkpoint=str(checkpoint), **knobs)
+    options = {"scans": str(inputs / "scans"), "output_dir": str(out), "save_probabilities": True, "amp": False}
+    options |= {"weights": str(inputs / "dark.pt"), "network_def": {"_target_": "stand_ins.DarkIsLesion"}}
+    run_command("inference", "resunet", cache_dir=str(inputs / "store"), **options)
 
 
 def tabulate(out, inputs):
     """Train and evaluate two folds, and report on them."""
-    knobs = {**QUICK, "cache_dir": str(inputs / "store"), "epochs": 2}
-    monai.bundle.run(
-        "experiments",
-        config_file="bundles/experiments.json",
-        logging_file=False,
-        networks="resunet",
-        losses="dice",
-        split="2-fold",
-        dataset_dir=str(inputs / "data"),
-        runs_dir=str(out / "runs"),
-        report_dir=str(out / "report"),
-        **{"run_knobs::more": knobs},
-    )
+    options = {"networks": "resunet", "losses": "dice", "split": "2-fold", "epochs": 2}
+    run("experiments", "experiments", inputs, runs_dir=str(out / "runs"), report_dir=str(out / "report"), **options)
 
 
 WORK = {work.__name__: work for work in (build_store, train, infer, tabulate)}
 
 
-def run(verb, network, inputs, **knobs):
-    """Run a verb on the miniature cohort with the shared store."""
-    where = {"dataset_dir": str(inputs / "data"), "cache_dir": str(inputs / "store")}
-    monai.bundle.run(verb, config_file=f"bundles/{network}.json", logging_file=False, **{**QUICK, **where, **knobs})
+def run(command, bundle, inputs, **options):
+    """Run a command on the miniature cohort with the shared store."""
+    run_command(command, bundle, dataset_dir=str(inputs / "data"), cache_dir=str(inputs / "store"), **options)
+
+
+def run_command(command, bundle, **options):
+    """Run a command in this process; of the options in `QUICK`, it gets those that it takes."""
+    config_file = ROOT / f"bundles/{bundle}.json"
+    taken = options_taken(command, json.loads(config_file.read_text()))
+    quick = {name: value for name, value in QUICK.items() if name in taken}
+    monai.bundle.run(command, config_file=str(config_file), logging_file=False, **{**quick, **options})
 
 
 def random_states():
@@ -110,7 +101,7 @@ def _in_process(work, out, inputs):
     with open(log_of(out), "w") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
-    os.chdir(ROOT)
+    os.chdir(out.parent)
     torch.set_num_threads(1)
     WORK[work](out, inputs)
 

@@ -11,6 +11,7 @@ import itk
 import nibabel as nib
 import numpy as np
 
+from strokelesion.networks import UserError
 from strokelesion.transforms import LoadScand
 
 SHAPE, SPACING_MM = (7, 9, 11), (1.5, 1.25, 2.0)
@@ -96,7 +97,7 @@ def attempt(folder, kind, number):
     signal.setitimer(signal.ITIMER_PROF, MOST_CPU_S)
     try:
         outcome = judged(path, kind, LoadScand("image")({"image": str(path)})["image"])
-    except ValueError as error:
+    except UserError as error:
         outcome = "refused" if any(words in str(error) for words in OWN_WORDS) else f"unclear: {error!r}"
     except Exception as error:
         outcome = f"unclear: {error!r}"

@@ -2,8 +2,8 @@
 
     python -m torch.distributed.run --standalone --nproc_per_node=2 tests/gpu_ranks.py gloo FOLDER '{"device": "cuda", …}'
 
-With nccl one process; gloo lets two share the GPU. They are put in a group before the verb starts, which leaves it as it is.
-What they find is written to FOLDER/found_RANK.json; the run of the training verb lies in FOLDER/run.
+With nccl one process; gloo lets two share the GPU. They are put in a group before the command starts, which leaves it as it is.
+What they find is written to FOLDER/found_RANK.json; the run of `training` lies in FOLDER/run.
 """
 
 import copy
@@ -21,13 +21,14 @@ from torch import distributed, nn
 from strokelesion.networks import ResUNet
 from strokelesion.pipeline import ranks
 
-KNOBS = {"spacing_mm": 4, "intensities": "tissue", "epochs": 2}
+ROOT = Path(__file__).parent.parent
+OPTIONS = {"spacing_mm": 4, "intensities": "tissue", "epochs": 2}
 
 
 def main():
-    backend, out, knobs = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    backend, out, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    device = torch.device(knobs["device"], 0) if knobs["device"] == "cuda" else torch.device("cpu")
+    device = torch.device(options["device"], 0) if options["device"] == "cuda" else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group(backend if device.type == "cuda" else "gloo")
@@ -37,12 +38,12 @@ def main():
     found["sum"] = float(idist.all_reduce(3.0))
     found |= spread_network(device, rank, count)
     (out / f"found_{rank}.json").write_text(json.dumps(found))
-    # As the verb does: `ranks.join` finds the group.
+    # `ranks.join` finds the group.
     monai.bundle.run(
         "training",
-        config_file="bundles/resunet.json",
+        config_file=str(ROOT / "bundles/resunet.json"),
         logging_file=False,
-        **{**knobs, **KNOBS, "batch_size": 8 // count, "run_dir": str(out / "run")},
+        **{**options, **OPTIONS, "batch_size": 8 // count, "run_dir": str(out / "run")},
     )
 
 

@@ -1,4 +1,4 @@
-"""Verbs in several processes that know of each other, as torch's launcher starts them.
+"""Commands in several processes that know of each other, as torch's launcher starts them.
 
 The processes are forks of one that has imported everything, see `crashing`; `test_distributed` uses the launcher itself, too.
 """
@@ -6,10 +6,10 @@ The processes are forks of one that has imported everything, see `crashing`; `te
 import os
 import socket
 
-import monai.bundle
 import pytest
 import torch
-from crashing import PATIENCE_S, QUICK, ROOT, forks
+from configured import configured
+from crashing import PATIENCE_S, QUICK, ROOT, forks, run_command
 from stand_ins import DarkIsLesion
 from torch import nn
 
@@ -24,34 +24,30 @@ class DarkAtALevel(DarkIsLesion):
         self.dark = nn.Parameter(torch.tensor(dark))
 
 
-def run(verb, bundle, out, **knobs):
-    """Run a verb; an error says in a file why it ended."""
+def run(command, bundle, out, **options):
+    """Run a command; its exit status, if it has one, goes to a file."""
     try:
-        monai.bundle.run(verb, config_file=f"bundles/{bundle}.json", logging_file=False, **{**QUICK, **knobs})
+        run_command(command, bundle, **options)
     except SystemExit as end:
         (out / f"status_{os.environ.get('RANK', 0)}").write_text(str(end.code))
 
 
-def validate(bundle, out, **knobs):
+def validate(bundle, out, **options):
     """Validate a fresh network once, and write the metrics of this process."""
-    workflow = monai.bundle.ConfigWorkflow(
-        f"bundles/{bundle}.json", workflow_type="train", logging_file=False, **{**QUICK, **knobs}
-    )
-    workflow.initialize()
-    evaluator = workflow.parser.get_parsed_content("validate::evaluator")
+    evaluator = configured(bundle, **{**QUICK, **options}).get_parsed_content("validate::evaluator")
     evaluator.run()
     write_json(
         out / f"metrics_{os.environ.get('RANK', 0)}.json", {**evaluator.state.metrics, "scans": evaluator.state.iteration}
     )
 
 
-def together(count, work, *given, **knobs):
+def together(count, work, *given, **options):
     """Do work in so many processes at once, and return their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     meeting = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [start(in_place, {"RANK": rank, "LOCAL_RANK": rank, **meeting}, work, given, knobs) for rank in range(count)]
+    processes = [start(in_place, {"RANK": rank, "LOCAL_RANK": rank, **meeting}, work, given, options) for rank in range(count)]
     for process in processes:
         process.join(PATIENCE_S)
     return [process.exitcode for process in processes]
@@ -67,9 +63,8 @@ def start(work, *given):
     return process
 
 
-def in_place(place, work, given, knobs):
+def in_place(place, work, given, options):
     """Do work in this process, which the launcher would have given a place among others."""
     os.environ.update({name: str(value) for name, value in place.items()})
-    os.chdir(ROOT)
     torch.set_num_threads(1)
-    work(*given, **knobs)
+    work(*given, **options)

@@ -1,7 +1,7 @@
 """Any grid, type and format: the mask comes back on the scan's grid, with the volume that the same head has in RAS.
 
 The network's voxels are as large as the head's: where they are larger than a lesion, its volume depends on where between its
-slices those of the network happen to lie, and that is no matter of how the head is stored.
+slices those of the network happen to lie, and that is not a matter of how the head is stored.
 
 `pytest -m slow tests/test_any_grid.py` draws 2,000 more heads.
 """
@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from model_files import write_model
 from monai.data import Dataset
 from monai.transforms import Spacingd
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from scipy.spatial.transform import Rotation
+from stand_ins import DarkIsLesion
 
-from strokelesion.pipeline.checkpoints import save_checkpoint
-from strokelesion.pipeline.errors import innermost
+from strokelesion.pipeline.errors import user_error
 from strokelesion.pipeline.new_scans import name_scans
 from strokelesion.pipeline.scans import predict_scans
 
@@ -116,16 +117,13 @@ def segment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("grids")
     first = folder / "first.nii"
     nib.save(nib.Nifti1Image(anatomy((9, 9, 9), 100.0), np.eye(4)), first)
-    protocol = {"intensities": "tissue", "spacing_mm": [4.0] * 3, "slice_mm": [192, 224], "neighbors": 0}
-    save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": protocol}, folder / "dark.pt")
-    knobs = {"scans": str(first), "output_dir": str(folder / "out"), "pages": False, "amp": False, "device": "cpu"}
-    network = {"network_def": {"_target_": "stand_ins.DarkIsLesion"}, "checkpoint": str(folder / "dark.pt")}
+    model = write_model(folder / "dark.pt", DarkIsLesion(), "stand_ins.DarkIsLesion")
+    options = {"scans": str(first), "output_dir": str(folder / "out"), "pages": False, "amp": False, "device": "cpu"}
+    network = {"network_def": {"_target_": "stand_ins.DarkIsLesion"}, "weights": model}
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        workflow = monai.bundle.ConfigWorkflow(
-            "bundles/resunet.json", workflow_type="infer", logging_file=False, **knobs, **network,
-            intensities="tissue", spacing_mm=4,
-        )  # fmt: skip
+        patch.chdir(folder)
+        config_file = str(ROOT / "bundles/resunet.json")
+        workflow = monai.bundle.ConfigWorkflow(config_file, workflow_type="infer", logging_file=False, **options, **network)
         workflow.initialize()
         parts = ("evaluator", "dataset", "results", "place")
         evaluator, dataset, results, place = map(workflow.parser.get_parsed_content, parts)
@@ -137,7 +135,7 @@ def segment(tmp_path_factory):
         item = {"image": str(path)}
         ((_, outcome),) = predict_scans(evaluator, Dataset([item], dataset.transform))
         if isinstance(outcome, Exception):
-            return str(innermost(outcome))
+            return str(user_error(outcome) or outcome)
         (name,) = name_scans([item], path.parent)
         results.write(name, item, outcome)
         return nib.load(results.path(name, "mask.nii.gz"))

@@ -16,6 +16,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from stand_ins import BrightIsBrain
 
+from strokelesion.networks import UserError
 from strokelesion.networks.volume import VolumeInferer
 from strokelesion.transforms import (
     BrainExtractor,
@@ -127,7 +128,7 @@ def test_stripped_and_cropped_heads_give_the_same_brain(plain):
 @pytest.mark.parametrize(("level", "edge", "found_ml"), [(2.9, 1, "0"), (0.5, 0.5, "69|70")])
 def test_scans_without_brain_or_with_too_small_a_one_are_refused_in_words_that_help(plain, level, edge, found_ml):
     small = MetaTensor((plain * extractor()(plain)).as_tensor(), affine=plain.affine * torch.tensor([edge, edge, edge, 1.0]))
-    with pytest.raises(ValueError, match=rf"found (?:{found_ml}) ml of brain; expected at least 100 ml.*T1 scan"):
+    with pytest.raises(UserError, match=rf"found (?:{found_ml}) ml of brain; expected at least 100 ml.*T1 scan"):
         extractor(level)(small)
 
 
@@ -174,7 +175,7 @@ def test_planes_are_averaged_and_others_refused(plain):
 
     mean = (found("axial") + found("coronal") + found("sagittal")) / 3
     torch.testing.assert_close(found("axial", "coronal", "sagittal"), mean)
-    with pytest.raises(ValueError, match=r"got planes \['oblique'\]; expected some of axial, coronal, sagittal"):
+    with pytest.raises(UserError, match=r"got planes \['oblique'\]; expected some of axial, coronal, sagittal"):
         found("oblique")
 
 
@@ -249,7 +250,7 @@ def test_the_mask_lies_on_the_scans_grid_and_goes_back_with_it():
 
 
 def test_only_one_scan_is_taken():
-    with pytest.raises(ValueError, match="expected one"):
+    with pytest.raises(UserError, match="expected one"):
         ExtractBraind(["image", "label"], extractor())
 
 
@@ -382,7 +383,7 @@ def test_white_matter_becomes_one_whatever_surrounds_the_brain():
 
 @pytest.mark.parametrize("brain", [np.zeros(9), np.zeros(0)])
 def test_brain_masks_without_brain_are_refused(brain):
-    with pytest.raises(ValueError, match="empty or as dark as air"):
+    with pytest.raises(UserError, match="empty or as dark as air"):
         scaled(brain, rest=np.linspace(1, 2, 50))
 
 

@@ -9,18 +9,21 @@ from collections import Counter
 import crashing
 import numpy as np
 import pytest
+from model_files import write_model
+from stand_ins import DarkIsLesion
 
 SEED = 7
 
 
 @pytest.fixture(scope="module")
 def inputs(phantom_dir, tmp_path_factory):
-    """A cohort, and two scans of it by themselves."""
+    """A cohort, two scans of it by themselves, and a model for them."""
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "data").symlink_to(phantom_dir)
     (folder / "scans").mkdir()
     for path in sorted(phantom_dir.rglob("*t1w*.nii.gz"))[:2]:
         shutil.copy(path, folder / "scans")
+    write_model(folder / "dark.pt", DarkIsLesion(), "stand_ins.DarkIsLesion")
     return folder
 
 

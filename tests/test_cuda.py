@@ -13,16 +13,17 @@ import sys
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
+from configured import configured
 from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys
 from test_augmentation import SPATIAL, augmented, batch, labels_of  # noqa: F401 (a fixture)
-from test_precision import INFARCT, NEIGHBORS, dice, shipped  # noqa: F401 (a fixture)
+from test_precision import INFARCT, NEIGHBORS, dice, pretrained  # noqa: F401 (a fixture)
 
 from strokelesion.networks import ResUNet
-from strokelesion.pipeline import knobs as checks
-from strokelesion.pipeline.checkpoints import load_weights
+from strokelesion.pipeline import settings
 from strokelesion.pipeline.device_slices import DeviceSlices
+from strokelesion.pipeline.models.application import load_weights
+from strokelesion.pipeline.models.files import read_model
 from strokelesion.pipeline.phantom_anatomy import render
 
 DEVICE = os.environ.get("STROKELESION_CUDA_TESTS_ON", "cuda")
@@ -65,7 +66,7 @@ def programs(where, tmp_path_factory):
         launcher = ["torch.distributed.run", "--standalone", "--local_addr=127.0.0.1", f"--nproc_per_node={count}"]
         command = [sys.executable, "-m", *launcher, os.path.join(here, "gpu_ranks.py"), backend, str(out / backend), given]
         with open(out / f"{backend}.log", "w") as log:
-            running[backend] = subprocess.Popen(command, cwd=os.path.dirname(here), env=environment, stdout=log, stderr=log)
+            running[backend] = subprocess.Popen(command, cwd=out, env=environment, stdout=log, stderr=log)
     yield out, running
     for program in running.values():
         program.terminate()
@@ -73,11 +74,11 @@ def programs(where, tmp_path_factory):
 
 
 @pytest.fixture
-def train(run_verb, where, programs):
+def train(run_command, where, programs):
     """Train the bundle's ResUNet on the phantom at 4 mm; returns the checkpoint, read on the CPU, and the history's rows."""
 
-    def run(run_dir, **knobs):
-        run_verb("training", "resunet", **{**where, "panel_scans": 1, "run_dir": str(run_dir), **knobs})
+    def run(run_dir, **options):
+        run_command("training", "resunet", **{**where, "panel_scans": 1, "run_dir": str(run_dir), **options})
         return torch.load(run_dir / "last.pt", weights_only=True, map_location="cpu"), history(run_dir)
 
     return run
@@ -103,6 +104,10 @@ def logits(state):
     image = torch.rand(2, 1, 48, 56, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         return network.eval()(image)
+
+
+def loaded(path):
+    return load_weights(ResUNet(), read_model(path), path)
 
 
 # Augmentation
@@ -150,15 +155,9 @@ def test_a_step_does_not_wait_for_the_gpu_while_slices_are_chosen_and_augmented(
 
 
 @pytest.fixture
-def config(where, at_root, tmp_path):
+def config(where, tmp_path):
     """The bundle as `training` reads it."""
-    config = ConfigParser()
-    config.read_config("bundles/resunet.json")
-    knobs = {**where, "run_dir": str(tmp_path / "run"), "spacing_mm": 4, "batch_size": 7, "neighbors": 1}
-    for name, value in knobs.items():
-        config[name] = value
-    config.parse()
-    return config
+    return configured("resunet", **where, run_dir=str(tmp_path / "run"), spacing_mm=4, batch_size=7, neighbors=1)
 
 
 @pytest.fixture
@@ -187,7 +186,7 @@ def test_training_learns_at_half_precision_and_its_checkpoint_is_read_on_the_pro
     assert losses(rows)[-1] < 0.9 * losses(rows)[0]
     assert all(value.device.type == "cpu" and value.isfinite().all() for value in state["network"].values())
     assert ("scaler" in state) == IS_CUDA
-    network = load_weights(ResUNet(), tmp_path / "run" / "best.pt", {})
+    network = loaded(tmp_path / "run" / "best.pt")
     assert network.eval()(torch.zeros(1, 1, 48, 56)).isfinite().all()
 
 
@@ -204,13 +203,13 @@ def test_a_run_that_is_resumed_goes_on_as_if_it_had_not_stopped(train, tmp_path)
 
 def test_a_compiled_network_learns_the_same(train, tmp_path, monkeypatch):
     """An epoch is one batch: for each size of batches torch compiles anew."""
-    knobs = {"epochs": 4, "network_def": SMALL, "batch_size": 1000}
-    _, eager = train(tmp_path / "eager", **knobs)
+    options = {"epochs": 4, "network_def": SMALL, "batch_size": 1000}
+    _, eager = train(tmp_path / "eager", **options)
     if not IS_CUDA:
         compile_network = torch.compile
-        monkeypatch.setattr(torch, "compile", lambda network, **options: compile_network(network, backend="eager"))
-        monkeypatch.setattr(checks.shutil, "which", lambda name: name)
-    state, compiled = train(tmp_path / "compiled", compile=True, **knobs)
+        monkeypatch.setattr(torch, "compile", lambda network, **how: compile_network(network, backend="eager"))
+        monkeypatch.setattr(settings.shutil, "which", lambda name: name)
+    state, compiled = train(tmp_path / "compiled", compile=True, **options)
     assert losses(compiled) == pytest.approx(losses(eager), rel=COMPILED_TOLERANCE)
     assert not any("_orig_mod" in key for key in state["network"])
 
@@ -268,7 +267,7 @@ def test_two_processes_train_and_validate_together(launched):
     state = torch.load(launched / "gloo" / "run" / "last.pt", weights_only=True, map_location="cpu")
     assert state["processes"] == 2
     assert not any(key.startswith("module.") for key in state["network"])
-    load_weights(ResUNet(), launched / "gloo" / "run" / "last.pt", {})
+    loaded(launched / "gloo" / "run" / "last.pt")
 
 
 # Number formats
@@ -285,19 +284,13 @@ def scan():
 
 
 @pytest.fixture(scope="module")
-def called(shipped, scan, pytestconfig):  # noqa: F811
-    """The voxels that the shipped weights call lesion in the slab, as the bundle's evaluator and inferer compute them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(pytestconfig.rootpath)
-        config = ConfigParser()
-        config.read_config("bundles/resunet.json")
-        for name, value in {"device": DEVICE, "amp": False, "neighbors": NEIGHBORS}.items():
-            config[name] = value
-        inferer = config.get_parsed_content("inferer")
+def called(pretrained, scan):  # noqa: F811
+    """The voxels that the pretrained model calls lesion in the slab, as the bundle's evaluator and inferer compute them."""
+    inferer = configured("resunet", device=DEVICE, amp=False, neighbors=NEIGHBORS).get_parsed_content("inferer")
 
     def compute(device, **options):
         item = {CommonKeys.IMAGE: scan[None]}
-        network = shipped.to(device)
+        network = pretrained.to(device)
         evaluator = SupervisedEvaluator(torch.device(device), [item], network, inferer=inferer, decollate=False, **options)
         evaluator.run()
         return evaluator.state.output[CommonKeys.PRED].float().argmax(dim=1).cpu() > 0

@@ -2,6 +2,7 @@
 
 import pytest
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.derivatives import name_of, name_scans
 
 
@@ -36,6 +37,6 @@ def test_subject_session_and_space():
 
 def test_scans_that_would_share_a_name_are_refused_by_both_names():
     items = [{"image": "/data/a/1.nii"}, {"image": "/data/a-1.nii"}, {"image": ["x.dcm"], "name": "/data/b/P1_2_t1"}]
-    with pytest.raises(ValueError, match=r"1 scans have the names of others:\s+/data/a-1\.nii and /data/a/1\.nii: sub-a1"):
+    with pytest.raises(UserError, match=r"1 scans have the names of others:\s+/data/a-1\.nii and /data/a/1\.nii: sub-a1"):
         name_scans(items, "/data")
     assert [str(name) for name in name_scans(items[1:], "/data")] == ["sub-a1", "sub-bP12t1"]

@@ -1,4 +1,4 @@
-"""DICOM series: told apart, named, left out with reasons, and read with the geometry that they were written with."""
+"""DICOM series: distinguished, named, left out with reasons, and read with the geometry that they were written with."""
 
 import re
 
@@ -7,6 +7,7 @@ import pytest
 from dicom_files import write_series
 from monai.transforms import LoadImage
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.dicom import find_series, milliseconds
 from strokelesion.transforms import SeriesReader
 
@@ -44,7 +45,7 @@ def test_what_is_no_t1_volume_is_left_out_and_the_log_says_why(study, caplog):
     for reason in ("t2-flair in .*echo time 90 ms", "localizer in .*3 slices", "P-002_7.*modality CT, not MR"):
         assert re.search(reason, said), reason
     write_series(study / "ct", volume(), modality="CT")
-    with pytest.raises(ValueError, match=r"(?s)1 DICOM series below .*none a T1-weighted scan.*modality CT.*Give the folder"):
+    with pytest.raises(UserError, match=r"(?s)1 DICOM series below .*none a T1-weighted scan.*modality CT.*Give the folder"):
         find_series(study / "ct")
 
 

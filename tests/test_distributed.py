@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import create_autospec
 
@@ -15,15 +16,17 @@ import pytest
 import torch
 from crashing import ROOT, left_behind
 from launched import run, start, together, validate
+from model_files import write_model
+from stand_ins import DarkIsLesion
 
+from strokelesion.networks import CommandLineError, UserError
 from strokelesion.pipeline import ranks, slices
-from strokelesion.pipeline.checkpoints import save_checkpoint
-from strokelesion.pipeline.errors import innermost
-from strokelesion.pipeline.knobs import check_command
+from strokelesion.pipeline.errors import user_error
 from strokelesion.pipeline.locks import claim, release
 from strokelesion.pipeline.slice_sampler import SliceSampler
 from strokelesion.pipeline.slices import SliceStore
 from strokelesion.pipeline.training import EpochSeeds
+from strokelesion.pipeline.workflow import require_command
 from strokelesion.transforms import RandAugmentSlicesd, Recipe
 
 # Of float32 sums in another order; the losses' after two epochs of Adam, which lets them grow.
@@ -77,6 +80,14 @@ def as_rank(monkeypatch):
     return believe
 
 
+def test_a_sampler_asks_ignite_which_process_it_is_in(as_rank):
+    shown = np.arange(40) < 11, np.zeros(40, dtype=int)
+    assert list(SliceSampler(*shown, seed=3)) == list(SliceSampler(*shown, seed=3, rank=0, ranks=1))
+    as_rank(2, 3)
+    assert list(SliceSampler(*shown, seed=3)) == list(SliceSampler(*shown, seed=3, rank=2, ranks=3))
+    assert list(SliceSampler(*shown, seed=3, rank=0)) == list(SliceSampler(*shown, seed=3, rank=0, ranks=3))
+
+
 def test_shares_are_the_same_scans_whatever_is_shown(as_rank):
     as_rank(1, 3)
     scans = list(range(20))
@@ -100,7 +111,7 @@ def test_each_process_makes_its_share_of_the_slice_store(as_rank, monkeypatch, t
     assert sorted(made) == ["b", "d", "f"]
 
 
-def test_processes_share_the_order_of_slices_and_nothing_else_that_is_random():
+def test_processes_share_the_order_of_slices_and_nothing_else_that_is_random(as_rank):
     def random_state(rank, epoch, seed=5):
         sampler, augmentation = (create_autospec(kind) for kind in (SliceSampler, RandAugmentSlicesd))
         data = create_autospec(slices.SliceDataset, has_lesion=[], scan_of=[])
@@ -110,6 +121,9 @@ def test_processes_share_the_order_of_slices_and_nothing_else_that_is_random():
 
     assert random_state(0, 2) == random_state(0, 2)
     assert len({random_state(rank, epoch, seed) for rank in range(8) for epoch in (1, 2) for seed in (0, 1)}) == 32
+    assert random_state(None, 2) == random_state(0, 2)
+    as_rank(3, 4)
+    assert random_state(None, 2) == random_state(3, 2)
 
 
 def test_more_processes_than_gpus_and_one_gpu_for_all_are_refused(monkeypatch):
@@ -117,21 +131,21 @@ def test_more_processes_than_gpus_and_one_gpu_for_all_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(ValueError, match=r"which has 2; expected at most one process a GPU\. Give --nproc_per_node=2"):
+    with pytest.raises(UserError, match=r"which has 2; expected at most one process a GPU\. Give --nproc_per_node=2"):
         ranks.join("cuda")
-    with pytest.raises(ValueError, match="--device got cuda:1 for 3 processes; allowed are cuda and cpu"):
+    with pytest.raises(UserError, match="--device got cuda:1 for 3 processes; allowed are cuda and cpu"):
         ranks.join("cuda:1")
 
 
 @pytest.mark.parametrize("held_out", [("099001", "099003", "099004"), ("099001",)])
-def test_validation_is_put_together_from_all_processes(held_out, where, at_root, tmp_path):
+def test_validation_is_put_together_from_all_processes(held_out, where, tmp_path):
     """Three scans are an uneven share; with one, the second process has none."""
     listed = tmp_path / "held_out.csv"
     listed.write_text("\n".join(["subject", *held_out]))
-    knobs = {**where, "split": str(listed), "network_def": {"_target_": "launched.DarkAtALevel"}, "amp": False}
-    validate("resunet", tmp_path, run_dir=str(tmp_path / "alone"), **knobs)
+    options = {**where, "split": str(listed), "network_def": {"_target_": "launched.DarkAtALevel"}, "amp": False}
+    validate("resunet", tmp_path, run_dir=str(tmp_path / "alone"), **options)
     alone = json.loads((tmp_path / "metrics_0.json").read_text())
-    assert together(2, validate, "resunet", tmp_path, run_dir=str(tmp_path / "both"), **knobs) == [0, 0]
+    assert together(2, validate, "resunet", tmp_path, run_dir=str(tmp_path / "both"), **options) == [0, 0]
     first, second = (json.loads((tmp_path / f"metrics_{rank}.json").read_text()) for rank in (0, 1))
     assert alone.pop("scans") == len(held_out)
     assert first.pop("scans") + second.pop("scans") == max(len(held_out), 2)
@@ -140,13 +154,13 @@ def test_validation_is_put_together_from_all_processes(held_out, where, at_root,
     assert first["dice_main"] > 0.01
 
 
-def test_two_processes_at_half_the_batch_follow_one(where, at_root, tmp_path):
+def test_two_processes_at_half_the_batch_follow_one(where, tmp_path):
     """Exactly but for rounding: without BatchNorm, augmentation and Dice, gradients are means over slices."""
     still = {"_target_": "strokelesion.transforms.RandAugmentSlicesd", **STILL}
-    knobs = {**where, "network_def": UNET, "augmentation": still, "loss": "cce", "epochs": 2, "amp": False}
-    knobs |= {"learning_rate": 0.01}
-    run("training", "unet", tmp_path, **{**knobs, "run_dir": str(tmp_path / "alone"), "batch_size": 8})
-    both = {**knobs, "run_dir": str(tmp_path / "both"), "batch_size": 4}
+    options = {**where, "network_def": UNET, "augmentation": still, "loss": "cce", "epochs": 2, "amp": False}
+    options |= {"learning_rate": 0.01}
+    run("training", "unet", tmp_path, **{**options, "run_dir": str(tmp_path / "alone"), "batch_size": 8})
+    both = {**options, "run_dir": str(tmp_path / "both"), "batch_size": 4}
     assert together(2, run, "training", "unet", tmp_path, **both) == [0, 0]
     alone, shared = (history(tmp_path / name) for name in ("alone", "both"))
     for column in ("loss", "dice_main"):
@@ -157,14 +171,14 @@ def test_two_processes_at_half_the_batch_follow_one(where, at_root, tmp_path):
     assert len(list((tmp_path / "both").glob("*tfevents*"))) == 1
 
 
-def test_a_run_of_two_processes_is_resumed_as_if_it_had_not_stopped(where, at_root, tmp_path):
+def test_a_run_of_two_processes_is_resumed_as_if_it_had_not_stopped(where, tmp_path):
     """With scans that are renewed after each epoch."""
     sides = {"training": "$@cohort[:5]", "held_out": "$@cohort[6:]", "shown": 4, "renewed": 1}
-    knobs = {**where, "network_def": RESUNET, "batch_size": 4, "slices": "lesion"}
-    knobs |= {"sides": {"_target_": "strokelesion.pipeline.splits.Split", **sides}}
+    options = {**where, "network_def": RESUNET, "batch_size": 4, "slices": "lesion"}
+    options |= {"sides": {"_target_": "strokelesion.pipeline.splits.Split", **sides}}
     for name, stages in {"undisturbed": [{"epochs": 2}], "stopped": [{"epochs": 1}, {"epochs": 2, "resume": True}]}.items():
         for stage in stages:
-            both = {**knobs, **stage, "run_dir": str(tmp_path / name)}
+            both = {**options, **stage, "run_dir": str(tmp_path / name)}
             assert together(2, run, "training", "resunet", tmp_path, **both) == [0, 0]
     undisturbed, stopped = (left_behind(tmp_path / name) for name in ("undisturbed", "stopped"))
     assert undisturbed == stopped
@@ -181,10 +195,10 @@ def test_a_scan_that_one_process_cannot_read_ends_all_of_them(where, tmp_path):
     subprocess.run(["cp", "-r", where["dataset_dir"], data], check=True)
     sorted(data.rglob("*t1w*"))[1].write_bytes(b"no scan")
     options = {"dataset_dir": data, "cache_dir": tmp_path / "store", "run_dir": tmp_path / "run", "spacing_mm": 4}
-    options |= {"config_file": "bundles/resunet.json", "device": "cpu", "epochs": 1}
+    options |= {"config_file": ROOT / "bundles/resunet.json", "device": "cpu", "epochs": 1}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     started_s = time.monotonic()
-    ended = subprocess.run([*LAUNCHER, "training", *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([*LAUNCHER, "training", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 1, ended.stderr[-3000:]
     assert time.monotonic() - started_s < 120
     said = sorted(line for line in ended.stderr.splitlines() if line.startswith("[rank"))
@@ -195,14 +209,16 @@ def test_a_scan_that_one_process_cannot_read_ends_all_of_them(where, tmp_path):
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
-def test_verbs_for_one_process_refuse_several(at_root, monkeypatch):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # restored afterwards
+@pytest.mark.parametrize(("bundle", "command"), [("resunet", "evaluating"), ("resunet", "release"), ("synthesis", "synthesis")])
+def test_commands_for_one_process_refuse_several(bundle, command, run_command, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    command = ["/somewhere/monai/bundle/__main__.py", "run", "evaluating", "--config_file", "bundles/resunet.json"]
-    with pytest.raises(ValueError, match="got 2 processes for evaluating, which takes one"):
-        check_command(command)
-    check_command([*command[:2], "training", *command[3:]])
+    with pytest.raises(RuntimeError) as error:
+        run_command(command, bundle)
+    message = f"got 2 processes for {command}, which takes one. Start it without torch.distributed.run."
+    assert str(user_error(error.value)) == message
+    assert isinstance(user_error(error.value), CommandLineError)
+    require_command("training", {"training": []})
 
 
 @pytest.fixture(scope="module")
@@ -210,25 +226,22 @@ def cohort(where, tmp_path_factory):
     """Five small scans to segment, one of them damaged, and what one process makes of them."""
     folder = tmp_path_factory.mktemp("cohort")
     (folder / "scans").mkdir()
-    scans = sorted((ROOT / where["dataset_dir"]).rglob("*t1w*"))[:5]
+    scans = sorted(Path(where["dataset_dir"]).rglob("*t1w*"))[:5]
     for scan in scans:
         nib.load(scan).slicer[8:40, 10:46, 12:36].to_filename(folder / "scans" / scan.name)
     (folder / "scans" / scans[3].name).write_bytes(b"no scan")
-    protocol = {"intensities": "tissue", "spacing_mm": [4.0] * 3, "slice_mm": [192, 224], "neighbors": 0}
-    save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": protocol}, folder / "dark.pt")
-    knobs = {"scans": str(folder / "scans"), "checkpoint": str(folder / "dark.pt"), "amp": False}
-    knobs |= {"network_def": {"_target_": "stand_ins.DarkIsLesion"}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        run("inference", "resunet", folder, output_dir=str(folder / "alone"), **knobs)
+    dark = write_model(folder / "dark.pt", DarkIsLesion(), "stand_ins.DarkIsLesion")
+    options = {"scans": str(folder / "scans"), "weights": dark, "amp": False, "cache_dir": str(folder / "cache")}
+    options |= {"network_def": {"_target_": "stand_ins.DarkIsLesion"}}
+    run("inference", "resunet", folder, output_dir=str(folder / "alone"), **options)
     assert (folder / "status_0").read_text() == "1"
-    return knobs, left_behind(folder / "alone")
+    return options, left_behind(folder / "alone")
 
 
 def test_two_processes_segment_a_cohort_as_one_does(cohort, tmp_path):
-    knobs, alone = cohort
+    options, alone = cohort
     out = tmp_path / "both"
-    assert together(2, run, "inference", "resunet", tmp_path, output_dir=str(out), **knobs) == [0, 0]
+    assert together(2, run, "inference", "resunet", tmp_path, output_dir=str(out), **options) == [0, 0]
     assert left_behind(out) == alone
     assert (out / "failures.tsv").read_text().count("\n") == 2
     # The first process says how it went, when all are done; the launcher would end it if another one said so before.
@@ -236,15 +249,15 @@ def test_two_processes_segment_a_cohort_as_one_does(cohort, tmp_path):
     assert not (tmp_path / "status_1").exists()
 
 
-def test_parts_leave_the_tables_to_a_last_run_that_finds_all_done(cohort, at_root, tmp_path, capsys):
-    knobs, alone = cohort
+def test_parts_leave_the_tables_to_a_last_run_that_finds_all_done(cohort, tmp_path, capsys):
+    options, alone = cohort
     out = tmp_path / "parts"
     for number, said in {1: "2 of 3 scans of part 1/2", 2: "2 of 2 scans of part 2/2"}.items():
-        run("inference", "resunet", tmp_path, output_dir=str(out), part=f"{number}/2", **knobs)
+        run("inference", "resunet", tmp_path, output_dir=str(out), part=f"{number}/2", **options)
         assert said in capsys.readouterr().out
     assert not list(out.glob("*.tsv"))
     assert not list(out.glob("*.html"))
-    run("inference", "resunet", tmp_path, output_dir=str(out), **knobs)
+    run("inference", "resunet", tmp_path, output_dir=str(out), **options)
     assert "4 of 5 scans segmented, 4 of them before" in capsys.readouterr().out
     assert {name: content for name, content in left_behind(out).items() if not name.startswith(".lock")} == alone
 
@@ -277,7 +290,7 @@ def test_parts_of_the_same_count_may_run_side_by_side_and_nothing_else(held, ask
             claim(tmp_path, "output_dir", asked)
             release(tmp_path)
         else:
-            with pytest.raises(ValueError, match=rf"in use by another run \(process {process.pid} on"):
+            with pytest.raises(UserError, match=rf"in use by another run \(process {process.pid} on"):
                 claim(tmp_path, "output_dir", asked)
     finally:
         process.kill()
@@ -286,7 +299,9 @@ def test_parts_of_the_same_count_may_run_side_by_side_and_nothing_else(held, ask
     release(tmp_path)
 
 
-def test_a_wrong_part_is_refused(cohort, at_root, tmp_path):
+def test_a_wrong_part_is_refused(cohort, tmp_path):
     with pytest.raises(RuntimeError) as error:
         run("inference", "resunet", tmp_path, output_dir=str(tmp_path / "out"), part="0/3", **cohort[0])
-    assert "--part got '0/3'; allowed are a part and the number of parts, from 1/16" in str(innermost(error.value))
+    message = str(user_error(error.value))
+    assert message.startswith("--part got '0/3'; ")
+    assert "a part and the number of parts, from 1/16 to 16/16 where there are 16" in message

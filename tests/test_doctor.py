@@ -1,6 +1,5 @@
 """The doctor: each fault gives its finding and no other, whole data sets give none, and training refuses what it says."""
 
-import contextlib
 import gzip
 import shutil
 from collections.abc import Callable
@@ -13,23 +12,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from atlas import ALMOST_ONE, save_nifti, write_release
-from monai.bundle import ConfigWorkflow
+from configured import configured
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.datalist import read_cohort
 from strokelesion.pipeline.doctor.checks import CHECKS, NOTE, STOPS, SUSPICIOUS
 from strokelesion.pipeline.doctor.cohort_checks import side_in_table
 from strokelesion.pipeline.doctor.examination import COLUMNS, as_text, diagnose, examine
 from strokelesion.pipeline.doctor.scan import Training
+from strokelesion.pipeline.errors import root, user_error
 from strokelesion.pipeline.slices import prepare_scan
 from strokelesion.transforms import Recipe
 
+ROOT = Path(__file__).parent.parent
 
-def trained_through(**knobs):
-    """What the bundle trains through, at the miniatures' voxel size."""
-    with contextlib.chdir(Path(__file__).parent.parent):
-        workflow = ConfigWorkflow("bundles/resunet.json", workflow_type="train", logging_file=False, spacing_mm=8, **knobs)
-        workflow.initialize()
-        return workflow.parser.get_parsed_content("train::preprocessing")
+
+def trained_through(**options):
+    """Return the transform that the bundle trains through, at the miniatures' voxel size."""
+    return configured("resunet", "doctor", spacing_mm=8, **options).get_parsed_content("train::preprocessing")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def training_refuses(folder, transform):
     try:
         for record in read_cohort(folder):
             prepare_scan(record, transform)
-    except ValueError:
+    except UserError:
         return True
     return False
 
@@ -338,26 +338,39 @@ def test_persons_in_two_releases_stop_training_or_are_noted(data_set, transform)
     assert findings_of(folder, transform)["what is wrong"].str.contains("may be in two releases").sum() == 5
 
 
-def test_whatever_else_stops_training_is_found_by_training_itself(data_set):
-    def refuse(sample):
-        raise RuntimeError("lesion voxels lie outside the window")
+def refuse(error):
+    def raising(sample):
+        raise error
 
-    findings = findings_of(data_set(), Recipe([refuse]))
+    return Recipe([raising])
+
+
+def test_whatever_else_stops_training_is_found_by_training_itself(data_set):
+    findings = findings_of(data_set(), refuse(UserError("lesion voxels lie outside the window")))
     assert findings["how bad"].tolist() == [STOPS] * 3
     assert findings["what is wrong"].str.contains("lie outside the window").all()
 
 
-def test_the_verb_writes_the_table_and_ends_with_status_1_where_training_would_stop(run_verb, data_set, tmp_path, capsys):
+def test_a_fault_of_the_program_is_no_finding(data_set):
+    """It ends the doctor with its traceback and names the scan."""
+    with pytest.raises(RuntimeError) as error:
+        findings_of(data_set(), refuse(KeyError("brain")))
+    assert user_error(error.value) is None
+    assert isinstance(root(error.value), KeyError)
+    assert any(note.startswith("while preparing ") and "_T1w.nii.gz" in note for note in error.value.__notes__)
+
+
+def test_the_command_writes_the_table_and_ends_with_status_1_where_training_would_stop(run_command, data_set, tmp_path, capsys):
     folder = data_set()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    run_verb("doctor", "resunet", dataset_dir=str(folder), run_dir=str(tmp_path / "run"), spacing_mm=8)
+    run_command("doctor", "resunet", dataset_dir=str(folder), run_dir=str(tmp_path / "run"), spacing_mm=8)
     assert "Nothing found." in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "run/doctor.csv").columns.tolist() == COLUMNS
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     (file,) = FAULTS["empty mask"].make(folder)
     with pytest.raises(SystemExit) as ended:
-        run_verb("doctor", "unet", dataset_dir=str(folder), doctor_csv=str(tmp_path / "mine.csv"), spacing_mm=8)
+        run_command("doctor", "unet", dataset_dir=str(folder), doctor_csv=str(tmp_path / "mine.csv"), spacing_mm=8)
     assert ended.value.code == 1
     (row,) = pd.read_csv(tmp_path / "mine.csv").to_dict("records")
     assert row["file"] == str(file.relative_to(folder))
@@ -397,7 +410,7 @@ def test_the_side_of_a_lesion_in_a_table(row, side):
     assert side_in_table(row) == side
 
 
-def test_the_documentation_lists_every_check(at_root):
-    text = (at_root / "docs/data.md").read_text()
+def test_the_documentation_lists_every_check():
+    text = (ROOT / "docs/data.md").read_text()
     for check in CHECKS:
         assert f"| {check.finds} | {check.how_bad} |" in text

@@ -8,6 +8,7 @@ from nibabel.affines import apply_affine
 from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 from scipy.spatial.transform import Rotation
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.synthesis import head_registration
 from strokelesion.pipeline.synthesis.head_registration import register_to_mni
 from strokelesion.transforms.synthesis.tissues import Tissue
@@ -57,7 +58,7 @@ def test_a_head_turned_scaled_and_shifted_is_brought_back():
 )
 def test_a_head_that_does_not_come_to_lie_on_the_template_is_refused(monkeypatch, wrong, message):
     monkeypatch.setattr(head_registration, "align", lambda *_: wrong)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         register_to_mni(head(np.eye(4)))
 
 

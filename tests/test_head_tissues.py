@@ -13,12 +13,12 @@ LEVELS = {
 }  # fmt: skip
 
 
-def t1(tissues, specks=0):
+def t1(tissues, bright_share=0):
     levels = torch.zeros(len(Tissue))
     levels[[int(tissue) for tissue in LEVELS]] = torch.tensor(list(LEVELS.values()))
     noise = torch.Generator().manual_seed(0)
     image = levels[tissues.as_tensor().long()] + 3 * torch.rand(tissues.shape, generator=noise)
-    corners = torch.rand(tissues.shape, generator=noise) < specks
+    corners = torch.rand(tissues.shape, generator=noise) < bright_share
     image[corners & (tissues.as_tensor() == Tissue.AIR)] = 100.0
     return MetaTensor(image, affine=tissues.affine)
 
@@ -55,7 +55,7 @@ def test_gaps_of_a_labeled_brain_become_fluid_and_nothing_labeled_changes():
 
 def test_around_a_labeled_brain_what_is_bright_becomes_unknown_but_no_noise_in_the_air():
     truth = head.tissues().as_tensor()
-    whole = add_surroundings(brain_only(), t1(head.tissues(), specks=0.01)).as_tensor()
+    whole = add_surroundings(brain_only(), t1(head.tissues(), bright_share=0.01)).as_tensor()
     scalp = (truth == Tissue.SOFT) | (truth == Tissue.SKIN)
     assert dice((whole == Tissue.UNKNOWN) & (truth != Tissue.CSF), scalp) > 0.95
     assert ((whole == Tissue.UNKNOWN) & (truth == Tissue.AIR)).sum() < 0.01 * scalp.sum()

@@ -12,6 +12,7 @@ from nibabel.affines import apply_affine
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from test_head_tissues import t1
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.synthesis import heads as heads_module
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
 from strokelesion.transforms.synthesis.tissues import FREESURFER, Tissue, is_brain, is_inside_skull
@@ -78,11 +79,11 @@ def test_label_maps_and_t1s_are_paired_across_folders(tmp_path):
 
 
 def test_a_folder_without_heads_and_two_label_maps_of_a_person_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"found no head in .*X_T1w\.nii\.gz"):
+    with pytest.raises(UserError, match=r"found no head in .*X_T1w\.nii\.gz"):
         find_heads(tmp_path)
     for name in ("a_labels.nii", "a_aseg.mgz"):
         (tmp_path / name).touch()
-    with pytest.raises(ValueError, match=r"a_aseg\.mgz and .*a_labels\.nii are both labels of a"):
+    with pytest.raises(UserError, match=r"a_aseg\.mgz and .*a_labels\.nii are both labels of a"):
         find_heads(tmp_path)
 
 
@@ -114,13 +115,13 @@ def test_a_prepared_head_is_kept_until_its_file_changes(tmp_path, labeled, quick
     first = prepare(labeled, tmp_path)
     assert prepare(labeled, tmp_path) == first
     assert len(quick_registration) == 1
-    write(Path(labeled["image"]), t1(head.tissues(), specks=0.01))
+    write(Path(labeled["image"]), t1(head.tissues(), bright_share=0.01))
     assert prepare(labeled, tmp_path) != first
     assert len(quick_registration) == 2
 
 
 def test_a_t1_without_labels_needs_its_brain_extracted(tmp_path, bare, quick_registration):
-    with pytest.raises(ValueError, match=r"1 heads are T1s without labels:\n.*b_T1w\.nii\nExpected.*extract_brain"):
+    with pytest.raises(UserError, match=r"1 heads are T1s without labels:\n.*b_T1w\.nii\nExpected.*extract_brain"):
         prepare(bare, tmp_path)
     assert not quick_registration
 
@@ -148,7 +149,7 @@ def test_another_way_to_extract_brains_makes_other_heads(tmp_path, bare, labeled
 
 def test_the_file_of_a_head_that_cannot_be_prepared_is_named(tmp_path, labeled):
     write(Path(labeled["labels"]), numbers_of(head.tissues()) * 0 + 7.5)
-    with pytest.raises(ValueError, match=r"cannot prepare .*a_labels\.nii\.gz and .*a_T1w\.nii\.gz: .*whole numbers"):
+    with pytest.raises(UserError, match=r"cannot prepare .*a_labels\.nii\.gz and .*a_T1w\.nii\.gz: .*whole numbers"):
         prepare(labeled, tmp_path)
     assert not list(tmp_path.glob("cache/*"))
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from strokelesion.networks import UserError
 from strokelesion.transforms import ScaleTissued, is_tissue
 
 SCALE = ScaleTissued("image")
@@ -69,11 +70,11 @@ def test_tiny_negative_values_of_interpolation_pass(head):
 
 @pytest.mark.parametrize("spoil", [lambda x: (x - 60) / 10, lambda x: (x - 60) * (x > 0), lambda x: -x])
 def test_z_scores_and_other_signed_images_are_refused(head, spoil):
-    with pytest.raises(ValueError, match="negative intensities"):
+    with pytest.raises(UserError, match="negative intensities"):
         scaled(spoil(head))
 
 
 @pytest.mark.parametrize(("value", "reason"), [(0.0, "constant"), (7.0, "constant"), (float("nan"), "NaN")])
 def test_images_without_contrast_are_refused(value, reason):
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(UserError, match=reason):
         scaled(torch.full((1, 4, 5, 6), value))

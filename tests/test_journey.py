@@ -1,5 +1,6 @@
 """Journeys: one head in many orientations and formats, a folder with a bad scan, the command line itself."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,36 +11,31 @@ import numpy as np
 import pandas as pd
 import pytest
 from dicom_files import write_series
+from model_files import write_model
 from nibabel.affines import apply_affine
-from stand_ins import tissue_is_brain
+from stand_ins import DarkIsLesion, tissue_is_brain
 
+from strokelesion.networks import CommandLineError, UserError
 from strokelesion.pipeline import dicom
-from strokelesion.pipeline.checkpoints import save_checkpoint
-from strokelesion.pipeline.errors import innermost
-from strokelesion.pipeline.knobs import spacing
+from strokelesion.pipeline.errors import user_error
 from strokelesion.pipeline.registrations import RememberedRegistrations
-from strokelesion.pipeline.weights import write_weights
+from strokelesion.transforms import CropToTissued
 
-VOXELS_MM = [8.0, 7.0, 9.0]  # those of the fixture `oriented`
+ROOT = Path(__file__).parent.parent
+VOXELS_MM = (8.0, 7.0, 9.0)  # those of the fixture `oriented`
 
 
 @pytest.fixture
-def dark(run_verb, tmp_path):
-    """Run a verb with the stand-in network, as if trained at the voxel size that is asked for."""
+def dark(run_command, tmp_path):
+    """Run a command with the stand-in network, as if trained at some voxel size, on slices of some extent."""
 
-    def run(verb, spacing_mm, rim_px=0, size=None, **knobs):
-        protocol = {
-            "intensities": knobs.get("intensities", "tissue"),
-            "spacing_mm": spacing("spacing_mm", spacing_mm),
-            "slice_mm": knobs.get("slice_mm", [224, 256]),
-            "neighbors": 0,
-        }
-        checkpoint = tmp_path / f"dark{hash(str(protocol))}.pt"
-        if not checkpoint.exists():
-            save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": protocol}, checkpoint)
-        definition = {"_target_": "stand_ins.DarkIsLesion", "rim_px": rim_px, "size": size}
-        where = {"checkpoint": str(checkpoint), "network_def": definition, "spacing_mm": spacing_mm, "slice_mm": [224, 256]}
-        run_verb(verb, "resunet", **{"amp": "false", **where, **knobs})
+    def run(command, spacing_mm, rim_px=0, size=None, slice_mm=(224, 256), intensities="tissue", **options):
+        spacing_mm = (spacing_mm,) * 3 if isinstance(spacing_mm, int) else spacing_mm
+        protocol = {"spacing_mm": spacing_mm, "slice_mm": slice_mm, "intensities": intensities}
+        network, arguments = DarkIsLesion(rim_px, size=size), {"rim_px": rim_px, "size": size}
+        model = write_model(tmp_path / "dark.pt", network, "stand_ins.DarkIsLesion", arguments, **protocol)
+        trusted = {"network_def": {"_target_": "stand_ins.DarkIsLesion"}}
+        run_command(command, "resunet", **{"amp": "false", "weights": model, **trusted, **options})
 
     return run
 
@@ -49,8 +45,8 @@ def infer(dark, tmp_path):
     """Run inference with the stand-in network; returns the folder of the masks."""
     masks = tmp_path / "masks"
 
-    def run(scans, spacing_mm=VOXELS_MM, **knobs):
-        dark("inference", spacing_mm, scans=str(scans), output_dir=str(masks), **knobs)
+    def run(scans, spacing_mm=VOXELS_MM, **options):
+        dark("inference", spacing_mm, scans=str(scans), output_dir=str(masks), **options)
         return masks
 
     return run
@@ -114,9 +110,12 @@ def test_native_scans_of_any_orientation_are_scored_on_their_own_grids(release_d
 def test_two_sessions_of_a_subject_keep_their_own_predictions(release_dir, dark, tmp_path):
     """R1.1 names the scans of t01 and t02 alike."""
     dark("evaluating", 8, dataset_dir=str(release_dir("R1.1")), run_dir=str(tmp_path), scored="all")
-    masks = list((tmp_path / "evaluation" / "all" / "predictions").rglob("*_lesion.nii.gz"))
-    assert 3 * len(masks) == len(pd.read_csv(tmp_path / "evaluation" / "all" / "scores.csv"))
-    assert len({mask.name for mask in masks}) < len(masks)
+    scores = pd.read_csv(tmp_path / "evaluation" / "all" / "scores.csv")
+    masks = list((tmp_path / "evaluation" / "all" / "predictions").rglob("*_label-lesion_mask.nii.gz"))
+    assert 3 * len(masks) == len(scores)
+    sources = [json.loads(mask.with_name(f"{mask.name[:-7]}.json").read_text())["Sources"][0] for mask in masks]
+    assert len(set(sources)) == len(masks)
+    assert len({Path(source).name for source in sources}) < len(masks)
 
 
 def test_mha_and_nrrd_are_read_as_nifti_is(oriented, infer, tmp_path):
@@ -150,8 +149,8 @@ def test_a_dicom_series_gives_the_lesion_that_nifti_gives(oriented, infer, tmp_p
 def test_heads_larger_than_the_window_are_predicted_whole(overlap, oriented, infer):
     """Windows tile a slice without a seam: the stand-in finds the same as through one window."""
 
-    def found(**knobs):
-        mask = mask_file(infer(oriented["LPS"]["image"], spacing_mm=4, overwrite="true", **knobs), "T1w")
+    def found(**options):
+        mask = mask_file(infer(oriented["LPS"]["image"], spacing_mm=4, overwrite="true", **options), "T1w")
         return np.asarray(nib.load(mask).dataobj)
 
     whole = found()
@@ -170,14 +169,13 @@ def test_networks_see_slices_of_the_size_that_they_were_trained_on(slice_mm, ori
 @pytest.fixture
 def brain_weights(tmp_path):
     """Weights for the bundles' brain network that call all tissue in one piece brain."""
+    arguments = {"out_channels": 2, "channels": [8, 16, 32, 64, 128]}
     path = tmp_path / "weights" / "brain.safetensors"
-    protocol = {"spacing_mm": [2.0, 2.0, 2.0], "slice_mm": [224, 256]}
-    write_weights(tissue_is_brain(), path, {"protocol": protocol, "threshold": 0.5, "min_component_ml": 0.0, "training": {}})
-    return str(path)
+    return write_model(path, tissue_is_brain(), "strokelesion.networks.UNet", arguments, spacing_mm=(2.0, 2.0, 2.0))
 
 
 def no_place(*_):
-    raise ValueError("no place in MNI space")
+    raise UserError("no place in MNI space")
 
 
 def test_lesions_are_found_in_the_brain_only(oriented, infer, brain_weights, tmp_path, monkeypatch):
@@ -192,8 +190,8 @@ def test_lesions_are_found_in_the_brain_only(oriented, infer, brain_weights, tmp
     values[ball] = 25
     nib.save(nib.Nifti1Image(values, scan.affine), tmp_path / "ball.nii.gz")
 
-    def found(**knobs):
-        return nib.load(mask_file(infer(tmp_path / "ball.nii.gz", **knobs), "ball"))
+    def found(**options):
+        return nib.load(mask_file(infer(tmp_path / "ball.nii.gz", **options), "ball"))
 
     assert np.asarray(found().dataobj)[ball].all()
     kept = found(intensities="brain", brain_weights=brain_weights)
@@ -215,14 +213,14 @@ def test_the_brain_is_kept_on_request_with_the_surface_that_a_second_network_dra
     assert 2 * (found & tissue).sum() / (found.sum() + tissue.sum()) > 0.9
     with pytest.raises(RuntimeError) as error:
         infer(oriented["LPS"]["image"], surface_weights="/nowhere/surface.safetensors", **wanted)
-    assert "no weights at /nowhere/surface.safetensors" in str(innermost(error.value))
+    assert "no model at /nowhere/surface.safetensors" in str(user_error(error.value))
 
 
 def test_brain_weights_are_opened_only_where_they_are_needed(oriented, infer):
     infer(oriented["RAS"]["image"], intensities="tissue", brain_weights="/nowhere/brain.safetensors")
     with pytest.raises(RuntimeError) as error:
         infer(oriented["RAS"]["image"], intensities="brain", brain_weights="/nowhere/brain.safetensors")
-    assert "no weights at /nowhere/brain.safetensors" in str(innermost(error.value))
+    assert "no model at /nowhere/brain.safetensors" in str(user_error(error.value))
 
 
 def test_probabilities_are_kept_on_request_and_agree_with_the_mask(oriented, infer):
@@ -274,18 +272,55 @@ def test_a_scan_that_was_done_and_now_fails_is_in_no_table(oriented, infer, tmp_
     assert pd.read_csv(volumes, sep="\t").empty
 
 
+def test_a_fault_in_a_transform_is_logged_with_its_traceback_and_the_rest_go_on(oriented, infer, tmp_path, caplog, monkeypatch):
+    """A KeyError is no sentence for a user: whoever reports it needs the lines of code that it came from."""
+    crop = CropToTissued.__call__
+
+    def stumble(self, sample, **lazy):
+        return sample["no such key"] if "PSR" in sample["image"].meta["filename_or_obj"] else crop(self, sample, **lazy)
+
+    monkeypatch.setattr(CropToTissued, "__call__", stumble)
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for name in ("LAS", "PSR", "RAS"):
+        (folder / f"{name}.nii.gz").symlink_to(oriented[name]["image"])
+    with pytest.raises(SystemExit) as stop:
+        infer(folder)
+    assert stop.value.code == 1
+    masks = sorted(str(path.relative_to(tmp_path / "masks")) for path in (tmp_path / "masks").rglob("*.nii.gz"))
+    assert masks == [str(mask_file(Path(), name)) for name in ("LAS", "RAS")]
+    (failed,) = pd.read_csv(tmp_path / "masks/failures.tsv", sep="\t").to_dict("records")
+    assert failed == {"scan": str(folder / "PSR.nii.gz"), "reason": "KeyError: 'no such key'"}
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert str(folder / "PSR.nii.gz") in record.getMessage()
+    assert "in stumble" in caplog.text
+    assert "KeyError: 'no such key'" in caplog.text
+
+
+@pytest.mark.parametrize("option", [{"spacing_mm": 2}, {"planes": "axial,coronal"}, {"fold": 1}])
+def test_inference_takes_no_option_that_the_model_decides(option, oriented, run_command, tmp_path):
+    (name,) = option
+    with pytest.raises(RuntimeError) as error:
+        run_command("inference", "resunet", scans=oriented["RAS"]["image"], output_dir=str(tmp_path / "masks"), **option)
+    said = user_error(error.value)
+    assert isinstance(said, CommandLineError)
+    assert f"got the option --{name}, which inference does not take. The model itself says it. Allowed are " in str(said)
+    assert not (tmp_path / "masks").exists()
+
+
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "message", "status"),
     [
-        (["train"], "error: got the verb 'train'; allowed are training, evaluating, inference, shipping, doctor."),
-        (["training", "--loss", "dise"], "error: --loss got 'dise'; allowed are cce, dice, cce_dice."),
-        (["inference", "--scans", "/nowhere"], "error: found no scan at /nowhere"),
-        (["training", "--dataset_dir", "/nowhere"], "error: /nowhere is not a folder."),
+        (["train"], "error: got the command 'train'; allowed are training, evaluating, inference, release, doctor,", 2),
+        (["training", "--loss", "dise"], "error: --loss got 'dise'; allowed are cce, dice, cce_dice, cce_lesion.", 2),
+        (["inference", "--scans", "/nowhere"], "error: found no scan at /nowhere", 1),
+        (["training", "--dataset_dir", "/nowhere", "--run_dir", "run"], "error: /nowhere is not a folder.", 1),
+        (["inference", "--scans", "/nowhere", "--spacing_mm", "2"], "error: got the option --spacing_mm, which inference", 2),
     ],
 )
-def test_the_command_line_answers_mistakes_in_one_line(words, message, at_root, tmp_path):
-    command = [sys.executable, "-m", "monai.bundle", "run", *words, "--config_file", "bundles/resunet.json"]
-    done = subprocess.run([*command, "--run_dir", str(tmp_path / "run")], capture_output=True, text=True)
-    assert done.returncode == 1
+def test_the_command_line_answers_mistakes_in_one_line(words, message, status, tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run", *words, "--config_file", str(ROOT / "bundles/resunet.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == status
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.synthesis import lesion_masks
 from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_procedural_masks, read_lesions, volume_at
 from strokelesion.pipeline.synthesis.procedural_lesions import parenchyma
@@ -65,11 +66,11 @@ def test_masks_are_read_once_and_again_when_one_changes(tmp_path, three_parts, m
 
 def test_empty_masks_and_folders_without_masks_are_refused(tmp_path, three_parts):
     (tmp_path / "none").mkdir()
-    with pytest.raises(ValueError, match=r"found no lesion mask in .*none"):
+    with pytest.raises(UserError, match=r"found no lesion mask in .*none"):
         read_lesions(tmp_path / "none", tmp_path)
     write_mask(tmp_path / "some" / "full.nii", three_parts)
     write_mask(tmp_path / "some" / "empty.nii", three_parts * 0)
-    with pytest.raises(ValueError, match=r"1 lesion masks are empty:\n.*empty\.nii\nExpected"):
+    with pytest.raises(UserError, match=r"1 lesion masks are empty:\n.*empty\.nii\nExpected"):
         read_lesions(tmp_path / "some", tmp_path)
 
 
@@ -146,7 +147,7 @@ def test_half_of_all_masks_are_flipped(procedural):
 
 
 def test_nothing_to_draw_from_is_refused(procedural):
-    with pytest.raises(ValueError, match="no lesion mask to draw from"):
+    with pytest.raises(UserError, match="no lesion mask to draw from"):
         draw_lesions(procedural[1].iloc[:0], np.random.default_rng(0))
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.lesion_table import (
     COLUMNS,
     Atlas,
@@ -110,7 +111,7 @@ def test_loads_of_regions(scan, tmp_path):
 def test_what_is_no_atlas_is_refused(values, columns, message, tmp_path):
     nib.save(nib.Nifti1Image(values.astype(np.float32), np.eye(4)), tmp_path / "atlas.nii")
     pd.DataFrame([[1, "a"]], columns=columns).to_csv(tmp_path / "atlas.csv", index=False)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         read_atlas(tmp_path / "atlas.nii", tmp_path / "atlas.csv")
 
 

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as npst
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.datalist import read_cohort
 from strokelesion.transforms import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd, LoadMasksd, LoadScand
 from strokelesion.transforms.lesions import binarize_mask, divide_components
@@ -53,21 +54,21 @@ def test_binarizing_does_not_depend_on_scale_and_twice_is_once(mask, scale):
 
 def test_an_empty_mask_is_refused_unless_told_otherwise():
     empty = torch.zeros(7, 8, 9)
-    with pytest.raises(ValueError, match=r"zero everywhere.*--allow_empty true"):
+    with pytest.raises(UserError, match=r"zero everywhere.*--allow_empty true"):
         binarize_mask(empty)
     assert not binarize_mask(empty, allow_empty=True).any()
 
 
 def test_a_gray_mask_is_refused_unless_told_otherwise():
     gray = torch.tensor([0.0, 0.3, 0.7, 1.0])
-    with pytest.raises(ValueError, match=r"not two-valued: 2 voxels.*--allow_gray true"):
+    with pytest.raises(UserError, match=r"not two-valued: 2 voxels.*--allow_gray true"):
         binarize_mask(gray)
     assert binarize_mask(gray, allow_gray=True).tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
 def test_impossible_values_are_refused(bad):
-    with pytest.raises(ValueError, match="below zero, NaN or infinite"):
+    with pytest.raises(UserError, match="below zero, NaN or infinite"):
         binarize_mask(torch.tensor([0.0, bad, 1.0]), allow_gray=True)
 
 
@@ -115,10 +116,10 @@ def test_components_are_not_divided_where_sub_masks_exist():
 
 def test_a_mask_on_another_grid_is_refused():
     image = volume(np.ones((1, 9, 8, 7)))
-    with pytest.raises(ValueError, match=r"\(7, 8, 9\).*not on the grid"):
+    with pytest.raises(UserError, match=r"\(7, 8, 9\).*not on the grid"):
         LabelLesionsd()({"image": image, "main_mask": volume(np.ones((1, 7, 8, 9)))})
     shifted = MetaTensor(torch.ones(1, 9, 8, 7), affine=torch.diag(torch.tensor([1.0, 1.0, 1.5, 1.0])).double())
-    with pytest.raises(ValueError, match=r"corners 3\.0 mm apart"):
+    with pytest.raises(UserError, match=r"corners 3\.0 mm apart"):
         LabelLesionsd()({"image": image, "main_mask": shifted})
 
 
@@ -131,7 +132,7 @@ def test_masks_of_one_scan_are_channels_and_must_be_on_one_grid(tmp_path):
     assert loaded.shape == (2, 4, 5, 6)
     assert loaded.mean(dim=(1, 2, 3)).tolist() == [1, 2]
     files.append(save_nifti(tmp_path / "c.nii", np.ones((4, 5, 7)), np.eye(4)))
-    with pytest.raises(ValueError, match=r"c\.nii .*not on the grid of .*a\.nii"):
+    with pytest.raises(UserError, match=r"c\.nii .*not on the grid of .*a\.nii"):
         LoadMasksd("m")({"m": list(map(str, files))})
 
 
@@ -144,9 +145,9 @@ def test_the_background_takes_what_the_lesions_leave():
 
 
 def test_unknown_divisions_and_keys_are_refused():
-    with pytest.raises(ValueError, match="masks, components"):
+    with pytest.raises(UserError, match="masks, components"):
         LabelLesionsd(divide="largest")
-    with pytest.raises(ValueError, match="expected two"):
+    with pytest.raises(UserError, match="expected two"):
         LabelLesionsd(keys="main_mask")
 
 

@@ -11,6 +11,7 @@ from dicom_files import write_series
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.derivatives import name_scans
 from strokelesion.pipeline.scans import common_folder, find_scans
 from strokelesion.transforms import LoadScand
@@ -70,7 +71,7 @@ def test_a_scan_is_the_same_from_every_format_and_its_results_are_named_after_it
 @pytest.mark.parametrize("shape", [(7, 8, 9, 2), (7, 8)])
 def test_what_is_no_single_volume_is_refused(tmp_path, shape):
     nib.save(nib.Nifti1Image(np.zeros(shape, np.float32), grid()[1]), tmp_path / "many.nii")
-    with pytest.raises(ValueError, match=r"many\.nii has the shape \(7, 8.*expected one 3D volume"):
+    with pytest.raises(UserError, match=r"many\.nii has the shape \(7, 8.*expected one 3D volume"):
         LoadScand("image")({"image": str(tmp_path / "many.nii")})
 
 

@@ -5,22 +5,25 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
+from model_files import write_model
 
-from strokelesion.pipeline.errors import innermost
+from strokelesion.networks import ResUNet, UserError
+from strokelesion.pipeline.errors import user_error
 from strokelesion.pipeline.experiments import run_experiments
 from strokelesion.pipeline.locks import LOCK, claim, claimed, release
 
+BUNDLES = Path(__file__).parent.parent / "bundles"
 HOLD = """
 import os, sys, time
 from strokelesion.pipeline.locks import claim
 claim(sys.argv[1], "run_dir")
-if sys.argv[2] == "forks" and os.fork() == 0:
-    print(os.getpid(), flush=True)
-else:
-    print("held", flush=True)
+is_child = sys.argv[2] == "forks" and os.fork() == 0
+# One system call, so that the lines of both processes stay whole.
+os.write(1, f"{os.getpid() if is_child else 'held'}\\n".encode())
 time.sleep(600)
 """
 
@@ -46,7 +49,7 @@ def hold():
 
 def test_a_second_process_is_told_who_holds_the_folder(hold, tmp_path):
     process = hold(tmp_path / "run")
-    with pytest.raises(ValueError, match=rf"run is in use by another run \(process {process.pid} on .*--run_dir"):
+    with pytest.raises(UserError, match=rf"run is in use by another run \(process {process.pid} on .*--run_dir"):
         claim(tmp_path / "run", "run_dir")
 
 
@@ -88,37 +91,53 @@ def test_what_a_killed_run_left_half_written_is_removed_and_nothing_else(tmp_pat
         assert [part.exists() for part in parts] == [False, True, True]
 
 
-def test_verbs_refuse_a_folder_in_use(hold, run_verb, phantom_dir, tmp_path):
-    def refused(run):
-        with pytest.raises((ValueError, RuntimeError)) as error:
-            run()
-        return str(innermost(error.value))
+def refused(run):
+    with pytest.raises((RuntimeError, UserError)) as error:
+        run()
+    return str(user_error(error.value))
 
+
+def test_commands_refuse_a_folder_in_use(hold, run_command, phantom_dir, tmp_path):
     data = {"dataset_dir": str(phantom_dir)}
-    run_dir, masks, runs_dir, scored, weights = (tmp_path / name for name in ("run", "masks", "runs", "scored", "weights"))
-    evaluation = run_dir / "evaluation" / "held_out"
-    for folder in (run_dir, evaluation, masks, runs_dir, scored, weights):
+    run_dir, masks, runs_dir, scored, report_dir = (tmp_path / name for name in ("run", "masks", "runs", "scored", "report"))
+    weights = write_model(tmp_path / "models" / "any.pt", ResUNet(), "strokelesion.networks.ResUNet")
+    evaluation = run_dir / "evaluation" / "all"
+    for folder in (run_dir, evaluation, masks, runs_dir, scored):
         hold(folder)
+    for scan in phantom_dir.rglob("*t1w*"):
+        predicted_mask = tmp_path / "predicted" / scan.relative_to(phantom_dir)
+        predicted_mask.parent.mkdir(parents=True)
+        predicted_mask.symlink_to(scan)
     before = sorted(path for path in tmp_path.rglob("*"))
     scan = str(next(phantom_dir.rglob("*t1w*")))
-    shipped = {"spacing_mm": 1, "intensities": "brain"}
+    measured = {"run_dir": str(run_dir), "weights": weights, **data}
+    predicted = {"predictions": str(tmp_path / "predicted"), "name": "any"}
     said = {
-        run_dir: refused(lambda: run_verb("training", "resunet", run_dir=str(run_dir), **data)),
-        evaluation: refused(lambda: run_verb("evaluating", "resunet", run_dir=str(run_dir), **data)),
-        masks: refused(lambda: run_verb("inference", "resunet_synthetic", scans=scan, output_dir=str(masks), **shipped)),
-        scored: refused(lambda: run_verb("scoring", "experiments", run_dir=str(scored), predicted=[], name="any", **data)),
-        weights: refused(
-            lambda: run_verb("shipping", "resunet", run_dir=str(run_dir), weights_dir=str(weights), checkpoint="any", **data)
-        ),
-        runs_dir: refused(lambda: run_experiments(["resunet"], ["dice"], [0], runs_dir, data, tmp_path / "report")),
+        run_dir: refused(lambda: run_command("training", "resunet", run_dir=str(run_dir), **data)),
+        evaluation: refused(lambda: run_command("evaluating", "resunet", scored="all", **measured)),
+        masks: refused(lambda: run_command("inference", "resunet", scans=scan, output_dir=str(masks), weights=weights)),
+        scored: refused(lambda: run_command("scoring", "resunet", run_dir=str(scored), **predicted, **data)),
+        runs_dir: refused(lambda: run_experiments(["resunet"], ["dice"], [0], runs_dir, data, {}, report_dir, BUNDLES)),
     }
     for folder, message in said.items():
         assert message.startswith(f"{folder} is in use by another run (process")
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
-def test_a_run_gives_its_folder_back(run_verb, phantom_dir, tmp_path, hold):
+def test_release_refuses_a_folder_in_use_before_it_does_anything(hold, run_command, phantom_dir, tmp_path):
+    weights = write_model(tmp_path / "models" / "any.pt", ResUNet(), "strokelesion.networks.ResUNet")
+    hold(tmp_path / "released")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path / "run"), "cache_dir": str(tmp_path / "slices")}
+    where |= {"output_dir": str(tmp_path / "released"), "weights": weights}
+    assert refused(lambda: run_command("release", "resunet", **where)).startswith(
+        f"{tmp_path}/released is in use by another run"
+    )
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_a_run_gives_its_folder_back(run_command, phantom_dir, tmp_path, hold):
     where = {"run_dir": str(tmp_path / "run"), "cache_dir": str(tmp_path / "store"), "dataset_dir": str(phantom_dir)}
-    run_verb("training", "resunet", epochs=1, slices="lesion", **where)
+    run_command("training", "resunet", epochs=1, slices="lesion", **where)
     assert hold(tmp_path / "run").first_line == "held\n"
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.synthesis.material import SIDES, divide, files_in
 
 persons = st.lists(st.text("abc-01", min_size=1, max_size=4), min_size=1, max_size=40)
@@ -37,7 +38,7 @@ def test_another_seed_divides_otherwise():
     [("test", (0.7, 0.1, 0.2), "allowed are training, validation, held_out"), ("training", (1, 0, 0), "three above 0")],
 )
 def test_unknown_sides_and_shares_are_refused(side, shares, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         divide([{"person": "a"}], side, shares)
 
 
@@ -51,5 +52,5 @@ def test_folders_are_named_in_any_form_and_hidden_files_passed_over(tmp_path, fo
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="nowhere is not a folder"):
+    with pytest.raises(UserError, match="nowhere is not a folder"):
         list(files_in(f"{tmp_path},{tmp_path / 'nowhere'}"))

@@ -118,11 +118,24 @@ def test_what_empty_masks_mean(measure, both_empty, only_truth_empty, only_pred_
 
 
 @pytest.mark.parametrize("predicted", [0, 1])
-def test_an_empty_class_has_a_seed_score_of_0_in_a_scan_with_another_lesion(predicted):
+def test_an_empty_class_has_a_seed_dice_of_0_in_a_scan_with_another_lesion(predicted):
     truth, pred = empty(), empty()
     truth[1, 2, 3] = 2
     pred[1, 2, 3] = predicted
     assert rows(pred, truth)["main"]["seed_dice"] == 0
+
+
+@given(pred=LABELS, truth=LABELS)
+def test_probabilities_of_either_lesion_rank_both_as_those_of_each_do_and_say_nothing_of_one(pred, truth):
+    truth[0, 0, 0], truth[1, 1, 1] = 1, 2
+    # Quarters add up exactly.
+    levels = np.random.default_rng(int(truth.sum())).integers(0, 3, (2, *SHAPE)) / 4
+    of_each = rows(pred, truth, probabilities=np.stack([1 - levels.sum(0), *levels]))
+    of_either = rows(pred, truth, probabilities=levels.sum(0, keepdims=True))
+    assert of_either["both"] == pytest.approx(of_each["both"], nan_ok=True)
+    for name in ("main", "sub"):
+        assert np.isnan(of_either[name]["isles26_pr_auc"])
+        assert same(of_either[name], of_each[name], without=["isles26_pr_auc"])
 
 
 def test_every_measure_has_its_line_about_empty_masks():
@@ -131,7 +144,7 @@ def test_every_measure_has_its_line_about_empty_masks():
 
 
 @given(truth=LABELS)
-def test_a_perfect_prediction_has_nothing_to_find_fault_with(truth):
+def test_a_perfect_prediction_has_the_best_value_of_every_measure(truth):
     truth[0, 0, 0], truth[-1, -1, -1] = 1, 2
     probabilities = np.stack([truth == label for label in range(3)]).astype(np.float32)
     for row in score_scan(truth, truth, AFFINE, probabilities):
@@ -143,7 +156,7 @@ def test_a_perfect_prediction_has_nothing_to_find_fault_with(truth):
 
 
 @given(truth=LABELS)
-def test_the_seeds_score_caps_a_perfect_prediction_at_the_share_of_slices_with_the_class(truth):
+def test_seed_dice_caps_a_perfect_prediction_at_the_share_of_slices_with_the_class(truth):
     truth[0, 0, 0] = 1
     slices = (truth > 0).any((0, 1)).sum()
     assert rows(truth, truth)["main"]["seed_dice"] == pytest.approx((truth == 1).any((0, 1)).sum() / slices, rel=1e-4)

@@ -121,7 +121,7 @@ def surface(mask):
     return np.array(outer) * SPACING_MM
 
 
-def test_the_scans_hold_every_situation_that_the_scorers_tell_apart(cases):
+def test_the_scans_hold_every_situation_that_the_scorers_distinguish(cases):
     assert sum(not case.pred.any() and not case.truth.any() for case in cases) > 20
     assert sum(case.pred.any() and not case.truth.any() for case in cases) > 20
     assert sum(case.truth.any() and not case.pred.any() for case in cases) > 20
@@ -178,7 +178,7 @@ def test_surface_distances_agree_with_surface_distance_to_half_a_voxel():
         assert asd == pytest.approx(np.mean(surface_distance.compute_average_surface_distance(theirs)), abs=HALF_A_VOXEL_MM)
 
 
-def test_the_seeds_score_equals_a_loop_over_slices(cases):
+def test_seed_dice_equals_a_loop_over_slices(cases):
     for case in cases:
         scores = []
         for z in case.slices:
@@ -254,6 +254,8 @@ def test_the_pr_auc_of_both_ranks_by_main_and_sub_together():
     assert rows["main"] == pytest.approx(average_precision_score(labels == 1, main))
     assert rows["sub"] == pytest.approx(average_precision_score(labels == 2, sub))
     assert rows["both"] == pytest.approx(average_precision_score(labels > 0, main + sub))
+    of_either = score_scan(truth, truth, AFFINE, probabilities[1:].sum(0, keepdims=True))[-1]
+    assert of_either["isles26_pr_auc"] == pytest.approx(rows["both"])
 
 
 @pytest.mark.parametrize("least", [0.0, 0.2])

@@ -5,7 +5,7 @@ import torch
 from monai.inferers import SliceInferer
 from torch import nn
 
-from strokelesion.networks import ResUNet, SegNet, UNet, onnx_runtime
+from strokelesion.networks import ResUNet, SegNet, UNet, UserError, onnx_runtime
 from strokelesion.networks.onnx_runtime import OnnxNetwork, exported, missing_packages, on_engine
 from strokelesion.pipeline.exports import RememberedExports
 
@@ -88,13 +88,13 @@ def test_it_is_chosen_where_it_is_asked_for_or_the_faster_one(engine, device, bf
 def test_what_it_cannot_compute_stays_with_torch_and_is_refused_where_asked_for():
     network = nn.Identity()
     assert on_engine(network, "auto", "cpu", bfloat16=False) is network
-    with pytest.raises(ValueError, match="got onnx with Identity on cpu; allowed are this project's networks on the cpu"):
+    with pytest.raises(UserError, match="got onnx with Identity on cpu; allowed are this project's networks on the cpu"):
         on_engine(network, "onnx", "cpu", bfloat16=False)
-    with pytest.raises(ValueError, match=r"got onnx with UNet on cuda.*--device cpu or --engine torch"):
+    with pytest.raises(UserError, match=r"got onnx with UNet on cuda.*--device cpu or --engine torch"):
         on_engine(small("unet"), "onnx", "cuda", bfloat16=False)
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setattr(onnx_runtime, "PACKAGES", ("torch", "onnx_of_nowhere"))
-    with pytest.raises(ValueError, match=r"needs onnx_of_nowhere; install .*pip install 'strokelesion\[onnx\]'"):
+    with pytest.raises(UserError, match=r"needs onnx_of_nowhere; install .*pip install 'strokelesion\[onnx\]'"):
         on_engine(small("unet"), "onnx", "cpu", bfloat16=False)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from report_frames import of, report
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.comparison import IDENTITY
 from strokelesion.pipeline.page import METRICS, Report, measured_here, number, p_value, ranking, render, write_page
 from strokelesion.pipeline.published import PUBLISHED
@@ -150,7 +151,7 @@ def test_an_experiment_that_was_not_run_is_a_dash():
     ) == 1
 
 
-def test_the_best_experiment_is_named_first_with_those_not_told_apart():
+def test_the_best_experiment_is_named_first_with_those_not_distinguished():
     text = seen(html())
     best = report().table.query("is_best and lesion == 'main'").iloc[0]
     assert f"Best on main lesions: {best.network} with {best.loss} , mean Dice {number(best.dice)}" in text
@@ -216,17 +217,17 @@ def test_false_alarms_are_counted():
         assert f"{row.lesion} {row.scans} {row.with_alarm} {number(row.share)}" in text
 
 
-def test_published_numbers_stand_with_their_protocol_and_the_seeds_only_beside_seed_dice():
+def test_published_numbers_stand_with_their_protocol_and_those_of_the_keras_study_only_beside_seed_dice():
     text, scores = seen(html()), of(report().scores)
     for row in PUBLISHED:
         assert row.protocol
-        assert (row.compare_with == "seed_dice") == row.source.startswith("the seed")
+        assert (row.compare_with == "seed_dice") == ("Keras study" in row.source)
         same = scores[scores["lesion"] == {"all": "both"}.get(row.lesion, row.lesion)]
         here = f"{number(same[row.compare_with].mean())} {row.compare_with}" if row.compare_with else "–"
         assert " ".join(f"{row.protocol} {row.further} {row.lesion} {row.dice} {here}".split()) in text
 
 
-def test_scans_without_a_class_count_beside_the_seeds_numbers_as_the_seed_counted_them():
+def test_scans_without_a_class_count_beside_the_keras_studys_numbers_as_it_counted_them():
     scores = pd.DataFrame(
         {"lesion": ["main", "main", "sub", "sub", "both", "both"], "seed_dice": [0.5, 0.7, 0.0, 0.2, 0.5, 0.7]}
     )
@@ -260,7 +261,7 @@ def test_what_there_is_nothing_for_is_left_out_and_said(tmp_path):
 
 
 def test_an_unknown_experiment_to_show_is_refused_with_those_there_are(tmp_path):
-    with pytest.raises(ValueError, match=r"got the experiment vnet dice to show; allowed are resunet cce, resunet cce_dice"):
+    with pytest.raises(UserError, match=r"got the experiment vnet dice to show; allowed are resunet cce, resunet cce_dice"):
         write_page(report(shown=("vnet", "dice")), tmp_path)
     assert not any(tmp_path.iterdir())
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline import phantom
 from strokelesion.pipeline.datalist import read_cohort
 from strokelesion.pipeline.phantom import MASK_SCALE, METADATA, write_phantom
@@ -213,20 +214,20 @@ def test_scans_that_are_there_are_left_alone(tmp_path):
 @pytest.mark.parametrize("change", [{"subjects": 5}, {"sites": 2}, {"voxel_mm": 2.0}, {"seed": 6}])
 def test_folder_of_other_parameters_is_refused(release, change):
     before = files(release.parent)
-    with pytest.raises(ValueError, match=r"phantom\.json records .* another folder"):
+    with pytest.raises(UserError, match=r"phantom\.json records .* another folder"):
         write_phantom(release.parent, **PARAMETERS | change)
     assert files(release.parent) == before
 
 
 def test_older_version_is_refused(tmp_path):
     (tmp_path / "phantom.json").write_text(json.dumps({"version": 0} | PARAMETERS))
-    with pytest.raises(ValueError, match="'version': 0"):
+    with pytest.raises(UserError, match="'version': 0"):
         write_phantom(tmp_path, **PARAMETERS)
 
 
 def test_release_that_is_no_phantom_is_refused(tmp_path):
     (tmp_path / "ATLAS_R1.1").mkdir()
-    with pytest.raises(FileExistsError, match="may be real"):
+    with pytest.raises(UserError, match="may be real"):
         write_phantom(tmp_path, **PARAMETERS)
     assert not files(tmp_path)
 
@@ -236,7 +237,7 @@ def test_release_that_is_no_phantom_is_refused(tmp_path):
 )
 def test_parameter_out_of_range_is_named_before_anything_is_written(tmp_path, change):
     (name,) = change
-    with pytest.raises(ValueError, match=f"{name} is {change[name]}"):
+    with pytest.raises(UserError, match=f"{name} is {change[name]}"):
         write_phantom(tmp_path / "new", **PARAMETERS | change)
     assert not (tmp_path / "new").exists()
 

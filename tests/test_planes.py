@@ -6,10 +6,9 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 
-from strokelesion.networks.planes import PlanesInferer
+from strokelesion.networks.planes import PLANES, PlanesInferer, in_plane
 from strokelesion.pipeline.slices import in_each_plane
 from strokelesion.transforms import TurnToPlaned
-from strokelesion.transforms.planes import PLANES, in_plane, mean_over_planes
 
 SHAPE = (5, 6, 7)
 
@@ -27,7 +26,7 @@ def by_slice(volume, network):
 
 
 def inferer(*planes):
-    return PlanesInferer(by_slice, planes, mean_over_planes)
+    return PlanesInferer(by_slice, planes)
 
 
 @pytest.mark.parametrize("plane", PLANES)

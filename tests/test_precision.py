@@ -1,4 +1,4 @@
-"""Half precision calls the same voxels lesion as single precision does, with the weights that ship."""
+"""Half precision calls the same voxels lesion as single precision does, with the pretrained model."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from monai.inferers import SimpleInferer
 
-from strokelesion.networks import ResUNet, precision
+from strokelesion.networks import precision
 from strokelesion.networks.neighbors import with_neighbors
 from strokelesion.networks.onnx_runtime import OnnxNetwork, missing_packages
 from strokelesion.networks.precision import MixedPrecisionInferer
-from strokelesion.pipeline.checkpoints import load_weights
+from strokelesion.pipeline.models.application import load_weights
+from strokelesion.pipeline.models.architecture import build_network
+from strokelesion.pipeline.models.files import read_model
 from strokelesion.pipeline.phantom_anatomy import Stroke, render
 
 NEIGHBORS = 2
@@ -19,9 +21,12 @@ LEAST_DICE = 0.99
 
 
 @pytest.fixture(scope="module")
-def shipped(pytestconfig):
-    network = ResUNet(in_channels=2 * NEIGHBORS + 1)
-    return load_weights(network, pytestconfig.rootpath / "bundles/weights/resunet.safetensors", {}).eval()
+def pretrained(pytestconfig):
+    """The pretrained lesion network, as its file defines it."""
+    path = pytestconfig.rootpath / "bundles/weights/resunet.safetensors"
+    model = read_model(path)
+    assert model.description.protocol.neighbors == NEIGHBORS
+    return load_weights(build_network(model.description.network, path), model, path).eval()
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +41,10 @@ def slices():
 
 
 def lesion(network, slices, half=False):
+    inferer = MixedPrecisionInferer(SimpleInferer(), amp=half, device="cpu")
+    inferer.enabled = half  # on processors without fast bfloat16, too
     with torch.no_grad():
-        return MixedPrecisionInferer(SimpleInferer(), enabled=half)(slices, network).argmax(dim=1) > 0
+        return inferer(slices, network).argmax(dim=1) > 0
 
 
 def dice(one, other):
@@ -62,12 +69,18 @@ def test_bfloat16_is_fast_where_the_processor_has_units_for_it(device, machine, 
     assert precision.has_fast_bfloat16(torch.device(device)) is fast
 
 
-def test_bfloat16_calls_the_same_voxels_lesion(shipped, slices):
-    single, half = (lesion(shipped, slices, half) for half in (False, True))
+@pytest.mark.parametrize(("amp", "fast"), [(True, True), (True, False), (False, True)])
+def test_bfloat16_is_used_where_it_is_wanted_and_fast(amp, fast, monkeypatch):
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: fast)
+    assert MixedPrecisionInferer(SimpleInferer(), amp, "cpu").enabled is (amp and fast)
+
+
+def test_bfloat16_calls_the_same_voxels_lesion(pretrained, slices):
+    single, half = (lesion(pretrained, slices, half) for half in (False, True))
     assert single.float().mean() > 0.01
     assert dice(single, half) >= LEAST_DICE
 
 
 @pytest.mark.skipif(bool(missing_packages()), reason="needs the extra onnx")
-def test_onnx_runtime_calls_the_same_voxels_lesion(shipped, slices):
-    assert dice(lesion(shipped, slices), lesion(OnnxNetwork(shipped), slices)) > 0.9999
+def test_onnx_runtime_calls_the_same_voxels_lesion(pretrained, slices):
+    assert dice(lesion(pretrained, slices), lesion(OnnxNetwork(pretrained), slices)) > 0.9999

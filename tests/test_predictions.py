@@ -1,10 +1,16 @@
 """Which prediction belongs to which scan, and what of them is refused."""
 
+import hashlib
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
+from strokelesion.networks import UserError
+from strokelesion.pipeline import predictions
 from strokelesion.pipeline.datalist import read_cohort
 from strokelesion.pipeline.predictions import match_predictions
 from strokelesion.transforms import CheckPredictiond
@@ -24,7 +30,7 @@ def stem(record, root):
 
 @pytest.mark.parametrize("postfix", ["_lesion.nii.gz", ".nii.gz", "_lesion.nii", "_Lesion.mha"])
 def test_predictions_are_found_under_the_scans_own_names(postfix, release_dir, tmp_path):
-    """R1.1 names the scans of t01 and t02 alike: their folders tell them apart."""
+    """R1.1 names the scans of t01 and t02 alike: their folders distinguish them."""
     root = release_dir("R1.1")
     records = read_cohort(root)
     folder = put(tmp_path / "predictions", *(stem(record, root) + postfix for record in records))
@@ -41,6 +47,80 @@ def test_a_flat_folder_is_taken_where_the_names_are_unique(release_dir, tmp_path
     assert all(item["pred"].startswith(str(folder)) for item in match_predictions(records, folder))
 
 
+def derived(folder, records, *endings):
+    """Write what `inference` writes of scans under names of its own: empty masks with their sidecars, and more."""
+    for number, record in enumerate(records):
+        name = f"sub-{number}/anat/sub-{number}"
+        put(folder, f"{name}_label-lesion_mask.nii.gz", *(f"{name}_{ending}" for ending in endings))
+        scan = hashlib.sha256(Path(record["image"]).read_bytes()).hexdigest()
+        (folder / f"{name}_label-lesion_mask.json").write_text(json.dumps({"InputSHA256": scan}))
+    return folder
+
+
+def test_masks_of_this_project_are_found_by_what_they_were_made_of_wherever_it_lies_now(release_dir, tmp_path):
+    """Beside probabilities, masks in MNI space, brains, tables, and masks of scans that are not in the data set."""
+    root = release_dir("R1.1")
+    records = read_cohort(root)
+    mni = "space-MNI152NLin2009aSym_label-lesion"
+    more = ("label-lesion_probseg.nii.gz", f"{mni}_mask.nii.gz", f"{mni}_probseg.nii.gz", "desc-brain_mask.nii.gz")
+    folder = derived(tmp_path / "masks", records, *more)
+    put(folder, "volumes.tsv", "sub-other/anat/sub-other_label-lesion_mask.nii.gz")
+    (folder / "sub-other/anat/sub-other_label-lesion_mask.json").write_text(json.dumps({"InputSHA256": "0" * 64}))
+    (folder / "sub-other/anat/sub-damaged_label-lesion_mask.json").write_text("{")
+    (folder / "sub-0/anat/sub-0_label-lesion_probseg.nii.gz").unlink()
+    moved = read_cohort(root.rename(tmp_path / "elsewhere"))
+    assert [record["image"] for record in moved] != [record["image"] for record in records]
+    items = match_predictions(moved, folder)
+    names = [f"{folder}/sub-{number}/anat/sub-{number}_label-lesion" for number in range(len(records))]
+    assert [item["pred"] for item in items] == [f"{name}_mask.nii.gz" for name in names]
+    expected = [None, *(f"{name}_probseg.nii.gz" for name in names[1:])]
+    assert [item.get("probabilities") for item in items] == expected
+
+
+def test_a_scan_that_changed_after_its_mask_was_made_has_none(release_dir, tmp_path):
+    records = read_cohort(release_dir("R1.1"))
+    folder = derived(tmp_path / "masks", records)
+    with open(records[0]["image"], "ab") as file:
+        file.write(b"changed")
+    (folder / "sub-1/anat/sub-1_label-lesion_mask.nii.gz").unlink()
+    with pytest.raises(UserError, match="2 scans without a prediction") as error:
+        match_predictions(records, folder)
+    assert records[0]["image"] in str(error.value)
+    assert records[1]["image"] in str(error.value)
+
+
+@pytest.mark.parametrize("ending", ["label-L_mask.nii.gz", "space-orig_label-lesion_desc-theirs_mask.nii", "dseg.nii.gz"])
+@pytest.mark.parametrize("release", ["R2.0", "BIDS"])
+def test_bids_masks_of_other_software_are_found_by_subject_and_session(ending, release, release_dir, tmp_path):
+    records = read_cohort(release_dir(release))
+    names = ["_".join(word for word in Path(r["image"]).name.split("_") if word[:3] in ("sub", "ses")) for r in records]
+    folder = put(tmp_path / "theirs", *(f"{name.replace('_', '/')}/anat/{name}_{ending}" for name in names))
+    put(folder, f"{names[1].replace('_', '/')}/anat/{names[1]}_label-lesion_probseg.nii.gz", "dataset_description.json")
+    items = match_predictions(records, folder)
+    assert [Path(item["pred"]).name for item in items] == [f"{name}_{ending}" for name in names]
+    assert ["probabilities" in item for item in items] == [number == 1 for number in range(len(items))]
+
+
+def test_a_brain_mask_is_no_lesion_mask_and_a_second_lesion_mask_is_refused(release_dir, tmp_path):
+    records = read_cohort(release_dir("R2.0"))
+    names = [Path(record["image"]).name.split("_space")[0] for record in records]
+    folder = put(tmp_path / "theirs", *(f"{name}_desc-brain_mask.nii.gz" for name in names))
+    with pytest.raises(UserError, match=f"{len(names)} scans without a prediction"):
+        match_predictions(records, folder)
+    folder = put(tmp_path / "twice", *(f"{name}_label-L_mask.nii.gz" for name in names), f"{names[0]}_dseg.nii.gz")
+    with pytest.raises(UserError, match=f"(?s)1 second predictions of a scan:.*{names[0]}_label-L_mask.nii.gz beside "):
+        match_predictions(records, folder)
+
+
+def test_scans_are_read_only_where_that_tells_masks_apart(release_dir, tmp_path, monkeypatch):
+    """A data set of a thousand scans takes minutes to read."""
+    root = release_dir("R1.1")
+    records = read_cohort(root)
+    monkeypatch.setattr(predictions, "digest", lambda item: pytest.fail("a scan was read"))
+    folder = put(tmp_path / "p", *(stem(record, root) + "_lesion.nii.gz" for record in records))
+    assert all("pred" in item for item in match_predictions(records, folder))
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
@@ -55,7 +135,7 @@ def test_a_surplus_prediction_is_refused_by_name(extra, message, release_dir, tm
     records = read_cohort(root)
     words = {"twice": stem(records[1], root), "bare": stem(records[0], root).split("/")[-1]}
     folder = put(tmp_path / "p", *(stem(record, root) + "_lesion.nii.gz" for record in records), extra.format(**words))
-    with pytest.raises(ValueError, match="(?s)" + message.format(**words)):
+    with pytest.raises(UserError, match="(?s)" + message.format(**words)):
         match_predictions(records, folder)
 
 
@@ -63,10 +143,10 @@ def test_a_missing_prediction_is_refused_by_name(release_dir, tmp_path):
     root = release_dir("R2.0")
     records = read_cohort(root)
     folder = put(tmp_path / "p", *(stem(record, root) + "_lesion.nii.gz" for record in records[1:]))
-    with pytest.raises(ValueError, match="1 scans without a prediction") as error:
+    with pytest.raises(UserError, match="1 scans without a prediction") as error:
         match_predictions(records, folder)
     assert records[0]["image"] in str(error.value)
-    with pytest.raises(ValueError, match="nowhere is not a folder"):
+    with pytest.raises(UserError, match="nowhere is not a folder"):
         match_predictions(records, tmp_path / "nowhere")
 
 
@@ -92,6 +172,8 @@ def test_labels_become_bytes_and_sound_probabilities_pass():
     checked = CheckPredictiond()(sample(np.eye(4, 30).reshape(1, 4, 5, 6) * 2, np.full((3, 4, 5, 6), 1 / 3)))
     assert checked["pred"].dtype == torch.uint8
     assert checked["pred"].sum() == 8
+    of_either_lesion = sample(probabilities=np.full((1, 4, 5, 6), 0.3))
+    assert CheckPredictiond()(of_either_lesion)["probabilities"].shape == (1, 4, 5, 6)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +188,10 @@ def test_labels_become_bytes_and_sound_probabilities_pass():
         (sample(probabilities=spoiled((3, 4, 5, 6), 1.01)), "map.nii.gz runs from .* to 1.01"),
         (sample(probabilities=spoiled((3, 4, 5, 6), -0.01)), "map.nii.gz runs from -0.01"),
         (sample(probabilities=spoiled((3, 4, 5, 6), np.nan)), "map.nii.gz runs from nan"),
-        (sample(probabilities=np.zeros((2, 4, 5, 6))), "map.nii.gz has 2 channels; expected 3"),
+        (sample(probabilities=spoiled((1, 4, 5, 6), 1.01)), "map.nii.gz runs from .* to 1.01"),
+        (sample(probabilities=np.zeros((2, 4, 5, 6))), "map.nii.gz has 2 channels; expected one of lesion, or 3 along"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_with_its_file(data, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         CheckPredictiond()(data)

@@ -8,6 +8,7 @@ from monai.transforms import Invertd, Orientationd, Spacingd
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
+from strokelesion.networks import UserError
 from strokelesion.transforms import CorrectBiasd, PlaceInMNId, Recipe
 from strokelesion.transforms.preparation import bias_field
 from strokelesion.transforms.registration import Registration
@@ -105,7 +106,7 @@ def test_a_head_is_brought_to_mni_space_and_what_is_predicted_there_back_to_its_
 
 def test_a_head_that_cannot_be_registered_stays_as_it_is_and_predictions_come_back_all_the_same(caplog):
     def refuse(*_):
-        raise ValueError("the registration failed")
+        raise UserError("the registration failed")
 
     image, onward = blob(), [Orientationd("image", axcodes="RAS", labels=None), Spacingd("image", pixdim=3.0)]
     chain = Recipe([PlaceInMNId("image", register=refuse), *onward])

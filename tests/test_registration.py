@@ -10,6 +10,7 @@ from nibabel.affines import apply_affine
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy.spatial.transform import Rotation
 
+from strokelesion.networks import UserError
 from strokelesion.transforms import registration
 from strokelesion.transforms.alignment import as_affine, as_transform, center_mm
 from strokelesion.transforms.registration import register_brain, values_at
@@ -118,13 +119,13 @@ def test_what_is_no_brain_is_refused():
     image, brain = head(np.eye(4))
     shuffled = image.as_tensor().flatten()[torch.randperm(image.numel(), generator=torch.Generator().manual_seed(0))]
     noise = MetaTensor(shuffled.reshape(image.shape), affine=image.affine)
-    with pytest.raises(ValueError, match="registration to MNI space failed"):
+    with pytest.raises(UserError, match="registration to MNI space failed"):
         register_brain(noise, brain)
 
 
 def test_a_brain_that_does_not_come_to_lie_on_the_template_is_refused(monkeypatch):
     monkeypatch.setattr(registration, "align", lambda *_: np.diag([2.0, 2.0, 2.0, 1.0]))
-    with pytest.raises(ValueError, match=r"volume ratio 0\.1.*expected 0\.5 to 3\.2"):
+    with pytest.raises(UserError, match=r"volume ratio 0\.1.*expected 0\.5 to 3\.2"):
         register_brain(*head(np.eye(4)))
 
 

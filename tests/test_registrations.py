@@ -5,6 +5,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.registrations import RememberedRegistrations
 from strokelesion.transforms.registration import Registration
 
@@ -64,9 +65,9 @@ def test_a_damaged_file_is_made_anew(register, asked, content, tmp_path):
 
 def test_what_failed_is_tried_again(asked, tmp_path):
     def fail(*_):
-        raise ValueError("no place")
+        raise UserError("no place")
 
     for _ in range(2):
-        with pytest.raises(ValueError, match="no place"):
+        with pytest.raises(UserError, match="no place"):
             RememberedRegistrations(tmp_path, fail)(**asked)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Results of new scans: what each leaves behind, what is done is not done again, and tables gather all."""
+"""Results of new scans: the files of each scan, scans that are done already, and the tables of all scans."""
 
 import json
 import subprocess
@@ -12,6 +12,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.derivatives import name_scans
 from strokelesion.pipeline.lesion_table import COLUMNS, Atlas
 from strokelesion.pipeline.results import NOT_PLACED, Results
@@ -57,7 +58,7 @@ def results(tmp_path):
     """Results whose registration is known."""
 
     def make(**wanted):
-        settings = {"weights": "w", "operating_point": {"threshold": 0.5}}
+        settings = {"weights": "w", "decision": {"threshold": 0.5}}
         return Results(
             **{
                 "folder": str(tmp_path / "out"),
@@ -166,7 +167,7 @@ def test_results_of_other_settings_are_in_no_table(results, item, name, outcome,
 
 def test_where_the_registration_fails_there_are_volumes_and_a_warning(results, item, name, outcome, tmp_path):
     def fail(*_):
-        raise ValueError("the registration to MNI space failed")
+        raise UserError("the registration to MNI space failed")
 
     done = results(in_mni=True, register=fail)
     done.write(name, item, outcome)
@@ -176,6 +177,16 @@ def test_where_the_registration_fails_there_are_volumes_and_a_warning(results, i
     assert np.isnan(row["left_ml"])
     assert row["total_ml"] == pytest.approx(3.36)
     assert not list((tmp_path / "out").rglob("*space-*"))
+
+
+def test_a_fault_of_the_registration_is_no_warning(results, item, name, outcome):
+    def fail(*_):
+        raise ValueError("a fault")
+
+    done = results(register=fail)
+    with pytest.raises(ValueError, match="a fault"):
+        done.write(name, item, outcome)
+    assert not done.is_done(name, item)
 
 
 def test_the_brain_is_registered_without_a_look_at_its_lesions(results, item, name, outcome):

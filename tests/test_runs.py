@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.report import missing_scans, missing_subjects, named_experiment, worst_pictures, write_report
 from strokelesion.pipeline.runs import find_runs, gather
 
@@ -94,7 +95,7 @@ def test_the_order_and_the_names_of_runs_change_nothing(runs):
 
 def test_folds_made_with_other_settings_are_no_folds_of_one_experiment(runs):
     write_run(runs / "d", fold=2, subjects=("099005",), spacing_mm=[1.0] * 3)
-    with pytest.raises(ValueError, match=r"runs/d was made with spacing_mm \[1.0.*runs/a with \[2.0"):
+    with pytest.raises(UserError, match=r"runs/d was made with spacing_mm \[1.0.*runs/a with \[2.0"):
         gather(find_runs(f"{runs}/*"))
 
 
@@ -107,13 +108,13 @@ def test_the_same_data_may_lie_elsewhere_and_experiments_may_differ(runs):
 
 def test_a_scan_in_two_runs_of_an_experiment_is_refused(runs):
     write_run(runs / "d", fold=0, subjects=("099002",))
-    with pytest.raises(ValueError, match=r"runs/a and .*runs/d both hold R1.1 099002 t01 of ResUNet, dice"):
+    with pytest.raises(UserError, match=r"runs/a and .*runs/d both hold R1.1 099002 t01 of ResUNet, dice"):
         gather(find_runs(f"{runs}/*"))
 
 
 def test_a_scan_with_another_truth_is_refused(runs):
     write_run(runs / "d", network="SegNet", subjects=("099004",), truth_ml=4.5)
-    with pytest.raises(ValueError, match=r"true both lesion of R1.1 099004 t01 has 4.5 ml in one run and 5 in another"):
+    with pytest.raises(UserError, match=r"true both lesion of R1.1 099004 t01 has 4.5 ml in one run and 5 in another"):
         gather(find_runs(f"{runs}/*"))
 
 
@@ -130,8 +131,19 @@ def test_subjects_whom_no_run_held_out_are_counted(runs):
     assert missing_subjects(gather(find_runs(f"{runs}/b"))) == []
 
 
+def test_all_runs_of_a_folder_are_reported_on_unless_some_are_named(runs, run_command, tmp_path):
+    named = f"{runs}/a,{runs}/c"
+    for folder, options in (("all", {}), ("list", {"runs": named.split(",")}), ("text", {"runs": named})):
+        run_command("reporting", "experiments", runs_dir=str(runs), report_dir=str(tmp_path / folder), **options)
+    subjects = {
+        folder: set(pd.read_csv(tmp_path / folder / "scores.csv", dtype=str)["subject"]) for folder in ("all", "list", "text")
+    }
+    assert subjects["all"] == {"099001", "099002", "099003", "099004"}
+    assert subjects["list"] == subjects["text"] == {"099001", "099002"}
+
+
 def test_no_run_is_answered_with_what_a_run_is(tmp_path):
-    with pytest.raises(ValueError, match=r"found no evaluated run in .*evaluation/held_out/scores.csv"):
+    with pytest.raises(UserError, match=r"found no evaluated run in .*evaluation/held_out/scores.csv"):
         find_runs(f"{tmp_path}/*")
 
 
@@ -151,7 +163,7 @@ def test_missing_folds_are_said_and_the_worst_of_all_folds_are_shown(runs):
     assert pictures[0][1] == png(20)
     assert named_experiment(gathered.scores, "best") == ("ResUNet", "dice")
     assert named_experiment(gathered.scores, "UNet cce") == ("UNet", "cce")
-    with pytest.raises(ValueError, match="--shown got 'unet'; allowed are best, ResUNet dice, UNet cce"):
+    with pytest.raises(UserError, match="--shown got 'unet'; allowed are best, ResUNet dice, UNet cce"):
         named_experiment(gathered.scores, "unet")
 
 

@@ -8,13 +8,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from configured import configured
 from ignite.engine import Events
+from model_files import write_model
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
-from strokelesion.networks import ResUNet
-from strokelesion.pipeline.checkpoints import save_checkpoint
+from strokelesion.networks import ResUNet, UserError
+from strokelesion.pipeline.errors import user_error
+from strokelesion.pipeline.models.files import read_model
 from strokelesion.pipeline.scans import common_folder, find_scans, predict_scans
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -56,13 +61,13 @@ def test_scans_are_found(folder, scans, found):
 
 @pytest.mark.parametrize("nothing", ["nowhere", "*.dcm"])
 def test_what_holds_no_scan_is_refused(folder, nothing):
-    with pytest.raises(ValueError, match=r"found no scan at .*\.nii\.gz.*DICOM series\. Check --scans"):
+    with pytest.raises(UserError, match=r"found no scan at .*\.nii\.gz.*DICOM series\. Check --scans"):
         find_scans(folder / nothing)
 
 
 def test_scans_that_would_write_the_same_mask_are_refused(folder):
     (folder / "b/T1.nii.gz").touch()
-    with pytest.raises(ValueError, match=r"T1\.mha and .*T1\.nii\.gz would write the same mask"):
+    with pytest.raises(UserError, match=r"T1\.mha and .*T1\.nii\.gz would write the same mask"):
         find_scans(folder / "b")
 
 
@@ -76,13 +81,32 @@ def test_participants_narrow_a_bids_data_set(tmp_path, participants, found):
 
 
 def test_participants_without_a_scan_are_named(folder):
-    with pytest.raises(ValueError, match=r"1 participants without a scan:\s+07\s+Expected"):
+    with pytest.raises(UserError, match=r"1 participants without a scan:\s+07\s+Expected"):
         find_scans(folder / "bids", "01,07")
 
 
-def test_naming_nothing_is_refused():
-    with pytest.raises(ValueError, match="--scans /data/new"):
-        find_scans(None)
+def test_naming_nothing_is_no_scan_and_refused_by_inference(run_command):
+    assert find_scans(None) == []
+    with pytest.raises(RuntimeError) as error:
+        run_command("inference", "resunet")
+    assert "got no scans; expected a file, a folder or a glob: --scans /data/new" in str(user_error(error.value))
+
+
+def test_the_pretrained_model_is_applied_unless_another_one_is_named(folder, tmp_path, monkeypatch):
+    """Whichever bundle file is named: its own network and its own options are those of training."""
+    monkeypatch.chdir(tmp_path)
+    pretrained = read_model(ROOT / "bundles/weights/resunet.safetensors").description
+    for bundle in ("resunet", "unet", "segnet"):
+        parser = configured(bundle, "inference", scans=str(folder / "a"))
+        config = parser.config
+        assert Path(config["weights"]).samefile(ROOT / "bundles/weights/resunet.safetensors")
+        assert config["network_def"] == pretrained.network
+        assert isinstance(parser.get_parsed_content("network_def"), ResUNet)
+        for name, value in pretrained.protocol:
+            assert name == "mirror" or config[name] == (list(value) if isinstance(value, tuple) else value), (bundle, name)
+        assert config["tta"] is pretrained.protocol.mirror
+        for name, value in pretrained.decision:
+            assert config[name] == value
 
 
 def test_each_scan_is_loaded_and_predicted_once_and_errors_stay_with_their_scan():
@@ -160,18 +184,15 @@ def test_nothing_is_held_of_scans_that_are_done():
         assert all(reference() is None for reference in loaded[: number + 1])
 
 
-def test_scans_of_a_cohort_are_predicted_as_alone(oriented, run_verb, tmp_path):
+def test_scans_of_a_cohort_are_predicted_as_alone(oriented, run_command, tmp_path):
     """While one goes back to its own grid, the next one leaves its own, through the same transforms."""
-    network = ResUNet(channels=(4, 8))
-    protocol = {"spacing_mm": [4.0] * 3, "slice_mm": [192, 224], "intensities": "tissue", "neighbors": 0}
-    state = {"network_name": "ResUNet", "network": network.state_dict(), "protocol": protocol}
-    save_checkpoint(state, tmp_path / "fresh.pt")
+    arguments = {"channels": [4, 8]}
+    model = write_model(tmp_path / "fresh.pt", ResUNet(**arguments), "strokelesion.networks.ResUNet", arguments)
     paths = [Path(str(item["image"])) for item in oriented.values()]
-    knobs = {"network_def": {"_target_": "strokelesion.networks.ResUNet", "channels": [4, 8]}, "amp": False, "pages": False}
 
     def predicted(name, scans):
-        where = {"scans": str(scans), "output_dir": str(tmp_path / name), "checkpoint": str(tmp_path / "fresh.pt")}
-        run_verb("inference", "resunet", save_probabilities=True, **where, **knobs)
+        where = {"scans": str(scans), "output_dir": str(tmp_path / name), "weights": model}
+        run_command("inference", "resunet", save_probabilities=True, amp=False, pages=False, **where)
         return [nib.load(path).get_fdata() for path in sorted((tmp_path / name).rglob("*probseg.nii.gz"))]
 
     together = predicted("together", paths[0].parent.parent / "*" / "T1w.nii.gz")

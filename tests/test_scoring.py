@@ -3,21 +3,26 @@
 import io
 import json
 import random
+import shutil
 from pathlib import Path
 
-import monai.bundle
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from monai.bundle import ConfigParser
+from model_files import write_model
+from monai.bundle import ConfigWorkflow
 from PIL import Image
+from stand_ins import DarkIsLesion
 
 from strokelesion.pipeline.datalist import read_cohort
-from strokelesion.pipeline.errors import innermost
+from strokelesion.pipeline.errors import user_error
 from strokelesion.pipeline.predictions import match_predictions
 from strokelesion.pipeline.records import NAMES
-from strokelesion.pipeline.scoring import clear, score_predictions
+from strokelesion.pipeline.scoring import score_predictions
+
+RESUNET = str(Path(__file__).parent.parent / "bundles/resunet.json")
+DARK = {"_target_": "stand_ins.DarkIsLesion"}
 
 
 def truth_of(record):
@@ -45,16 +50,29 @@ def predicted(release_dir, tmp_path):
 
 
 @pytest.fixture
-def score(at_root, predicted, tmp_path):
-    """Run the verb `scoring` over the miniature; returns the folder of scores."""
+def score(run_command, predicted, tmp_path):
+    """Run the command `scoring` over the miniature; returns the folder of scores."""
     root, folder = predicted
 
-    def run(**knobs):
+    def run(**options):
         where = {"dataset_dir": str(root), "predictions": str(folder), "run_dir": str(tmp_path / "run"), "name": "peer"}
-        monai.bundle.run("scoring", config_file="bundles/experiments.json", logging_file=False, **{**where, **knobs})
-        return tmp_path / "run" / "evaluation" / "held_out"
+        run_command("scoring", "resunet", **{**where, **options})
+        return Path({**where, **options}["run_dir"]) / "evaluation" / "held_out"
 
     return run
+
+
+def message_of(error):
+    """Return what a user is told."""
+    return str(user_error(error.value))
+
+
+@pytest.fixture
+def dark(tmp_path):
+    """A model that is exact on the miniature's anatomy, and the options that take it."""
+    protocol = {"spacing_mm": (8.0, 8.0, 8.0), "slice_mm": (224.0, 256.0)}
+    path = write_model(tmp_path / "dark.pt", DarkIsLesion(), "stand_ins.DarkIsLesion", **protocol)
+    return {"weights": path, "network_def": DARK}
 
 
 def test_tables_pictures_and_where_they_come_from_are_written(score, predicted, capsys):
@@ -72,7 +90,9 @@ def test_tables_pictures_and_where_they_come_from_are_written(score, predicted, 
     assert len(lesions) == sum(counts)
     assert lesions["volume_ml"].sum() == pytest.approx(scores.query("lesion == 'both'")["truth_ml"].sum())
 
-    assert json.loads((folder / "about.json").read_text())["network"] == "peer"
+    about = json.loads((folder / "about.json").read_text())
+    assert (about["network"], about["loss"], about["fold"]) == ("peer", "-", "-")
+    assert about["settings"] == {"dataset_dir": str(predicted[0]), "sub_lesions": "masks"}
     printed = capsys.readouterr().out
     assert f"Scores of {len(records)} scans" in printed
     assert f"{main.mean():.3f}" in printed
@@ -90,13 +110,13 @@ def test_the_worst_scans_are_pictured_worst_first(score, predicted):
 
 
 def scorable(root):
-    parser = ConfigParser()
-    parser.read_config(ConfigParser.load_config_file("bundles/experiments.json"))
-    parser["dataset_dir"] = str(root)
-    return parser.get_parsed_content("scorable")
+    """Return the bundle's chain that prepares a prediction to be scored."""
+    workflow = ConfigWorkflow(RESUNET, run_id="scoring", logging_file=False, dataset_dir=str(root))
+    workflow.initialize()
+    return workflow.parser.get_parsed_content("scorable")
 
 
-def test_neither_the_order_of_scans_nor_of_work_changes_a_byte(at_root, predicted, tmp_path):
+def test_neither_the_order_of_scans_nor_of_work_changes_a_byte(predicted, tmp_path):
     root, predictions = predicted
     items = match_predictions(read_cohort(root), predictions)
     written = []
@@ -139,7 +159,7 @@ def test_every_prediction_that_cannot_be_scored_is_named_and_no_table_is_written
     nib.save(nib.Nifti1Image(probabilities, label.affine), str(paths[3]).replace("_lesion", "_probabilities"))
     with pytest.raises(RuntimeError) as error:
         score()
-    message = str(innermost(error.value))
+    message = message_of(error)
     assert "4 predictions cannot be scored" in message
     for path in paths[:4]:
         assert str(path) in message
@@ -165,20 +185,88 @@ def test_the_scores_of_a_run_are_not_replaced_by_those_of_other_predictions(scor
     (tmp_path / "run" / "last.pt").touch()
     with pytest.raises(RuntimeError) as error:
         score()
-    assert "is the run of a network, with scores of its own" in str(innermost(error.value))
+    assert "is the run of a network, with scores of its own" in message_of(error)
 
 
-def test_what_an_earlier_evaluation_left_is_gone_before_the_next(tmp_path):
-    for name in ("scores.csv", "predictions/a_probabilities.nii.gz", "about.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    clear(tmp_path, ready=[])
-    assert [path.name for path in tmp_path.iterdir()] == ["about.json"]
-    clear(tmp_path / "never_made", ready=[])
+def test_what_is_no_users_error_keeps_its_traceback(predicted, tmp_path):
+    root, predictions = predicted
+    items = match_predictions(read_cohort(root), predictions)
+    with pytest.raises(KeyError, match="truth"):
+        score_predictions(items, dict, tmp_path / "scores", {"network": "peer"})
+    assert not (tmp_path / "scores").exists()
+
+
+def scores_in(folder):
+    return pd.read_csv(folder / "scores.csv", dtype={"subject": str, "person": str})
+
+
+def test_what_inference_wrote_is_scored_also_after_the_data_set_was_moved(
+    run_command, score, dark, predicted, phantom_dir, tmp_path
+):
+    root, masks = predicted[0], str(tmp_path / "masks")
+    wanted = {"save_probabilities": True, "pages": False}
+    run_command("inference", "resunet", scans=f"{root}/**/*t1w*.nii.gz", output_dir=masks, **dark, **wanted)
+    run_command("inference", "resunet", scans=str(next(phantom_dir.rglob("*t1w*"))), output_dir=masks, **dark, **wanted)
+    scores = scores_in(score(predictions=masks))
+    assert len(scores) == 3 * len(read_cohort(root))  # the mask of a scan of another data set changes nothing
+    # Every scan has both lesions, but not every truth has the smaller one.
+    traced = scores.query("lesion == 'sub' and truth_ml > 0")["subject"]
+    both = scores[scores["subject"].isin(traced)].query("lesion == 'both'")
+    assert len(both) == 4
+    assert both["dice"].eq(1).all()
+    assert both["isles26_pr_auc"].eq(1).all()
+    # Probabilities of either lesion say nothing of one class.
+    assert scores.query("lesion != 'both'")["isles26_pr_auc"].isna().all()
+    moved = shutil.move(root, tmp_path / "elsewhere on the disk")
+    again = scores_in(score(predictions=masks, dataset_dir=str(moved), run_dir=str(tmp_path / "again")))
+    pd.testing.assert_frame_equal(again, scores)
+
+
+def test_evaluating_is_inference_and_scoring(run_command, score, dark, predicted, tmp_path):
+    root, run_dir = predicted[0], tmp_path / "evaluated"
+    run_command("evaluating", "resunet", dataset_dir=str(root), run_dir=str(run_dir), scored="all", **dark)
+    evaluation = run_dir / "evaluation" / "all"
+    scores = scores_in(score(predictions=str(evaluation / "predictions")))
+    pd.testing.assert_frame_equal(scores_in(evaluation), scores)
+    about = json.loads((evaluation / "about.json").read_text())
+    assert (about["network"], about["settings"]["weights"]) == ("DarkIsLesion", "dark.pt")
+    assert about["settings"]["spacing_mm"] == [8.0, 8.0, 8.0]
+
+
+def test_scores_of_an_earlier_evaluation_are_gone_before_the_next_and_done_scans_are_kept(
+    run_command, dark, predicted, tmp_path
+):
+    root, run_dir = predicted[0], tmp_path / "evaluated"
+    where = {"dataset_dir": str(root), "run_dir": str(run_dir), "scored": "all", **dark}
+    run_command("evaluating", "resunet", **where)
+    evaluation = run_dir / "evaluation" / "all"
+    before = {path: path.stat().st_mtime_ns for path in evaluation.rglob("*_mask.nii.gz")}
+    Path(read_cohort(root)[0]["image"]).write_bytes(b"no image")
+    with pytest.raises(SystemExit) as end:
+        run_command("evaluating", "resunet", **where)
+    assert end.value.code == 1
+    assert not (evaluation / "scores.csv").exists()
+    assert {path: path.stat().st_mtime_ns for path in evaluation.rglob("*_mask.nii.gz")} == before
+
+
+def test_flat_folders_and_bids_masks_of_other_software_are_scored(score, release_dir, tmp_path):
+    root = release_dir("R2.0")
+    for record in read_cohort(root):
+        label, affine = truth_of(record)
+        name = Path(record["image"]).name
+        bids = name.split("_space")[0] + "_space-orig_label-lesion_mask.nii.gz"
+        for folder, file in (("flat", name), ("bids/anat", bids)):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(label, affine), tmp_path / folder / file)
+    for kind in ("flat", "bids"):
+        where = {"predictions": str(tmp_path / kind), "run_dir": str(tmp_path / f"run {kind}")}
+        scores = scores_in(score(dataset_dir=str(root), **where))
+        assert len(scores) == 3 * len(read_cohort(root))
+        assert scores.query("truth_ml > 0")["dice"].eq(1).all()
 
 
 @pytest.mark.parametrize("missing", ["name", "predictions", "run_dir"])
 def test_what_has_no_default_is_asked_for(missing, score):
     with pytest.raises(RuntimeError) as error:
         score(**{missing: None})
-    assert f"--{missing} is missing" in str(innermost(error.value))
+    assert f"--{missing} is missing" in message_of(error)

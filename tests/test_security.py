@@ -14,17 +14,23 @@ import pandas as pd
 import pytest
 import torch
 from dicom_files import write_series
+from model_files import HELD_OUT, write_model
+from monai.bundle import ConfigParser
+from stand_ins import DarkIsLesion
 
+from strokelesion.networks import ResUNet
 from strokelesion.pipeline import dicom
-from strokelesion.pipeline.checkpoints import save_checkpoint
 from strokelesion.pipeline.derivatives import LONGEST_NAME, name_scans
 from strokelesion.pipeline.dicom import Series
-from strokelesion.pipeline.errors import innermost
+from strokelesion.pipeline.errors import user_error
 from strokelesion.pipeline.experiments import plan
+from strokelesion.pipeline.models.description import Description, Protocol
+from strokelesion.pipeline.models.files import write_checkpoint
 from strokelesion.pipeline.scans import find_scans
 from strokelesion.pipeline.slices import store_path
 from strokelesion.transforms import Recipe
 
+ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 255
 HOSTILE = [
     "..",
@@ -60,7 +66,8 @@ def hostile(request, tmp_path):
     if request.param == "pickle":
         path.write_bytes(pickle.dumps(Intruder(mark)))
     else:
-        state = {"network_name": "ResUNet", "network": {}, "protocol": {}, "extra": Intruder(mark)}
+        write_model(path, ResUNet(), "strokelesion.networks.ResUNet")
+        state = torch.load(path, weights_only=True) | {"extra": Intruder(mark)}
         torch.save(Intruder(mark) if request.param == "torch" else state, path)
     return path, mark
 
@@ -73,30 +80,116 @@ def test_the_hostile_checkpoint_would_run_code_if_it_were_let(hostile):
     assert mark.exists()
 
 
-@pytest.mark.parametrize("door", ["checkpoint", "init", "resume", "evaluating", "shipping"])
-def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_does_not_run(door, hostile, run_verb, phantom_dir, tmp_path):
-    path, mark = hostile
-    data = {"dataset_dir": str(phantom_dir), "cache_dir": str(tmp_path.parent / "security_store"), "slices": "lesion"}
+@pytest.fixture
+def doors(phantom_dir, tmp_path):
+    """All ways to name a model on the command line: the command and its options, by the name of the way."""
+    data = {"dataset_dir": str(phantom_dir), "cache_dir": str(tmp_path.parent / "security_store")}
+    short = {**data, "slices": "lesion", "epochs": 1}
     scan = {"scans": str(next(phantom_dir.rglob("*t1w*"))), "output_dir": str(tmp_path / "out")}
-    verb, knobs = {
-        "checkpoint": ("inference", {"checkpoint": str(path), **scan}),
-        "init": ("training", {"init": str(path), "run_dir": str(tmp_path / "new"), **data}),
-        "resume": ("training", {"resume": True, "run_dir": str(path.parent), **data}),
-        "evaluating": ("evaluating", {"run_dir": str(path.parent), "scored": "all", **data}),
-        "shipping": ("shipping", {"checkpoint": str(path), "run_dir": str(path.parent), **data}),
-    }[door]
+    return lambda path: {
+        "inference": ("inference", {"weights": str(path), **scan}),
+        "brain": ("training", {"brain_weights": str(path), "intensities": "brain", "run_dir": str(tmp_path / "new"), **short}),
+        "surface": ("inference", {"surface_weights": str(path), **scan}),
+        "init": ("training", {"init": str(path), "run_dir": str(tmp_path / "new"), **short}),
+        "resume": ("training", {"resume": True, "run_dir": str(path.parent), **short}),
+        "evaluating": ("evaluating", {"run_dir": str(path.parent), **data}),
+        "evaluating a file": ("evaluating", {"weights": str(path), "run_dir": str(tmp_path / "new"), "scored": "all", **data}),
+        "release": ("release", {"weights": str(path), "output_dir": str(tmp_path / "out"), **data}),
+    }
+
+
+DOORS = ("inference", "brain", "surface", "init", "resume", "evaluating", "evaluating a file", "release")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_does_not_run(door, hostile, run_command, doors):
+    path, mark = hostile
+    command, options = doors(path)[door]
     with pytest.raises(RuntimeError) as error:
-        run_verb(verb, "resunet", epochs=1, **knobs)
-    assert "is no checkpoint of this project" in str(innermost(error.value))
+        run_command(command, "resunet", **options)
+    assert "is no model of this project" in str(user_error(error.value))
     assert not mark.exists()
 
 
-def test_nothing_reads_a_file_in_a_way_that_runs_code(at_root):
+def expression(mark):
+    """Return what MONAI would evaluate in a bundle file, and so make a folder."""
+    return f"$__import__('os').mkdir({str(mark)!r})"
+
+
+def test_the_expression_would_run_code_if_it_were_let(tmp_path):
+    """Else the tests below could not fail."""
+    ConfigParser({"options": {"planes": [expression(tmp_path / "intruder")]}}).get_parsed_content("options::planes")
+    assert (tmp_path / "intruder").exists()
+
+
+NETWORKS = {
+    "another function": lambda mark: {"_target_": "os.mkdir", "path": str(mark)},
+    "another function behind ours": lambda mark: {
+        "_target_": "strokelesion.networks.precision.platform.os.mkdir",
+        "path": str(mark),
+    },
+    "no class": lambda mark: {"_target_": expression(mark)},
+    "an argument": lambda mark: {"_target_": "strokelesion.networks.ResUNet", "out_channels": expression(mark)},
+    "a list": lambda mark: {"_target_": "strokelesion.networks.ResUNet", "channels": [16, [expression(mark)]]},
+    "a component": lambda mark: {
+        "_target_": "strokelesion.networks.ResUNet",
+        "channels": {"_target_": "os.mkdir", "path": str(mark)},
+    },
+    "requires": lambda mark: {"_target_": "strokelesion.networks.ResUNet", "_requires_": expression(mark)},
+}
+
+
+@pytest.mark.parametrize("door", ["inference", "brain", "evaluating", "release"])
+@pytest.mark.parametrize("definition", NETWORKS)
+def test_a_model_whose_network_is_code_is_refused_and_the_code_does_not_run(definition, door, run_command, doors, tmp_path):
+    path, mark = tmp_path / "run" / "last.pt", tmp_path / "intruder"
+    network = NETWORKS[definition](mark)
+    write_model(path, ResUNet(), network["_target_"], {name: value for name, value in network.items() if name != "_target_"})
+    command, options = doors(path)[door]
+    with pytest.raises(RuntimeError) as error:
+        run_command(command, "resunet", **options)
+    assert "last.pt asks for the network" in str(user_error(error.value))
+    assert not mark.exists()
+
+
+WORDS = {
+    "planes": "inference",
+    "split": "evaluating",
+    "fold": "evaluating",
+    "sub_lesions": "evaluating",
+    "loss": "resume",
+    "dataset_dir": "resume",
+    "scanner": "resume",
+}
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_model_whose_words_are_code_is_refused_and_the_code_does_not_run(word, run_command, doors, tmp_path):
+    """Options of the model go to where MONAI evaluates expressions."""
+    path, mark = tmp_path / "run" / "last.pt", tmp_path / "intruder"
+    code = expression(mark)
+    parts = {
+        "planes": {"protocol": Protocol(spacing_mm=(4.0, 4.0, 4.0)).model_copy(update={"planes": (code,)})},
+        **{name: {"held_out": HELD_OUT.model_copy(update={name: code})} for name in ("split", "fold", "sub_lesions")},
+    }.get(word, {"training": {word: code}})
+    network = {"_target_": "strokelesion.networks.ResUNet", "in_channels": 1, "out_channels": 3}
+    plain = Description(network=network, protocol=Protocol(spacing_mm=(4.0, 4.0, 4.0)), held_out=HELD_OUT)
+    path.parent.mkdir()
+    (path.parent / "split.csv").touch()
+    write_checkpoint(path, plain.model_copy(update=parts), ResUNet().state_dict(), {"epoch": 1, "init": None})
+    command, options = doors(path)[WORDS[word]]
+    with pytest.raises(RuntimeError) as error:
+        run_command(command, "resunet", **{name: value for name, value in options.items() if name != word})
+    assert not mark.exists()
+    assert str(path) in str(user_error(error.value))
+
+
+def test_nothing_reads_a_file_in_a_way_that_runs_code():
     """By words: whoever needs one of these must change this test, and say why."""
     ways = re.compile(
         r"weights_only=False|allow_pickle=True|read_pickle|pickle\.load|yaml\.load\(|\beval\(|\bexec\(|os\.system"
     )
-    sources = [path for folder in ("networks", "transforms", "pipeline") for path in (at_root / folder).rglob("*.py")]
+    sources = [path for folder in ("networks", "transforms", "pipeline") for path in (ROOT / folder).rglob("*.py")]
     assert len(sources) > 50
     found = [f"{path}: {line}" for path in sources for line in path.read_text().splitlines() if ways.search(line)]
     assert [line for line in found if ".eval()" not in line] == []
@@ -141,7 +234,7 @@ def test_long_names_that_end_alike_stay_apart(tmp_path):
 def test_folders_of_experiments_stay_among_the_runs(site, tmp_path):
     if site.startswith("$"):
         pytest.skip("refused, as test_experiments.py shows")
-    (experiment,) = plan(["unet"], ["cce"], [site], tmp_path)
+    (experiment,) = plan(["unet"], ["cce"], [site], tmp_path, ROOT / "bundles")
     assert experiment.folder.parent == tmp_path
     experiment.folder.mkdir()
 
@@ -153,18 +246,18 @@ def test_long_subjects_have_a_place_in_the_slice_store(tmp_path):
     assert path.parent == tmp_path
 
 
-def test_a_cohort_with_hostile_names_is_segmented_within_its_folder_and_shown_as_text(run_verb, oriented, tmp_path):
+def test_a_cohort_with_hostile_names_is_segmented_within_its_folder_and_shown_as_text(run_command, oriented, tmp_path):
     scans, out = tmp_path / "in" / "scans", tmp_path / "out"
     scans.mkdir(parents=True)
     for name in ON_DISK:
         shutil.copy(oriented["RAS"]["image"], scans / f"{name}.nii.gz")
     (scans / "<b>broken\udcff.nii.gz").write_bytes(b"no image")
-    protocol = {"intensities": "tissue", "spacing_mm": [8.0] * 3, "slice_mm": [192, 224], "neighbors": 0}
-    save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": protocol}, tmp_path / "dark.pt")
-    knobs = {"network_def": {"_target_": "stand_ins.DarkIsLesion"}, "checkpoint": str(tmp_path / "dark.pt"), "spacing_mm": 8}
+    protocol = {"spacing_mm": (8.0, 8.0, 8.0)}
+    model = write_model(tmp_path / "dark.pt", DarkIsLesion(), "stand_ins.DarkIsLesion", **protocol)
+    network = {"network_def": {"_target_": "stand_ins.DarkIsLesion"}, "weights": model}
     before = {path for path in tmp_path.rglob("*") if out not in path.parents}
     with pytest.raises(SystemExit):
-        run_verb("inference", "resunet", scans=str(scans), output_dir=str(out), amp=False, **knobs)
+        run_command("inference", "resunet", scans=str(scans), output_dir=str(out), amp=False, **network)
     assert {path for path in tmp_path.rglob("*") if out not in path.parents and path != out} == before
     volumes = pd.read_csv(out / "volumes.tsv", sep="\t")
     assert len(volumes) == len(ON_DISK)

@@ -9,11 +9,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from monai.transforms import EnsureChannelFirstd, LoadImaged, MapTransform, OneOf, RandGaussianNoised
+from monai.transforms import MapTransform, OneOf, RandGaussianNoised
 
+from strokelesion.networks import UserError
 from strokelesion.networks.neighbors import with_neighbors
 from strokelesion.pipeline import slices as slice_store
 from strokelesion.pipeline.datalist import read_cohort
+from strokelesion.pipeline.errors import user_error
 from strokelesion.pipeline.files import remove_parts
 from strokelesion.pipeline.slice_sampler import SliceSampler
 from strokelesion.pipeline.slices import (
@@ -25,7 +27,17 @@ from strokelesion.pipeline.slices import (
     store_scan,
     store_scans,
 )
-from strokelesion.transforms import BinarizeMasksd, ExtractSlicesd, FuseSubmasksd, LabelLesionsd, Recipe, recipe
+from strokelesion.transforms import (
+    BinarizeMasksd,
+    ExtractSlicesd,
+    FuseSubmasksd,
+    LabelLesionsd,
+    LoadMasksd,
+    LoadScand,
+    Recipe,
+    TurnToPlaned,
+)
+from strokelesion.transforms.slices import extent_px
 
 SIZE = (32, 40)
 
@@ -55,13 +67,26 @@ def test_cropping_and_padding_keep_image_and_label_together():
 
 
 def test_lesion_outside_the_window_is_refused():
-    with pytest.raises(ValueError, match=r"1 of 41 lesion voxels lie outside the 7x40 window.*--slice_mm"):
+    with pytest.raises(UserError, match=r"1 of 41 lesion voxels lie outside the 7x40 window.*--slice_mm"):
         ExtractSlicesd(["image", "label"], (7, 40))(volume())
 
 
 def test_unknown_selections_are_refused():
-    with pytest.raises(ValueError, match="lesion, brain, all"):
+    with pytest.raises(UserError, match="lesion, brain, all"):
         ExtractSlicesd(["image", "label"], SIZE, "head")
+
+
+@pytest.mark.parametrize(
+    ("extent_mm", "spacing_mm", "extent"),
+    [
+        ((192, 224), (4, 4, 4), [48, 56]),
+        ((192, 224), (1.0, 1.5, 3.0), [192, 149]),
+        ((32, 32), (10, 100, 1), [3, 1]),
+        (None, (1, 1, 1), None),
+    ],
+)
+def test_an_extent_in_mm_is_the_nearest_number_of_voxels(extent_mm, spacing_mm, extent):
+    assert extent_px(extent_mm, spacing_mm) == extent
 
 
 class CountedLoads(MapTransform):
@@ -79,8 +104,8 @@ def chain(select="lesion"):
     return Recipe(
         [
             CountedLoads("image"),
-            LoadImaged(keys, allow_missing_keys=True),
-            EnsureChannelFirstd(keys, allow_missing_keys=True),
+            LoadScand("image"),
+            LoadMasksd(keys[1:], allow_missing_keys=True),
             BinarizeMasksd(keys[1:], allow_missing_keys=True),
             FuseSubmasksd("sub_masks", allow_missing_keys=True),
             LabelLesionsd(),
@@ -134,14 +159,14 @@ def test_other_transforms_make_another_store(records, tmp_path):
     assert store_path(records[0], chain("brain"), tmp_path) == store_path(records[0], chain("brain"), tmp_path)
 
 
-def test_a_fingerprint_outlives_use_and_follows_the_source(records, monkeypatch):
-    """MONAI's readers remember their last file: a used chain must be named as a fresh one, also inside another."""
+def test_a_fingerprint_outlives_use_and_follows_the_versions(records, monkeypatch):
+    """MONAI's transforms change with use: a used chain must be named as a fresh one, also inside another."""
     used = chain()
     used(dict(records[0]))
     assert Recipe([used, ExtractSlicesd(["image", "label"], SIZE)]).fingerprint == (
         Recipe([chain(), ExtractSlicesd(["image", "label"], SIZE)]).fingerprint
     )
-    monkeypatch.setattr(recipe, "own_source", lambda module: "edited")
+    monkeypatch.setattr(LabelLesionsd, "version", LabelLesionsd.version + 1)
     assert chain().fingerprint != used.fingerprint
 
 
@@ -149,6 +174,24 @@ def test_each_plane_has_a_store_and_the_axial_one_is_that_of_records_without_pla
     paths = [store_path(record, chain("brain"), tmp_path) for record in in_each_plane(records[:1], ["axial", "coronal"])]
     assert len(set(paths)) == 2
     assert paths[0] == store_path(records[0], chain("brain"), tmp_path)
+
+
+def test_a_data_set_shows_each_scan_in_each_plane_that_it_is_given(records, tmp_path):
+    *before, extract = chain("brain").transforms
+    turned = Recipe([*before, TurnToPlaned(["image", "label"]), extract])
+
+    def items(data, **planes):
+        return list(SliceDataset(data, turned, tmp_path / "store", **planes))
+
+    both = items(records, planes=("axial", "coronal"))
+    axial, coronal = (items([{**record, "plane": plane} for record in records]) for plane in ("axial", "coronal"))
+    assert len(both) == len(axial) + len(coronal)
+    shown = {item["image"].numpy().tobytes() for item in both}
+    assert shown == {item["image"].numpy().tobytes() for item in [*axial, *coronal]}
+    assert [item["image"].sum() for item in items(records)] == [item["image"].sum() for item in axial]
+    named = items([{**records[0], "plane": "coronal"}], planes=("axial",))
+    assert named
+    assert [item["image"].sum() for item in named] == [item["image"].sum() for item in coronal[: len(named)]]
 
 
 def test_an_interrupted_build_goes_on_where_it_stopped(records, tmp_path, monkeypatch):
@@ -204,7 +247,7 @@ def test_an_unreadable_scan_of_a_later_epoch_is_named_when_its_turn_comes(record
     with open(records[-1]["image"], "wb") as file:
         file.write(b"no image")
     slices = SliceDataset(records, chain(), tmp_path / "store", shown=len(records) - 1, renewed=1)
-    with pytest.raises(ValueError, match=r"cannot prepare .*" + records[-1]["subject"]):
+    with pytest.raises(UserError, match=r"cannot prepare .*" + records[-1]["subject"]):
         slices.set_epoch(2)
 
 
@@ -249,11 +292,28 @@ def test_random_transforms_have_the_fingerprint_of_their_settings_not_of_their_s
     assert fingerprint(0) != fingerprint(0, std=0.2)
 
 
-def test_an_unreadable_scan_is_named(records, tmp_path):
+@pytest.mark.parametrize("processes", [0, 2])
+def test_an_unreadable_scan_is_named(records, tmp_path, processes):
     with open(records[1]["image"], "wb") as file:
         file.write(b"no image")
-    with pytest.raises(ValueError, match=r"cannot prepare .*" + records[1]["subject"]):
-        store_scans(records, chain(), tmp_path / "store")
+    with pytest.raises(UserError, match=r"cannot prepare .*" + records[1]["subject"]) as error:
+        store_scans(records, chain(), tmp_path / "store", processes)
+    assert error.value.__cause__ is None
+
+
+class Broken(MapTransform):
+    """Has a fault."""
+
+    def __call__(self, data):
+        return {"image": data["label"]}
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_fault_keeps_its_traceback_and_names_the_scan(records, tmp_path, processes):
+    with pytest.raises(RuntimeError, match="Broken") as error:
+        store_scans(records[:1], Recipe([Broken("image")]), tmp_path / "store", processes)
+    assert user_error(error.value) is None
+    assert f"while preparing {records[0]['image']}" in error.value.__notes__
 
 
 @given(
@@ -312,11 +372,11 @@ def test_epochs_differ_in_order():
 
 
 def test_samplers_without_lesion_or_share_are_refused():
-    with pytest.raises(ValueError, match="above 0 and at most 1"):
+    with pytest.raises(UserError, match="above 0 and at most 1"):
         SliceSampler(np.ones(3, dtype=bool), np.zeros(3, dtype=int), 0)
-    with pytest.raises(ValueError, match=r"got evenness 1\.5; allowed is 0 to 1"):
+    with pytest.raises(UserError, match=r"got evenness 1\.5; allowed is 0 to 1"):
         SliceSampler(np.ones(3, dtype=bool), np.zeros(3, dtype=int), evenness=1.5)
-    with pytest.raises(ValueError, match="no training slice has a lesion"):
+    with pytest.raises(UserError, match="no training slice has a lesion"):
         SliceSampler(np.zeros(3, dtype=bool), np.zeros(3, dtype=int))
 
 

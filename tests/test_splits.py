@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.datalist import read_cohort
 from strokelesion.pipeline.records import Record, link_persons
 from strokelesion.pipeline.split_files import COLUMNS, read_list
@@ -141,7 +142,7 @@ def test_a_list_that_puts_a_person_on_two_sides_is_refused_and_any_other_divides
     with TemporaryDirectory() as folder:
         split = write_list(Path(folder), folds)
         if any(len(sides) > 1 for sides in sides_of.values()):
-            with pytest.raises(ValueError, match="puts one person's subjects on two sides"):
+            with pytest.raises(UserError, match="puts one person's subjects on two sides"):
                 parts(records, split)
         else:
             for sides in splits_of(records, split):
@@ -288,15 +289,15 @@ def test_the_split_of_a_run_can_be_the_list_of_another(tmp_path: Path, split: st
 def test_a_list_that_does_not_fit_is_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "list.csv"
     path.write_text(content)
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         split_cohort(cohort(3), str(path))
     assert str(path) in str(error.value)
 
 
 def test_a_missing_list_and_a_long_list_of_strangers_are_answered_briefly(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nowhere\.csv"):
+    with pytest.raises(UserError, match=r"nowhere\.csv"):
         split_cohort(cohort(3), str(tmp_path / "nowhere.csv"))
-    with pytest.raises(ValueError, match="031780 and 20 more"):
+    with pytest.raises(UserError, match="031780 and 20 more"):
         read_list(Path(write_list(tmp_path, dict.fromkeys(sorted(subjects_of(cohort(33))), 0))), ["031768", "031769", "031770"])
 
 
@@ -307,12 +308,12 @@ def test_a_written_list_needs_no_list_any_more_but_refuses_a_changed_one_and_ano
     first = split_cohort(cohort(4), split, written=written)
     content = written.read_bytes()
     for other in (3, 5):
-        with pytest.raises(ValueError, match=r"written from the list .* for another cohort.*03177[12]"):
+        with pytest.raises(UserError, match=r"written from the list .* for another cohort.*03177[12]"):
             split_cohort(cohort(other), split, written=written)
     Path(split).write_text("subject\n031768\n031770\n")
-    with pytest.raises(ValueError, match=r"list\.csv has changed since .*split\.csv was written"):
+    with pytest.raises(UserError, match=r"list\.csv has changed since .*split\.csv was written"):
         split_cohort(cohort(4), split, written=written)
-    with pytest.raises(ValueError, match="has changed since"):
+    with pytest.raises(UserError, match="has changed since"):
         scored_records(cohort(4), "held_out", split, 0, 0, written)
     Path(split).unlink()
     assert split_cohort(cohort(4), split, written=written) == first
@@ -395,7 +396,7 @@ def test_a_link_that_came_later_and_joins_both_sides_is_refused_by_name(tmp_path
         lambda: split_cohort(linked, "2-fold", written=path),
         lambda: scored_records(linked, "held_out", "2-fold", 0, 0, path),
     ):
-        with pytest.raises(ValueError, match=rf"on two sides, 2 subjects in all: {other} .*sub-1 \(person {other}\)"):
+        with pytest.raises(UserError, match=rf"on two sides, 2 subjects in all: {other} .*sub-1 \(person {other}\)"):
             request()
 
 
@@ -418,13 +419,13 @@ def test_a_link_that_came_later_and_joins_both_sides_is_refused_by_name(tmp_path
     ],
 )
 def test_a_request_that_cannot_be_met_is_answered_with_what_can(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         split_cohort(cohort(7), **options)
 
 
 def test_a_fold_that_a_list_gives_to_nobody_is_refused_with_those_it_gives(tmp_path: Path) -> None:
     split = write_list(tmp_path, {"031768": 0, "031769": 3, "031770": 3})
-    with pytest.raises(ValueError, match=r"fold is 1; allowed with split=.*list\.csv are 0, 3"):
+    with pytest.raises(UserError, match=r"fold is 1; allowed with split=.*list\.csv are 0, 3"):
         split_cohort(cohort(3), split, 1)
 
 
@@ -438,7 +439,7 @@ def test_an_empty_side_is_refused_and_the_file_left_alone(tmp_path: Path, fold: 
     path = tmp_path / "split.csv"
     written_by_hand(path, "2-fold", *((subject, "Site1", 0) for subject in sorted(subjects_of(cohort(4)))))
     content = path.read_bytes()
-    with pytest.raises(ValueError, match=f"The {side} side of fold {fold} is empty"):
+    with pytest.raises(UserError, match=f"The {side} side of fold {fold} is empty"):
         split_cohort(cohort(4), "2-fold", fold, written=path)
     assert path.read_bytes() == content
 
@@ -456,7 +457,7 @@ def test_an_empty_side_is_refused_and_the_file_left_alone(tmp_path: Path, fold: 
 def test_a_file_that_is_no_split_is_refused_and_left_alone(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "split.csv"
     path.write_text(content)
-    with pytest.raises(ValueError, match=rf"split\.csv .*{message}"):
+    with pytest.raises(UserError, match=rf"split\.csv .*{message}"):
         split_cohort(cohort(4), "2-fold", written=path)
     assert path.read_text() == content
 
@@ -472,7 +473,7 @@ def test_a_file_that_is_no_split_is_refused_and_left_alone(tmp_path: Path, conte
 def test_another_split_or_seed_than_that_of_the_file_is_refused(tmp_path: Path, split: str, seed: int, message: str) -> None:
     path = tmp_path / "split.csv"
     split_cohort(cohort(9), "3-fold", written=path)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         split_cohort(cohort(9), split, seed=seed, written=path)
 
 
@@ -488,7 +489,7 @@ def test_another_split_or_seed_than_that_of_the_file_is_refused(tmp_path: Path, 
 def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, split: str, row: tuple[str, str, int], message: str) -> None:
     path = tmp_path / "split.csv"
     written_by_hand(path, split, ("031768", "Site1", 0), row)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         split_cohort(cohort(4), split, written=path)
 
 
@@ -503,7 +504,7 @@ def test_scored_records_are_those_a_written_split_holds_out_and_nothing_is_writt
     assert scored_records([*records, stranger], "held_out", **options) == held_out
     assert scored_records([*records, stranger], "all", **options) == [*records, stranger]
     assert written.read_bytes() == before
-    with pytest.raises(ValueError, match=r"holds out none of these 1 scans.*--scored all"):
+    with pytest.raises(UserError, match=r"holds out none of these 1 scans.*--scored all"):
         scored_records([stranger], "held_out", **options)
-    with pytest.raises(ValueError, match="no split at"):
+    with pytest.raises(UserError, match="no split at"):
         scored_records(records, "held_out", **{**options, "written": tmp_path / "none.csv"})

@@ -1,4 +1,4 @@
-"""From material to a composed cohort: who is made of what, and whether the readers of ATLAS take it for theirs."""
+"""From material to a synthetic cohort: which head gets which lesions, and whether the readers of ATLAS take it for theirs."""
 
 import nibabel as nib
 import numpy as np
@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 import small_head as head
 import torch
-from monai.bundle import ConfigParser
+from configured import configured
 
+from strokelesion.networks import CommandLineError, UserError
 from strokelesion.pipeline.datalist import read_cohort
+from strokelesion.pipeline.errors import user_error
 from strokelesion.pipeline.slices import SliceDataset, store_path
 from strokelesion.pipeline.synthesis.cohort import Material, compose_records, write_cohort
 from strokelesion.transforms import ExtractSlicesd, Recipe
+from strokelesion.transforms.synthesis import SCANNERS, RandPaintTissuesd, simulated_scanner
 
 SCANS = 5
 
@@ -36,14 +39,14 @@ def material(tmp_path):
     return Material(heads, pd.DataFrame(rows))
 
 
-@pytest.fixture
-def compose(at_root):
-    """The chain of bundles/synthesis.json at 4 mm."""
-    parser = ConfigParser()
-    parser.read_config("bundles/synthesis.json")
-    parser["heads"] = "any"
-    parser["spacing_mm"] = 4
-    return parser.get_parsed_content("compose")
+def chain_of(**options):
+    """Return the chain of bundles/synthesis.json at 4 mm."""
+    return configured("synthesis", "synthesis", **{"spacing_mm": 4, "device": "cpu", **options}).get_parsed_content("compose")
+
+
+@pytest.fixture(scope="module")
+def compose():
+    return chain_of()
 
 
 def test_a_longer_list_begins_with_the_shorter_one_and_sides_share_no_scan(material):
@@ -60,26 +63,36 @@ def test_the_share_without_lesion_is_as_asked(material):
     assert all(record["lesions"] for record in compose_records(material, "training", 50, lesion_free=0))
 
 
-def test_a_composed_cohort_is_read_as_r1_1_and_made_once(material, compose, tmp_path, capsys):
+def test_a_synthetic_cohort_is_read_as_r1_1_and_made_once(material, compose, tmp_path, capsys):
     records = compose_records(material, "held_out", SCANS, lesion_free=0)
-    release = write_cohort(records, compose, tmp_path / "composed")
+    release = write_cohort(records, compose, tmp_path / "synthetic")
     read = read_cohort(release)
     assert [record["subject"] for record in read] == sorted(record["subject"] for record in records)
     assert {record["release"] for record in read} == {"R1.1"}
     before = {path: path.stat().st_mtime_ns for path in release.rglob("*.nii.gz")}
-    write_cohort(records, compose, tmp_path / "composed")
+    write_cohort(records, compose, tmp_path / "synthetic")
     assert {path: path.stat().st_mtime_ns for path in release.rglob("*.nii.gz")} == before
     assert f"{SCANS} were there" in capsys.readouterr().out
-    table = pd.read_csv(tmp_path / "composed" / "composition.csv")
+    table = pd.read_csv(tmp_path / "synthetic" / "composition.csv")
     assert set(table["head"]) <= {"anna", "bert"}
 
 
-def test_a_folder_of_scans_that_were_composed_otherwise_is_refused(material, compose, tmp_path):
+def test_a_folder_of_scans_made_of_something_else_is_refused(material, compose, tmp_path):
     write_cohort(compose_records(material, "held_out", 1), compose, tmp_path)
-    with pytest.raises(ValueError, match="composed otherwise, 400000 for one"):
+    with pytest.raises(UserError, match="composed otherwise, 400000 for one"):
         write_cohort(compose_records(material, "held_out", 2, seed=1), compose, tmp_path)
     write_cohort(compose_records(material, "held_out", 2), compose, tmp_path)
     assert len(pd.read_csv(tmp_path / "composition.csv")) == 2
+
+
+@pytest.mark.parametrize(("command", "bundle"), [("synthesis", "synthesis"), ("training", "resunet_synthetic")])
+def test_heads_must_be_named(command, bundle, run_command, tmp_path):
+    where = {"material_dir": str(tmp_path / "material")}
+    where |= {"run_dir": str(tmp_path / "run")} if command == "training" else {"output_dir": str(tmp_path / "synthetic")}
+    with pytest.raises(RuntimeError) as error:
+        run_command(command, bundle, **where)
+    assert "--heads is missing; expected a folder of label maps or T1 scans" in str(user_error(error.value))
+    assert not (tmp_path / "material").exists()
 
 
 def test_files_of_a_scan_share_a_grid_and_the_lesion_lies_in_the_brain(material, compose, tmp_path):
@@ -107,33 +120,34 @@ def test_training_takes_records_without_any_scan_on_disk(material, compose, tmp_
     assert store_path(changed, chain, tmp_path) != store_path(records[0], chain, tmp_path)
 
 
-@pytest.mark.parametrize("scanner", ["mixed", "whole_head", "plain", "stripped", "thick", "bias", "half_noise", "double_noise"])
-def test_every_scanner_shows_the_same_anatomy(at_root, material, scanner):
-    def composed(name):
-        parser = ConfigParser()
-        parser.read_config("bundles/synthesis.json")
-        parser["heads"], parser["spacing_mm"], parser["scanner"] = "any", 4, name
-        return parser.get_parsed_content("compose")(compose_records(material, "training", 1, lesion_free=0)[0])
-
-    one, reference = composed(scanner), composed("plain")
+@pytest.mark.parametrize("scanner", SCANNERS)
+def test_every_scanner_shows_the_same_anatomy(material, scanner):
+    record = compose_records(material, "training", 1, lesion_free=0)[0]
+    one, reference = (chain_of(scanner=name)(dict(record)) for name in (scanner, "plain"))
     assert torch.equal(one["label"].as_tensor(), reference["label"].as_tensor())
     assert torch.equal(one["brain"].as_tensor(), reference["brain"].as_tensor())
     assert one["image"].isfinite().all()
 
 
+def test_an_unknown_scanner_is_refused_with_the_choices():
+    with pytest.raises(CommandLineError, match=r"--scanner got '7T'; allowed are mixed, whole_head, plain"):
+        simulated_scanner("7T", 1.0)
+
+
+@pytest.mark.parametrize("any_contrast", [0.0, 1.0])
+def test_another_contrast_than_t1_is_shown_as_often_as_asked(material, any_contrast):
+    """Training bundles share the chain, and add an option to it."""
+    chain = configured("resunet_synthetic", spacing_mm=4, device="cpu", any_contrast=any_contrast).get_parsed_content("compose")
+    (paint,) = (step for step in chain.chain.flatten().transforms if isinstance(step, RandPaintTissuesd))
+    assert paint.any_contrast_prob == any_contrast
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
 @pytest.mark.parametrize("scanner", ["mixed", "whole_head", "plain", "stripped", "thick"])
-def test_a_gpu_composes_the_same_anatomy_and_lesions(at_root, material, scanner):
+def test_a_gpu_makes_the_same_anatomy_and_lesions(material, scanner):
     """Grain and noise are drawn there and are others; where edges are blurred, a voxel may fall on the other side."""
     record = compose_records(material, "training", 1, lesion_free=0)[0]
-
-    def composed(device):
-        parser = ConfigParser()
-        parser.read_config("bundles/synthesis.json")
-        parser["heads"], parser["spacing_mm"], parser["scanner"], parser["device"] = "any", 4, scanner, device
-        return parser.get_parsed_content("compose")(dict(record))
-
-    there, here = composed("cuda"), composed("cpu")
+    there, here = (chain_of(scanner=scanner, device=device)(dict(record)) for device in ("cuda", "cpu"))
     for name in ("label", "brain"):
         assert there[name].device.type == "cuda"
         assert (there[name].cpu() != here[name]).float().mean() < 1e-3

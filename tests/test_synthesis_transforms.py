@@ -142,17 +142,17 @@ def test_small_lesions_keep_to_the_tissue_and_those_in_the_wrong_place_go() -> N
     assert not (sample["lesions"] == 2).any()
 
 
-def test_what_a_cut_leaves_of_a_lesion_in_crumbs_goes() -> None:
+def test_small_components_that_a_cut_leaves_of_a_lesion_are_removed() -> None:
     """The drawn lesion has a piece of a hundredth of itself; a lesion of its own of that size stays."""
-    crumb = torch.zeros(1, *head.SHAPE, dtype=torch.bool)
+    fragment = torch.zeros(1, *head.SHAPE, dtype=torch.bool)
     placed = head.placed(head.lesion((30.0, -10.0, 15.0), 22.0))
     lesions = placed["lesions"].as_tensor()
     corner = torch.nonzero((lesions == 0) & (head.tissues().as_tensor() == Tissue.WHITE))[0].tolist()
-    crumb[0, corner[1] : corner[1] + 2, corner[2] : corner[2] + 2, corner[3] : corner[3] + 2] = True
+    fragment[0, corner[1] : corner[1] + 2, corner[2] : corner[2] + 2, corner[3] : corner[3] + 2] = True
     for number, stays in ((1, False), (2, True)):
-        marked = torch.where(crumb & (lesions == 0), torch.as_tensor(number, dtype=lesions.dtype), lesions)
+        marked = torch.where(fragment & (lesions == 0), torch.as_tensor(number, dtype=lesions.dtype), lesions)
         fitted = FitLesionsd(least_ml=0)({**placed, "lesions": MetaTensor(marked, affine=head.affine())})["label"]
-        assert bool((fitted.as_tensor()[crumb & (lesions == 0)] > 0).any()) is stays
+        assert bool((fitted.as_tensor()[fragment & (lesions == 0)] > 0).any()) is stays
         assert (fitted.as_tensor()[lesions == 1] == 1).any()
 
 
@@ -198,7 +198,7 @@ def test_nothing_is_widened_at_zero_strength_without_lesion() -> None:
     assert (widened["tissues"] == head.tissues()).all()
 
 
-def test_lookalikes_spare_the_lesions_and_need_their_probability() -> None:
+def test_mimics_spare_the_lesions_and_need_their_probability() -> None:
     sample = FitLesionsd()(head.placed(head.lesion()))
     confused = RandLookalikesd(prob=1.0, spots=0.1).set_random_state(seed=0)(sample)
     inside = sample["label"].as_tensor() > 0

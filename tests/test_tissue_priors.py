@@ -1,4 +1,4 @@
-"""Priors of tissue intensities: measured where labels are, complete as shipped."""
+"""Priors of tissue intensities: measured where labels are, complete in the installed table."""
 
 from importlib.resources import files
 
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.synthesis.tissue_priors import CHOSEN, SAME_AS, measure_priors, pool_priors, write_priors
 from strokelesion.transforms.synthesis.tissues import Tissue
 
@@ -57,36 +58,36 @@ def test_spread_within_heads_and_between_heads_are_told_apart(heads):
 def test_heads_without_t1_are_passed_over_and_none_with_t1_is_refused(heads):
     bare = {"person": "c", "tissues": heads[0]["tissues"]}
     assert set(measure_priors([bare, heads[1]])["person"]) == {"b"}
-    with pytest.raises(ValueError, match="no head has a T1"):
+    with pytest.raises(UserError, match="no head has a T1"):
         measure_priors([bare])
 
 
 def test_a_tissue_that_no_head_shows_is_named(tmp_path):
     without = [tissue for tissue in MEASURED if tissue != Tissue.PUTAMEN]
-    with pytest.raises(ValueError, match="PUTAMEN"):
+    with pytest.raises(UserError, match="PUTAMEN"):
         pool_priors(measure_priors([write_head(tmp_path, "a", 1.0, tissues=without)]))
 
 
-def test_written_priors_have_the_form_of_the_shipped_ones(tmp_path, heads):
-    for table in (pd.read_csv(write_priors(heads, tmp_path / "priors.csv")), shipped()):
+def test_written_priors_have_the_form_of_the_installed_ones(tmp_path, heads):
+    for table in (pd.read_csv(write_priors(heads, tmp_path / "priors.csv")), installed()):
         assert list(table.columns) == COLUMNS
         assert list(table["tissue"]) == [tissue.name for tissue in Tissue if tissue != Tissue.AIR]
 
 
-def test_shipped_priors_have_the_contrast_of_a_t1():
-    mean = shipped().set_index("tissue")["mean"]
+def test_installed_priors_have_the_contrast_of_a_t1():
+    mean = installed().set_index("tissue")["mean"]
     assert mean["WHITE"] == pytest.approx(1, abs=0.03)
     assert mean["CSF"] < mean["CHOROID"] < mean["CORTEX"] < mean["THALAMUS"] < mean["WHITE"]
     assert mean["BONE"] < mean["CORTEX"] < mean["MARROW"]
 
 
-def test_shipped_priors_say_what_was_chosen_by_hand():
-    table = shipped().set_index("tissue")
+def test_installed_priors_say_what_was_chosen_by_hand():
+    table = installed().set_index("tissue")
     by_hand = table["source"].str.startswith("chosen by hand")
     assert set(table.index[by_hand]) == {tissue.name for tissue in CHOSEN}
     assert table.loc[[tissue.name for tissue in MEASURED], "source"].str.startswith("measured on").all()
     assert (table["sd_within"] > 0).all()
 
 
-def shipped():
+def installed():
     return pd.read_csv(str(files("strokelesion.transforms.synthesis") / "t1_priors.csv"))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from strokelesion.networks import UserError
 from strokelesion.transforms.synthesis.tissues import FREESURFER, LabelTissuesd, Tissue, is_brain, is_fluid, is_inside_skull
 
 # From FreeSurferColorLUT.txt: number, name there, tissue here.
@@ -60,7 +61,7 @@ def test_no_number_stands_for_two_tissues():
     ],
 )
 def test_what_is_no_segmentation_of_a_brain_is_refused(values, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         LabelTissuesd("labels")(labels_of(values))
 
 

@@ -4,15 +4,27 @@ import copy
 import csv
 import pickle
 
+import pandas as pd
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from model_files import HELD_OUT, write_model
 
-from strokelesion.networks import ResUNet, SegNet
-from strokelesion.pipeline import knobs as checks
-from strokelesion.pipeline.checkpoints import Checkpoints, load_weights, read_checkpoint, save_checkpoint
-from strokelesion.pipeline.errors import innermost
+from strokelesion.networks import ResUNet, UserError
+from strokelesion.pipeline import settings
+from strokelesion.pipeline.checkpoints import Checkpoints
+from strokelesion.pipeline.errors import user_error
+from strokelesion.pipeline.models.application import load_weights
+from strokelesion.pipeline.models.description import Description, Protocol
+from strokelesion.pipeline.models.files import read_model, write_checkpoint
 from strokelesion.pipeline.training import schedule
+
+CHANNELS = (2, 3, 4)
+DESCRIPTION = Description(
+    network={"_target_": "strokelesion.networks.ResUNet", "channels": list(CHANNELS)},
+    protocol=Protocol(spacing_mm=(4, 4, 4)),
+    held_out=HELD_OUT,
+)
 
 
 def weights(run_dir, name="last.pt"):
@@ -24,11 +36,11 @@ def same(first, second):
 
 
 @pytest.fixture
-def train(run_verb, phantom_dir, tmp_path_factory):
+def train(run_command, phantom_dir, tmp_path_factory):
     cache_dir = str(tmp_path_factory.mktemp("store"))
 
-    def run(run_dir, **knobs):
-        run_verb("training", "resunet", dataset_dir=str(phantom_dir), run_dir=str(run_dir), cache_dir=cache_dir, **knobs)
+    def run(run_dir, bundle="resunet", **options):
+        run_command("training", bundle, dataset_dir=str(phantom_dir), run_dir=str(run_dir), cache_dir=cache_dir, **options)
         return weights(run_dir)
 
     return run
@@ -84,7 +96,7 @@ def test_a_compiled_network_learns_the_same_and_its_checkpoint_has_the_same_name
         return compile_network(network, backend="eager", **options)
 
     monkeypatch.setattr(torch, "compile", eager)
-    monkeypatch.setattr(checks.shutil, "which", lambda name: name)
+    monkeypatch.setattr(settings.shutil, "which", lambda name: name)
     found = train(tmp_path / "compiled", epochs=1, compile=True)
     assert [type(network) for network in compiled] == [ResUNet]
     assert same(plain["network"], found["network"])
@@ -92,8 +104,8 @@ def test_a_compiled_network_learns_the_same_and_its_checkpoint_has_the_same_name
 
 def test_a_falling_learning_rate_is_resumed_too(train, tmp_path, monkeypatch):
     """A kill after the first epoch, played by an error in the second's validation."""
-    knobs = {"schedule": "cosine", "epochs": 3}
-    undisturbed = train(tmp_path / "undisturbed", **knobs)
+    options = {"schedule": "cosine", "epochs": 3}
+    undisturbed = train(tmp_path / "undisturbed", **options)
     with monkeypatch.context() as patch:
         judge = Checkpoints.judge
 
@@ -104,38 +116,97 @@ def test_a_falling_learning_rate_is_resumed_too(train, tmp_path, monkeypatch):
 
         patch.setattr(Checkpoints, "judge", dies)
         with pytest.raises(RuntimeError):
-            train(tmp_path / "stopped", **knobs)
-    resumed = train(tmp_path / "stopped", resume=True, **knobs)
+            train(tmp_path / "stopped", **options)
+    resumed = train(tmp_path / "stopped", resume=True, **options)
     assert same(undisturbed["network"], resumed["network"])
     with open(tmp_path / "stopped" / "history.csv") as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
     assert rates == pytest.approx([0.001, 0.00075, 0.00025], rel=1e-4)
 
 
-@pytest.mark.parametrize("knobs", [{"fold": 1}, {"loss": "dice"}, {"learning_rate": 0.01}, {"schedule": "cosine"}])
-def test_resuming_with_other_settings_is_refused(knobs, train, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "differs"),
+    [
+        ({"fold": 1}, "fold 0, got 1"),
+        ({"loss": "dice"}, "loss cce_dice, got dice"),
+        ({"learning_rate": 0.01}, "learning_rate 0.001, got 0.01"),
+        ({"schedule": "cosine"}, "schedule constant, got cosine; schedule_epochs None, got 2"),
+        ({"slice_mm": [160, 192]}, "slice_mm [192.0, 224.0], got [160.0, 192.0]"),
+        ({"tta": True}, "mirror False, got True"),
+        ({"fold": 1, "batch_size": 4}, "batch_size 8, got 4; fold 0, got 1"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(options, differs, train, tmp_path):
     """Another fold, for one, would train on those who were held out."""
     train(tmp_path / "run", epochs=1)
+    before = (tmp_path / "run" / "last.pt").read_bytes()
     with pytest.raises(RuntimeError) as error:
-        train(tmp_path / "run", epochs=2, resume=True, **knobs)
-    message = str(innermost(error.value))
-    assert f"was made with {next(iter(knobs))}" in message
-    assert "got" in message
+        train(tmp_path / "run", epochs=2, resume=True, **options)
+    assert f"last.pt was trained with other settings: {differs}. Expected the same." in str(user_error(error.value))
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
-def test_nobody_who_was_trained_on_is_scored_as_held_out(train, run_verb, phantom_dir, tmp_path):
+def test_a_falling_learning_rate_is_resumed_to_the_same_end_only(train, tmp_path):
+    train(tmp_path / "run", epochs=1, schedule="cosine")
+    with pytest.raises(RuntimeError) as error:
+        train(tmp_path / "run", epochs=2, schedule="cosine", resume=True)
+    assert "trained with other settings: schedule_epochs 1, got 2. Expected the same." in str(user_error(error.value))
+
+
+def test_a_run_that_is_resumed_keeps_the_settings_that_are_not_given(train, tmp_path):
+    settings_of_run = {"fold": 1, "loss": "dice", "neighbors": 1, "schedule": "cosine", "tta": True, "evenness": 0.5}
+    train(tmp_path / "undisturbed", epochs=2, **settings_of_run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "write", stopping_after(1))
+        with pytest.raises(RuntimeError):
+            train(tmp_path / "run", epochs=2, **settings_of_run)
+    resumed = train(tmp_path / "run", resume=True)
+    undisturbed = weights(tmp_path / "undisturbed")
+    assert resumed["epoch"] == 2
+    assert resumed["description"] == undisturbed["description"]
+    assert same(resumed["network"], undisturbed["network"])
+
+
+def stopping_after(epoch):
+    """Return a `Checkpoints.write` that writes after this epoch and then ends the run as a full disk would."""
+    write = Checkpoints.write
+
+    def writes(self, trainer):
+        write(self, trainer)
+        if trainer.state.epoch == epoch:
+            raise OSError("killed")
+
+    return writes
+
+
+@pytest.mark.parametrize(
+    ("bundle", "options"), [("unet", {}), ("resunet", {"neighbors": 1}), ("resunet", {"network_def::channels": [8, 16]})]
+)
+def test_resuming_with_another_network_is_refused(bundle, options, train, tmp_path):
+    train(tmp_path / "run", epochs=1)
+    with pytest.raises(RuntimeError) as error:
+        train(tmp_path / "run", bundle, epochs=2, resume=True, **options)
+    assert "is a model with the network {'_target_': 'strokelesion.networks.ResUNet'" in str(user_error(error.value))
+
+
+def test_nobody_who_was_trained_on_is_scored_as_held_out(train, run_command, phantom_dir, tmp_path):
+    """The model says which fold it did not see, and nothing else may say so."""
     train(tmp_path / "run", epochs=1, fold=1)
     where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path / "run")}
     with pytest.raises(RuntimeError) as error:
-        run_verb("evaluating", "resunet", **where)
-    assert "was made with fold 1; got 0" in str(innermost(error.value))
+        run_command("evaluating", "resunet", fold=0, **where)
+    assert "got the option --fold, which evaluating does not take. The model itself says it." in str(user_error(error.value))
+    run_command("evaluating", "resunet", cache_dir=str(tmp_path / "cache"), **where)
+    split = pd.read_csv(tmp_path / "run" / "split.csv", dtype=str)
+    scores = pd.read_csv(tmp_path / "run" / "evaluation" / "held_out" / "scores.csv", dtype=str)
+    assert set(scores["subject"]) == set(split.query("fold == '1'")["subject"])
 
 
 def test_a_loss_that_is_no_number_stops_the_run(train, tmp_path, monkeypatch):
     monkeypatch.setattr(ResUNet, "logits", lambda self, x: x.repeat(1, 3, 1, 1) * self.classifier.bias.sum() * float("nan"))
     with pytest.raises(RuntimeError) as error:
         train(tmp_path / "run", epochs=1, amp="false")
-    assert "the loss of epoch 1 is nan" in str(innermost(error.value))
+    assert "the loss of epoch 1 is nan" in str(user_error(error.value))
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
@@ -143,17 +214,18 @@ def test_a_second_run_in_the_same_folder_is_refused(train, tmp_path):
     train(tmp_path / "run", epochs=1)
     with pytest.raises(RuntimeError) as error:
         train(tmp_path / "run", epochs=1)
-    assert "holds a run already" in str(innermost(error.value))
+    assert "holds a run already" in str(user_error(error.value))
 
 
 @pytest.fixture
 def handler(tmp_path):
     def build(folder=tmp_path, resume=False):
         torch.manual_seed(0)
-        network = ResUNet(channels=(2, 3, 4))
+        network = ResUNet(channels=CHANNELS)
         validator = Engine(lambda engine, batch: None)
         optimizer = torch.optim.Adam(network.parameters())
-        checkpoints = Checkpoints(folder, network, optimizer, schedule(optimizer, "constant", 3), {}, validator, resume=resume)
+        scheduler = schedule(optimizer, "constant", 3)
+        checkpoints = Checkpoints(folder, network, optimizer, scheduler, DESCRIPTION, validator, resume=resume)
         trainer = Engine(lambda engine, batch: None)
         checkpoints.attach(trainer)
         return network, validator, trainer, checkpoints
@@ -191,16 +263,18 @@ def test_the_scale_of_the_loss_is_resumed_and_missing_in_runs_without_one(handle
 
 
 def test_a_crash_while_writing_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
-    save_checkpoint({"epoch": 1}, tmp_path / "last.pt")
+    state = ResUNet(channels=CHANNELS).state_dict()
+    write_checkpoint(tmp_path / "last.pt", DESCRIPTION, state, {"epoch": 1})
 
     def dies(state, file):
         file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(torch, "save", dies)
-    with pytest.raises(OSError, match="disk full"):
-        save_checkpoint({"epoch": 2}, tmp_path / "last.pt")
-    assert weights(tmp_path)["epoch"] == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", dies)
+        with pytest.raises(OSError, match="disk full"):
+            write_checkpoint(tmp_path / "last.pt", DESCRIPTION, state, {"epoch": 2})
+    assert read_model(tmp_path / "last.pt").state == {"epoch": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
@@ -209,22 +283,47 @@ class Intruder:
         return (open, ("intruder.txt", "w"))
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", pickle.dumps({"network_name": Intruder()})])
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", pickle.dumps({"version": 2, "network": Intruder()})])
 def test_damaged_and_hostile_files_are_refused_and_run_nothing(content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "best.pt").write_bytes(content)
-    with pytest.raises(ValueError, match="no checkpoint of this project"):
-        read_checkpoint(tmp_path / "best.pt", ResUNet(), {})
+    with pytest.raises(UserError, match=r"best\.pt is no model of this project, or damaged"):
+        read_model(tmp_path / "best.pt")
     assert not (tmp_path / "intruder.txt").exists()
 
 
-def test_missing_weights_and_weights_of_another_network_are_refused(handler, tmp_path):
-    with pytest.raises(ValueError, match=r"no weights at .*--checkpoint"):
-        load_weights(ResUNet(), tmp_path / "best.pt", {})
-    network = ResUNet(channels=(2, 3, 4))
-    save_checkpoint({"network_name": "ResUNet", "network": network.state_dict(), "protocol": {}}, tmp_path / "best.pt")
-    with pytest.raises(ValueError, match="holds weights of ResUNet; expected SegNet"):
-        load_weights(SegNet(), tmp_path / "best.pt", {})
-    with pytest.raises(ValueError, match="does not fit this ResUNet"):
-        load_weights(ResUNet(), tmp_path / "best.pt", {})
-    assert same(load_weights(ResUNet(channels=(2, 3, 4)), tmp_path / "best.pt", {}).state_dict(), network.state_dict())
+@pytest.mark.parametrize("state", [{}, {"epoch": 3}, {"version": 2}, {"version": 2, "description": {}, "network": {}}])
+def test_other_checkpoints_than_ours_are_refused(state, tmp_path):
+    torch.save(state, tmp_path / "best.pt")
+    with pytest.raises(UserError, match="is no model of this project"):
+        read_model(tmp_path / "best.pt")
+
+
+def test_checkpoints_of_earlier_versions_are_refused_by_number(tmp_path):
+    torch.save({"version": 1, "network_name": "ResUNet", "network": {}}, tmp_path / "last.pt")
+    with pytest.raises(UserError, match="is a checkpoint of version 1; expected version 2"):
+        read_model(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("part", ["network", "description"])
+def test_a_checkpoint_that_was_changed_is_refused(part, tmp_path):
+    write_checkpoint(tmp_path / "last.pt", DESCRIPTION, ResUNet(channels=CHANNELS).state_dict(), {"epoch": 1})
+    content = weights(tmp_path)
+    if part == "network":
+        content["network"]["classifier.bias"] += 1
+    else:
+        content["description"]["held_out"]["fold"] = 3
+    torch.save(content, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=r"last\.pt has the SHA-256 .*the file was changed or cut short"):
+        read_model(tmp_path / "last.pt")
+
+
+def test_missing_models_and_weights_of_another_shape_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no model at .*; expected a file that training or release wrote"):
+        read_model(tmp_path / "best.pt")
+    network = ResUNet(channels=CHANNELS)
+    path = write_model(tmp_path / "best.pt", network, "strokelesion.networks.ResUNet", {"channels": list(CHANNELS)})
+    model = read_model(path)
+    with pytest.raises(UserError, match="does not fit this ResUNet"):
+        load_weights(ResUNet(), model, path)
+    assert same(load_weights(ResUNet(channels=CHANNELS), model, path).state_dict(), network.state_dict())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from strokelesion.networks import ResUNet, UNet
-from strokelesion.pipeline.widening import given_neighbors
+from strokelesion.pipeline.models.widening import given_neighbors
 
 
 @pytest.mark.parametrize("network", [UNet, ResUNet])

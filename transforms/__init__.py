@@ -2,6 +2,7 @@
 
 from strokelesion.transforms.augmentation import RandAugmentSlicesd
 from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, StripHeadd
+from strokelesion.transforms.cropping import CropToBraind, CropToTissued
 from strokelesion.transforms.decision import DecideLesionsd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd, LoadMasksd
@@ -18,6 +19,8 @@ __all__ = [
     "BrainNetwork",
     "CheckPredictiond",
     "CorrectBiasd",
+    "CropToBraind",
+    "CropToTissued",
     "DecideLesionsd",
     "ExtractBraind",
     "ExtractSlicesd",

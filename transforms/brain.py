@@ -17,11 +17,12 @@ from monai.transforms import CropForegroundd, MapTransform, Orientationd, Spacin
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from strokelesion.networks import UserError
+from strokelesion.networks.planes import PLANES, mean_over_planes
 from strokelesion.transforms.decision import components, least_voxels
 from strokelesion.transforms.distances import distances_mm
 from strokelesion.transforms.grids import resampled
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
-from strokelesion.transforms.planes import PLANES, mean_over_planes
 from strokelesion.transforms.recipe import Recipe, fingerprint
 
 Infer = Callable[[torch.Tensor, torch.nn.Module], torch.Tensor]
@@ -54,6 +55,8 @@ class BrainNetwork:
         fingerprint: SHA-256 of the network's weights and all settings that decide the answer.
     """
 
+    version = 1
+
     def __init__(
         self,
         network: torch.nn.Module,
@@ -63,7 +66,7 @@ class BrainNetwork:
         device: str | torch.device = "cpu",
     ) -> None:
         if not planes or not set(planes) <= set(PLANES):
-            raise ValueError(f"got planes {list(planes)}; expected some of {', '.join(PLANES)}.")
+            raise UserError(f"got planes {list(planes)}; expected some of {', '.join(PLANES)}.")
         # In this order of memory, processors take about two thirds of the time.
         self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.infer = infer
@@ -78,7 +81,7 @@ class BrainNetwork:
         self.planes = tuple(planes)
         self.device = torch.device(device)
         weights = digest(network.state_dict())
-        self.fingerprint = fingerprint([type(network), weights, infer, self.place, self.planes])
+        self.fingerprint = fingerprint([self.version, type(network), weights, infer, self.place, self.planes])
 
     def __call__(self, image: MetaTensor, near: MetaTensor | None = None) -> MetaTensor:
         """Return the probability of brain `(1, x, y, z)` on a grid of the network's voxel size, with its affine.
@@ -89,7 +92,7 @@ class BrainNetwork:
                 all but air is looked at.
 
         Raises:
-            ValueError: when the image is no T1 scan, see `tissue_scale`.
+            UserError: when the image is no T1 scan, see `tissue_scale`.
         """
         # A tensor of its own: what is done to it here must not be undone when predictions go back to the scan's grid.
         sample: dict[Hashable, Any] = self.place({"image": MetaTensor(image.as_tensor(), affine=image.affine)})
@@ -131,12 +134,14 @@ class BrainExtractor:
         fingerprint: SHA-256 of all that decides the mask.
     """
 
+    version = 1
+
     def __init__(
         self, find: BrainNetwork, refine: BrainNetwork | None = None, margin_mm: float = 6.0, threshold: float = 0.5
     ) -> None:
         self.find, self.refine = find, refine
         self.margin_mm, self.threshold = margin_mm, threshold
-        self.fingerprint = fingerprint([find, refine, margin_mm, CLOSED_NOTCH_MM, LEAST_HOLE_ML, threshold])
+        self.fingerprint = fingerprint([self.version, find, refine, margin_mm, CLOSED_NOTCH_MM, LEAST_HOLE_ML, threshold])
 
     def __call__(self, image: MetaTensor) -> torch.Tensor:
         """Return where the brain is.
@@ -148,7 +153,7 @@ class BrainExtractor:
             Booleans `(1, X, Y, Z)`.
 
         Raises:
-            ValueError: when there is no brain of `LEAST_BRAIN_ML`, or the image is no T1 scan, see `tissue_scale`.
+            UserError: when there is no brain of `LEAST_BRAIN_ML`, or the image is no T1 scan, see `tissue_scale`.
         """
         found = in_one_piece(self.find(image), self.threshold)
         if self.refine is not None and (found >= self.threshold).any():
@@ -202,7 +207,7 @@ def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def require_brain(volume_ml: float) -> None:
     """Raise ValueError unless so much can be a brain."""
     if volume_ml < LEAST_BRAIN_ML:
-        raise ValueError(
+        raise UserError(
             f"found {volume_ml:.0f} ml of brain; expected at least {LEAST_BRAIN_ML:.0f} ml. Check that this is a T1 scan of a "
             "head and that its axes are labeled rightly; networks trained with --intensities tissue need no brain mask."
         )
@@ -217,10 +222,12 @@ class ExtractBraind(MapTransform):
         brain_key: where the mask goes.
     """
 
+    version = 1
+
     def __init__(self, keys: KeysCollection, extract: Callable[[MetaTensor], torch.Tensor], brain_key: str = "brain") -> None:
         super().__init__(keys)
         if len(self.keys) != 1:
-            raise ValueError(f"got keys {self.keys}; expected one: the scan's.")
+            raise UserError(f"got keys {self.keys}; expected one: the scan's.")
         self.extract = extract
         self.brain_key = brain_key
 
@@ -264,6 +271,8 @@ class StripHeadd(OutsideBraind):
 
     Leave a margin for the CSF of the sulci, which brain masks leave out.
     """
+
+    version = 1
 
     def overwrite(self, volume: torch.Tensor, outside: torch.Tensor) -> None:
         """Write 0, which is air."""

@@ -45,6 +45,11 @@ class DecideLesionsd(MapTransform):
         self.min_component_ml = min_component_ml
         self.min_peak = min_peak
 
+    @property
+    def rule(self) -> dict[str, float]:
+        """The decision rule, by the names of its options."""
+        return {name: getattr(self, name) for name in ("threshold", "min_component_ml", "min_peak")}
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with label maps `(1, X, Y, Z)` as bytes."""
         sample = dict(data)

@@ -16,6 +16,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from strokelesion.networks import UserError
+
 # A head of 200 mm at 0.2 mm, as no scanner makes it; 4 GiB in single precision.
 MOST_VOXELS = 2**30
 # Axes of images that ITK reads for Python.
@@ -59,12 +61,12 @@ def check_nibabel_file(path: str) -> NDArray[np.float64]:
         then the mask would lie elsewhere than the scan.
 
     Raises:
-        ValueError: says which, and what is allowed; other errors as nibabel raises them.
+        UserError: says which, and what is allowed; other errors as nibabel raises them.
     """
     image: Any = nib.load(path)
     kind = image.get_data_dtype()
     if kind.kind not in "iuf":
-        raise ValueError(f"its voxels are of the type {kind}; expected one number each. Convert it to a magnitude image")
+        raise UserError(f"its voxels are of the type {kind}; expected one number each. Convert it to a magnitude image")
     file = Path(image.file_map["image"].filename)
     promise = Promise(tuple(image.shape), kind.itemsize, int(image.dataobj.offset), file)
     is_packed = file.suffix.lower() in (".gz", ".mgz")
@@ -81,18 +83,18 @@ def check_itk_file(path: str, count: int = 1) -> None:
     """Refuse a file, or a series of so many, that ITK would read into too much memory.
 
     Raises:
-        ValueError: says why, and what is allowed; other errors as ITK raises them.
+        UserError: says why, and what is allowed; other errors as ITK raises them.
     """
     io = itk.ImageIOFactory.CreateImageIO(path, itk.CommonEnums.IOFileMode_ReadMode)
     if io is None:
-        raise ValueError("it is in no format that is known here; expected NIfTI, MetaImage, NRRD, FreeSurfer's or DICOM")
+        raise UserError("it is in no format that is known here; expected NIfTI, MetaImage, NRRD, FreeSurfer's or DICOM")
     io.SetFileName(path)
     io.ReadImageInformation()
     if io.GetNumberOfComponents() != 1:
-        raise ValueError(f"its voxels have {io.GetNumberOfComponents()} components; expected one number each")
+        raise UserError(f"its voxels have {io.GetNumberOfComponents()} components; expected one number each")
     shape = tuple(int(io.GetDimensions(axis)) for axis in range(io.GetNumberOfDimensions()))
     if len(shape) not in ITK_AXES:  # ITK would load all that it has, to say that there is nothing for it
-        raise ValueError(f"it has {len(shape)} axes; expected {ITK_AXES[0]} to {ITK_AXES[-1]}. Convert it to one 3D volume")
+        raise UserError(f"it has {len(shape)} axes; expected {ITK_AXES[0]} to {ITK_AXES[-1]}. Convert it to one 3D volume")
     check_size(Promise((*shape, count), int(io.GetComponentSize()), 0, voxel_file(Path(path))), DEFLATE_RATIO)
 
 
@@ -100,7 +102,7 @@ def voxel_file(path: Path) -> Path | None:
     """Return the file that holds the voxels of a MetaImage or NRRD header; None for other formats, which pack as they like.
 
     Raises:
-        ValueError: when the header names a file that is not beside it, or any file at all where it should hold the voxels
+        UserError: when the header names a file that is not beside it, or any file at all where it should hold the voxels
             itself: whoever made it could have any file of this computer read as an image.
     """
     kind = path.suffix.lower()
@@ -112,19 +114,19 @@ def voxel_file(path: Path) -> Path | None:
     if named == "LOCAL":
         return path
     if kind != ".mhd" or named != Path(named).name or not (beside := path.with_name(named)).is_file():
-        raise ValueError(f"its header says that its voxels are in {named!r}; allowed is a file beside a .mhd")
+        raise UserError(f"its header says that its voxels are in {named!r}; allowed is a file beside a .mhd")
     return beside
 
 
 def check_size(promise: Promise, ratio: int) -> None:
     """Refuse a promise of too many voxels, of none, or of more bytes than its file can hold when packed `ratio` to 1."""
     if not 0 < prod(promise.shape) <= MOST_VOXELS:
-        raise ValueError(
+        raise UserError(
             f"its header promises {' x '.join(map(str, promise.shape))} voxels; allowed are 1 to {MOST_VOXELS}. The header is "
             "damaged, or this is no scan of a head"
         )
     if promise.file is not None and promise.data_bytes > ratio * (held := promise.file.stat().st_size):
-        raise ValueError(
+        raise UserError(
             f"its header promises {promise.data_bytes} bytes, more than can be in a file of {held}: it was cut short, or the "
             "header is damaged"
         )
@@ -134,20 +136,20 @@ def check_stream(path: Path, data_bytes: int) -> None:
     """Unpack a gzip file, keeping nothing, and compare its checksum: readers stop at the last voxel, before it.
 
     Raises:
-        ValueError: when there is much more in it than `data_bytes`; errors of gzip and zlib when it is damaged.
+        UserError: when there is much more in it than `data_bytes`; errors of gzip and zlib when it is damaged.
     """
     unpacked = 0
     with gzip.open(path) as stream:
         while chunk := stream.read(CHUNK_BYTES):
             if (unpacked := unpacked + len(chunk)) > data_bytes + SLACK_BYTES:
-                raise ValueError(f"it holds more than the {data_bytes} bytes that its header promises: the header is damaged")
+                raise UserError(f"it holds more than the {data_bytes} bytes that its header promises: the header is damaged")
 
 
 def check_edges(affine: NDArray[np.float64], edges_mm: Sequence[float]) -> None:
     """Refuse an affine whose voxels have other edges than the header says beside it: one is wrong, and so are volumes."""
     of_affine_mm = np.linalg.norm(affine[:3, : len(edges_mm)], axis=0)
     if not np.allclose(of_affine_mm, edges_mm, rtol=EDGE_TOLERANCE, atol=0):
-        raise ValueError(
+        raise UserError(
             f"its voxels have edges of {in_words(of_affine_mm)} mm by the affine and of {in_words(edges_mm)} mm by the voxel "
             "sizes beside it; expected the same. Correct the header"
         )
@@ -166,16 +168,16 @@ def check_grid(shape: tuple[int, ...], affine: NDArray[np.float64]) -> None:
         affine: voxels to mm, `(4, 4)`.
 
     Raises:
-        ValueError: says what the grid is, and what is allowed.
+        UserError: says what the grid is, and what is allowed.
     """
     edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not (EDGES_MM[0] <= edges_mm).all() or not (edges_mm <= EDGES_MM[1]).all():
-        raise ValueError(
+        raise UserError(
             f"its voxels have edges of {in_words(edges_mm)} mm; allowed are {EDGES_MM[0]:g} to "
             f"{EDGES_MM[1]:g} mm. The header is damaged, or its unit is not mm"
         )
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
     if voxel_mm3 < LEAST_SHEAR * edges_mm.prod():
-        raise ValueError("the axes of its affine lie in one plane; expected three axes at about right angles")
+        raise UserError("the axes of its affine lie in one plane; expected three axes at about right angles")
     if (liters := voxel_mm3 * prod(shape) / 1e6) > MOST_LITERS:
-        raise ValueError(f"it is {liters:.0f} liters large; allowed are up to {MOST_LITERS:g}. The voxel size is wrong")
+        raise UserError(f"it is {liters:.0f} liters large; allowed are up to {MOST_LITERS:g}. The voxel size is wrong")

@@ -12,6 +12,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from strokelesion.networks import UserError
 from strokelesion.transforms.sample_error import SampleError, source_of
 
 # The robust range and the share of it below which a voxel is air: Smith, Human Brain Mapping 2002 (BET), section 2.2.
@@ -77,13 +78,13 @@ def brain_scale(image: torch.Tensor, brain: torch.Tensor) -> tuple[float, float]
         brain: its brain mask, not zero in the brain.
 
     Raises:
-        ValueError: when the brain is empty or no brighter than air, or as `tissue_scale` does.
+        UserError: when the brain is empty or no brighter than air, or as `tissue_scale` does.
     """
     air, _ = tissue_scale(image)
     values = image[brain.expand_as(image) > 0]
     bright = percentile(values, BRIGHT_PERCENTILE) if values.numel() else air
     if bright <= air:
-        raise ValueError("the brain mask is empty or as dark as air; expected the brain of this scan. Check the mask.")
+        raise UserError("the brain mask is empty or as dark as air; expected the brain of this scan. Check the mask.")
     return air, percentile(values[values > air + FLUID_SHARE * (bright - air)], WHITE_PERCENTILE)
 
 
@@ -95,6 +96,8 @@ class ScaleTissued(MapTransform):
         mask_key: the brain mask `(1, X, Y, Z)`, for a tissue of `brain_scale`; without one, it is that of `tissue_scale`.
         allow_missing_keys: pass over scans that are not there.
     """
+
+    version = 1
 
     def __init__(self, keys: KeysCollection, mask_key: str | None = None, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)

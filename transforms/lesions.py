@@ -17,6 +17,7 @@ from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, ensure_tuple
 from scipy import ndimage
 
+from strokelesion.networks import UserError
 from strokelesion.transforms.loading import load_volume
 from strokelesion.transforms.sample_error import SampleError, source_of
 
@@ -73,6 +74,8 @@ class LoadMasksd(MapTransform):
         SampleError: when a file is no single 3D volume, see `load_volume`, or those of one key have different grids.
     """
 
+    version = 1
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its masks in place of their paths."""
         sample = dict(data)
@@ -87,6 +90,8 @@ class LoadMasksd(MapTransform):
 
 class BinarizeMasksd(MapTransform):
     """Set each channel of each mask to 0 or 1 by `binarize_mask`; channels may be coded differently."""
+
+    version = 1
 
     def __init__(
         self,
@@ -111,6 +116,8 @@ class BinarizeMasksd(MapTransform):
 class FuseSubmasksd(MapTransform):
     """Fuse any number of mask channels into their union: `(C, X, Y, Z)` to `(1, X, Y, Z)`."""
 
+    version = 1
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with each mask fused."""
         sample = dict(data)
@@ -133,8 +140,10 @@ class LabelLesionsd(MapTransform):
         divide: `masks` takes main and sub as the files say; `components` divides the main mask where there is no sub-mask.
 
     Raises:
-        ValueError: on an unknown `divide`, or a mask on another grid than its scan.
+        UserError: on an unknown `divide`, or a mask on another grid than its scan.
     """
+
+    version = 1
 
     def __init__(
         self,
@@ -145,9 +154,9 @@ class LabelLesionsd(MapTransform):
     ) -> None:
         super().__init__(keys)
         if len(self.keys) != 2:
-            raise ValueError(f"got keys {self.keys}; expected two: the main mask's and the sub-masks'.")
+            raise UserError(f"got keys {self.keys}; expected two: the main mask's and the sub-masks'.")
         if divide not in ("masks", "components"):
-            raise ValueError(f"got divide {divide!r}; allowed are masks, components.")
+            raise UserError(f"got divide {divide!r}; allowed are masks, components.")
         self.label_key = label_key
         self.image_key = image_key
         self.divide = divide

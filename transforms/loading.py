@@ -43,6 +43,8 @@ class LoadScand(MapTransform):
         SampleError: when it is damaged or no single 3D volume in space, see `load_volume`.
     """
 
+    version = 1
+
     def __init__(self, keys: KeysCollection, name_key: str = "name") -> None:
         super().__init__(keys)
         self.name_key = name_key

@@ -1,25 +1,23 @@
-"""The planes that volumes are cut into slices in: axial, coronal, sagittal."""
+"""The plane that the slices of a sample lie in: axial, coronal or sagittal."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Orientationd
 
-AXIAL = "axial"
-# Axes of a volume in RAS: the two of a slice, then the one that slices are stacked along.
-PLANES = {AXIAL: (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
-Function = Callable[[torch.Tensor], torch.Tensor]
+from strokelesion.networks.planes import AXIAL, PLANES
 
 
 class TurnToPlaned(MapTransform):
-    """Turn volumes so that slices along their last axis lie in the plane that the sample names, if it names one.
+    """Turn volumes so that slices along their last axis lie in the plane that the sample names.
 
     Args:
-        keys: volumes `(C, X, Y, Z)` in RAS, with their affine; those that are not there are passed over.
-        plane_key: where the sample says which of `PLANES`; without it, nothing is turned: slices are axial.
+        keys: volumes `(C, X, Y, Z)` in RAS, with their affine; missing keys are skipped.
+        plane_key: key of the plane, one of `PLANES`; samples without it keep their axes: their slices are axial.
     """
+
+    version = 1
 
     def __init__(self, keys: KeysCollection, plane_key: str = "plane") -> None:
         super().__init__(keys, allow_missing_keys=True)
@@ -33,25 +31,3 @@ class TurnToPlaned(MapTransform):
         """Return the sample with its volumes turned."""
         turned: dict[Hashable, Any] = self.turns[data.get(self.plane_key, AXIAL)](data)
         return turned
-
-
-def mean_over_planes(volume: torch.Tensor, function: Function, planes: Sequence[str]) -> torch.Tensor:
-    """Return the mean of what a function makes of volumes in several planes; see `in_plane`."""
-    first, *others = planes
-    total = in_plane(volume, function, first)
-    for plane in others:
-        total = total + in_plane(volume, function, plane)
-    return total / len(planes) if others else total
-
-
-def in_plane(volume: torch.Tensor, function: Function, plane: str) -> torch.Tensor:
-    """Return what a function of volumes `(B, C, X, Y, Z)` in RAS makes of them when their slices lie in a plane.
-
-    Args:
-        volume: `(B, C, X, Y, Z)`.
-        function: takes and returns volumes; sees them with the slices of the plane along the last axis.
-        plane: one of `PLANES`.
-    """
-    last = (-3, -2, -1)
-    there = [last[axis] for axis in PLANES[plane]]
-    return function(volume.movedim(there, last)).movedim(last, there)

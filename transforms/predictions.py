@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
+from strokelesion.networks import UserError
 from strokelesion.transforms.lesions import MAIN, SUB, require_same_grid
 from strokelesion.transforms.sample_error import source_of
 
@@ -20,10 +21,11 @@ class CheckPredictiond(Transform):
     Args:
         image_key: the scan `(1, X, Y, Z)`.
         pred_key: predicted labels `(1, X, Y, Z)` in {0, 1, 2}.
-        probabilities_key: probabilities of background, main and sub `(3, X, Y, Z)`; need not be there.
+        probabilities_key: probabilities of lesion `(1, X, Y, Z)`, or of background, main and sub `(3, X, Y, Z)`; need not be
+            there.
 
     Raises:
-        ValueError: names the file, what is wrong with it and what to do.
+        UserError: names the file, what is wrong with it and what to do.
     """
 
     def __init__(self, image_key: str = "image", pred_key: str = "pred", probabilities_key: str = "probabilities") -> None:
@@ -48,29 +50,29 @@ class CheckPredictiond(Transform):
 
 
 def check_labels(pred: torch.Tensor) -> None:
-    """Raise ValueError unless a predicted label map `(1, X, Y, Z)` holds labels only."""
+    """Raise UserError unless a predicted label map `(1, X, Y, Z)` holds labels only."""
     values = pred.as_subclass(torch.Tensor)
     strange = values[~torch.isin(values, torch.tensor(LABELS, dtype=values.dtype))]
     if len(strange) or len(values) != 1:
         came = ", ".join(f"{value:g}" for value in sorted(set(strange.tolist()))[:5]) or f"{len(values)} channels"
-        raise ValueError(
+        raise UserError(
             f"{source_of(pred)} holds {came}; expected one label map of 0 background, 1 main, 2 sub. Write labels, and "
             "keep probabilities in a file of their own."
         )
 
 
 def check_probabilities(probabilities: torch.Tensor) -> None:
-    """Raise ValueError unless class probabilities `(3, X, Y, Z)` are finite and in [0, 1]."""
+    """Raise UserError unless probabilities `(1 or 3, X, Y, Z)` are finite and in [0, 1]."""
     values = probabilities.as_subclass(torch.Tensor)
-    if len(values) != len(LABELS):
-        raise ValueError(
-            f"{source_of(probabilities)} has {len(values)} channels; expected {len(LABELS)} along the last axis of the file: "
-            "background, main, sub."
+    if len(values) not in (1, len(LABELS)):
+        raise UserError(
+            f"{source_of(probabilities)} has {len(values)} channels; expected one of lesion, or "
+            f"{len(LABELS)} along the last axis of the file: background, main, sub."
         )
     low, high = float(values.min()), float(values.max())
     # NaN compares false.
     if not (low >= -PROBABILITY_TOLERANCE and high <= 1 + PROBABILITY_TOLERANCE):
-        raise ValueError(
+        raise UserError(
             f"{source_of(probabilities)} runs from {low:g} to {high:g}; expected probabilities from 0 to 1. Write softmax "
             "outputs, not logits."
         )

@@ -16,6 +16,7 @@ from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from strokelesion.networks import UserError
 from strokelesion.transforms.registration import Registration, register_brain
 
 # N4 sees a brain in voxels of about this size; the field is far smoother than they are.
@@ -134,7 +135,7 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
         """Return the affine `(4, 4)` to MNI's millimeters; nan where there is none."""
         try:
             return self.register(image, brain).to_mni
-        except ValueError as error:
+        except UserError as error:
             logger.warning("left as it lies, not brought to MNI space: %s", error)
             return np.full((4, 4), np.nan)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from strokelesion.networks import UserError
 from strokelesion.transforms.alignment import Affine, Level, align, center_mm, mutual_information
 from strokelesion.transforms.grids import resampled
 from strokelesion.transforms.intensity import brain_scale
@@ -84,7 +85,7 @@ def register_brain(
         start: `to_mni` of an earlier registration, from which to try first.
 
     Raises:
-        ValueError: when no result passes, or the brain is empty.
+        UserError: when no result passes, or the brain is empty.
 
     Source: Mattes et al., IEEE Trans Med Imaging 22 (2003), as in ITK; the template is ICBM152 2009a, symmetric (Fonov et
         al., NeuroImage 54, 2011), of nilearn.
@@ -93,13 +94,13 @@ def register_brain(
     unseen = (torch.zeros_like(brain) if lesions is None else lesions).as_subclass(torch.Tensor)
     ignored = grown(resampled(MetaTensor(unseen, affine=image.affine), head, "nearest"), LESION_RIM_VOXELS)
     known = [] if start is None else [np.linalg.inv(start)]
-    failed: ValueError | None = None
+    failed: UserError | None = None
     for near in chain(known, poses(fixed, head, ignored)):
         try:
             return registered(fixed, head, near, ignored)
-        except ValueError as error:
+        except UserError as error:
             failed = failed or error
-    raise cast(ValueError, failed)
+    raise cast(UserError, failed)
 
 
 def poses(fixed: MetaTensor, head: MetaTensor, ignored: MetaTensor) -> Iterator[Affine]:
@@ -136,11 +137,11 @@ def checked(
         ignored: what does not count in the head, 0/1 on its grid.
 
     Raises:
-        ValueError: when it cannot be right by the volume ratio or the correlation.
+        UserError: when it cannot be right by the volume ratio or the correlation.
     """
     volume_ratio, correlation = 1 / float(np.linalg.det(to_head)), overlap(fixed, head, to_head, ignored)
     if not VOLUME_RATIOS[0] < volume_ratio < VOLUME_RATIOS[1] or correlation < least_correlation:
-        raise ValueError(
+        raise UserError(
             f"the registration to MNI space failed: volume ratio {volume_ratio:.2f}, correlation {correlation:.2f}; expected "
             f"{VOLUME_RATIOS[0]} to {VOLUME_RATIOS[1]} and at least {least_correlation}. Check that the head is a whole "
             "brain, upright, with its left and right as the header says."

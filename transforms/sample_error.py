@@ -4,8 +4,10 @@ from typing import Any
 
 from monai.data import MetaTensor
 
+from strokelesion.networks import UserError
 
-class SampleError(ValueError):
+
+class SampleError(UserError):
     """A sample that cannot be used.
 
     Attributes:

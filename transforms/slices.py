@@ -7,6 +7,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, ResizeWithPadOrCrop
 
+from strokelesion.networks import UserError
 from strokelesion.transforms.intensity import is_tissue
 
 SELECTIONS = ("lesion", "brain", "all")
@@ -29,6 +30,13 @@ def select_slices(image: torch.Tensor, label: torch.Tensor, select: str, brain: 
     return has_lesion | (is_tissue(image).flatten(0, 2).float().mean(dim=0) >= LEAST_TISSUE_SHARE)
 
 
+def extent_px(extent_mm: Sequence[float] | None, spacing_mm: Sequence[float]) -> list[int] | None:
+    """Return an extent of slices in voxels: those of the first axes; None for none."""
+    if extent_mm is None:
+        return None
+    return [max(1, round(length_mm / edge_mm)) for length_mm, edge_mm in zip(extent_mm, spacing_mm, strict=False)]
+
+
 class ExtractSlicesd(MapTransform):
     """Replace a volume and its label map by their slices along the last axis, cropped or padded about the center.
 
@@ -41,18 +49,20 @@ class ExtractSlicesd(MapTransform):
             skull and brain are not told apart, and a slice through the neck counts too.
 
     Raises:
-        ValueError: on an unknown `select`, or when lesion lies outside the window, because such a slice would teach that
+        UserError: on an unknown `select`, or when lesion lies outside the window, because such a slice would teach that
             there is none.
     """
+
+    version = 1
 
     def __init__(
         self, keys: KeysCollection, slice_size: Sequence[int], select: str = "lesion", brain_key: str = "brain"
     ) -> None:
         super().__init__(keys)
         if len(self.keys) != 2:
-            raise ValueError(f"got keys {self.keys}; expected two: the image's and the label map's.")
+            raise UserError(f"got keys {self.keys}; expected two: the image's and the label map's.")
         if select not in SELECTIONS:
-            raise ValueError(f"got slices {select!r}; allowed are {', '.join(SELECTIONS)}.")
+            raise UserError(f"got slices {select!r}; allowed are {', '.join(SELECTIONS)}.")
         self.select = select
         self.brain_key = brain_key
         self.fit = ResizeWithPadOrCrop(spatial_size=(*slice_size, -1))
@@ -64,7 +74,7 @@ class ExtractSlicesd(MapTransform):
         lesion_voxels = int((sample[label_key] > 0).sum())
         image, label = (torch.as_tensor(self.fit(sample[key])) for key in self.keys)
         if lost := lesion_voxels - int((label > 0).sum()):
-            raise ValueError(
+            raise UserError(
                 f"{lost} of {lesion_voxels} lesion voxels lie outside the {image.shape[1]}x{image.shape[2]} window; "
                 "expected all inside. Choose a larger --slice_mm."
             )

@@ -10,9 +10,9 @@ from typing import Any
 import nibabel as nib
 from monai.data import MetaTensor
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.doctor.complaint import Complaint
 from strokelesion.pipeline.doctor.scan import Scan
-from strokelesion.pipeline.errors import innermost
 from strokelesion.pipeline.slices import prepare_scan
 from strokelesion.transforms.lesions import ROUNDING_TOLERANCE, binarize_mask, corner_shift_mm, require_same_grid
 from strokelesion.transforms.portrait import bright_fluid, bright_lesion, outside_shares
@@ -56,8 +56,8 @@ def unprepared(scan: Scan) -> Iterator[Complaint]:
     """Whatever else stops the transform that training learns through."""
     try:
         prepare_scan(scan.item, scan.training.transform)
-    except ValueError as error:
-        yield Complaint(scan.item["image"], f"cannot be prepared: {innermost(error)}", "Do as it says, or remove the scan.")
+    except UserError as error:
+        yield Complaint(scan.item["image"], f"cannot be prepared: {error}", "Do as it says, or remove the scan.")
 
 
 def allowed_masks(scan: Scan) -> Iterator[Complaint]:

@@ -1,7 +1,7 @@
 """Composed scans: which head gets which lesions, and the cohort in ATLAS R1.1's layout that comes of it.
 
 A composed scan is first a record (head, lesions, seed) and then what bundles/synthesis.json makes of it. Training can take
-the records as they are, and then writes slices only; the verb `synthesis` writes scans and masks.
+the records as they are, and then writes slices only; the command `synthesis` writes scans and masks.
 """
 
 import logging
@@ -18,6 +18,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from strokelesion.networks import UserError
+from strokelesion.networks.planes import AXIAL
 from strokelesion.pipeline.files import write_nifti, write_table
 from strokelesion.pipeline.phantom import RELEASE
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
@@ -25,7 +27,6 @@ from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_proc
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
 from strokelesion.pipeline.workers import workers
 from strokelesion.transforms import Recipe
-from strokelesion.transforms.planes import AXIAL
 
 # Six digits as R1.1's, out of the range of its patients and of the phantom's: side, then number.
 FIRST_ID = 200_000
@@ -54,7 +55,7 @@ class Material(NamedTuple):
 
 
 def read_material(
-    heads: Folders, masks: Folders | None, cache_dir: str | Path, side: str, extract_brain: Any = None
+    heads: Folders | None, masks: Folders | None, cache_dir: str | Path, side: str, extract_brain: Any = None
 ) -> Material:
     """Prepare the heads and masks of one side; see `divide` for who is on which.
 
@@ -65,6 +66,10 @@ def read_material(
         side: `training`, `validation` or `held_out`.
         extract_brain: finds the brain of heads without labels.
     """
+    if heads is None:
+        raise UserError(
+            "--heads is missing; expected a folder of label maps or T1 scans of heads. Name it on the command line."
+        )
     cache_dir = Path(cache_dir)
     chosen = divide(find_heads(heads), side)
     folder = masks if masks is not None else make_procedural_masks(cache_dir / "procedural", count=300, seed=0)
@@ -76,8 +81,22 @@ def read_material(
     return Material(prepare_heads(chosen, cache_dir, extract_brain), mine)
 
 
+def read_records(
+    heads: Folders | None,
+    masks: Folders | None,
+    cache_dir: str | Path,
+    side: str,
+    extract_brain: Any,
+    scans: int,
+    seed: int,
+    lesion_free: float,
+) -> list[dict[str, Any]]:
+    """Decide about the synthetic scans of one side; see `read_material` and `compose_records` for the arguments."""
+    return compose_records(read_material(heads, masks, cache_dir, side, extract_brain), side, scans, seed, lesion_free)
+
+
 def compose_sides(
-    heads: Folders,
+    heads: Folders | None,
     masks: Folders | None,
     cache_dir: str | Path,
     scans: Sequence[int],
@@ -172,7 +191,7 @@ def claim(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
             (both[COMPOSED_OF] != both[[f"{name}_asked" for name in COMPOSED_OF]].to_numpy()).any(axis=1), "subject"
         ]
         if not other.empty:
-            raise ValueError(
+            raise UserError(
                 f"{path} says that {len(other)} of these scans were composed otherwise, {other.iloc[0]} for one; expected the "
                 "same heads, masks and seed. Name another --output_dir, or remove this one."
             )

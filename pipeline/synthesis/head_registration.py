@@ -39,7 +39,7 @@ def register_to_mni(tissues: MetaTensor) -> Affine:
         tissues: map of `Tissue` `(1, X, Y, Z)` with its affine in RAS.
 
     Raises:
-        ValueError: when the result fails a check.
+        UserError: when the result fails a check.
     """
     fixed, head = template(), t1_like(tissues)
     start = np.eye(4)

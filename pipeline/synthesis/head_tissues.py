@@ -12,6 +12,7 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, label, median
 
+from strokelesion.networks import UserError
 from strokelesion.transforms import ScaleTissued, is_tissue
 from strokelesion.transforms.synthesis.tissues import Tissue, is_inside_skull
 
@@ -90,10 +91,10 @@ def classify(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
         `VENTRICLE`, `CSF`, `CORTEX` and `WHITE`; `AIR` outside the mask.
 
     Raises:
-        ValueError: when the mask is empty.
+        UserError: when the mask is empty.
     """
     if not brain.any():
-        raise ValueError("the brain mask is empty; expected a T1 with a brain. Check the scan.")
+        raise UserError("the brain mask is empty; expected a T1 with a brain. Check the scan.")
     intensities, mask = image.as_tensor()[0].numpy(), brain[0].numpy().astype(bool)
     dark, bright = otsu(intensities[mask])
     levels = np.digitize(intensities, (dark, bright))

@@ -18,17 +18,19 @@ import ignite.distributed as idist
 import nibabel as nib
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, CropForegroundd, LoadImaged, Orientationd, ResampleToMatchd, Spacingd
+from monai.transforms import Compose, CropForegroundd, Orientationd, ResampleToMatchd, Spacingd
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from strokelesion.pipeline.errors import finding, innermost, refuse
+from strokelesion.networks import UserError
+from strokelesion.pipeline.errors import finding, refuse, user_error
 from strokelesion.pipeline.files import write_bytes
 from strokelesion.pipeline.synthesis.head_registration import register_to_mni
 from strokelesion.pipeline.synthesis.head_tissues import add_surroundings, classify, has_surroundings
 from strokelesion.pipeline.synthesis.material import Folders, files_in
-from strokelesion.transforms.recipe import describe
+from strokelesion.transforms import LoadScand
+from strokelesion.transforms.recipe import parts
 from strokelesion.transforms.synthesis.tissues import LabelTissuesd
 
 # To be raised when what this module writes changes: heads prepared before are then made anew.
@@ -54,7 +56,7 @@ def find_heads(folder: Folders) -> list[dict[str, str]]:
         Items with `person` and `labels`, `image` or both.
 
     Raises:
-        ValueError: when a folder is not there, nothing is found, or a person has two label maps or two T1s.
+        UserError: when a folder is not there, nothing is found, or a person has two label maps or two T1s.
     """
     heads: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for path in files_in(folder):
@@ -62,9 +64,9 @@ def find_heads(folder: Folders) -> list[dict[str, str]]:
             if match := pattern.fullmatch(path.name):
                 head = heads[match[1]]
                 if (twin := head.setdefault(key, str(path))) != str(path):
-                    raise ValueError(f"{twin} and {path} are both {key} of {match[1]}; expected one. Move one away.")
+                    raise UserError(f"{twin} and {path} are both {key} of {match[1]}; expected one. Move one away.")
     if not heads:
-        raise ValueError(
+        raise UserError(
             f"found no head in {folder}; expected label maps (X_labels.nii.gz, X_dseg.nii.gz, X_aseg.mgz) or T1s "
             "(X_T1w.nii.gz). Check the folder and the names."
         )
@@ -91,7 +93,7 @@ def prepare_heads(
         Items with `person`, `tissues` and, where there is a T1, `image`.
 
     Raises:
-        ValueError: when a head has no labels and there is no `extract_brain`, or when one cannot be prepared.
+        UserError: when a head has no labels and there is no `extract_brain`, or when one cannot be prepared.
     """
     if extract_brain is None:
         bare = [head["image"] for head in heads if "labels" not in head]
@@ -119,7 +121,10 @@ def prepare_head(
             volumes = in_mni(tissues_of(load(head, spacing_mm), extract_brain), spacing_mm)
         except Exception as error:
             files = " and ".join(head[key] for key in NAMES if key in head)
-            raise ValueError(f"cannot prepare {files}: {innermost(error)}") from error
+            if (known := user_error(error)) is not None:
+                raise UserError(f"cannot prepare {files}: {known}") from None
+            error.add_note(f"while preparing {files}")
+            raise
         for kind, path in paths.items():
             write_bytes(path, as_nifti(volumes[kind]).to_bytes())
     return {"person": head["person"], **{kind: str(path) for kind, path in paths.items()}}
@@ -129,8 +134,8 @@ def digest(head: Mapping[str, str], extract_brain: ExtractBrain | None, spacing_
     """Return 20 digits of the SHA-256 of the input files (path, size, time of change) and of what is done with them."""
     paths = [Path(head[key]).absolute() for key in NAMES if key in head]
     inputs = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    extraction = None if "labels" in head else describe(extract_brain)
-    recipe = json.dumps([HEADS_VERSION, spacing_mm, inputs, describe(LabelTissuesd), extraction])
+    extraction = None if "labels" in head else parts(extract_brain)
+    recipe = json.dumps([HEADS_VERSION, spacing_mm, inputs, parts(LabelTissuesd), extraction])
     return hashlib.sha256(recipe.encode()).hexdigest()[:20]
 
 
@@ -138,7 +143,7 @@ def load(head: Mapping[str, str], spacing_mm: float) -> dict[str, Any]:
     """Read a head in RAS at a voxel size; the T1 on the grid of the label map, if there is one."""
     keys = [key for key in NAMES if key in head]
     chain: list[Any] = [
-        LoadImaged(keys, reader="NibabelReader", ensure_channel_first=True),
+        LoadScand(keys),
         Orientationd(keys, axcodes="RAS", labels=None),
         Spacingd(keys, spacing_mm, mode=[INTERPOLATION[key] for key in keys], padding_mode="zeros"),
     ]

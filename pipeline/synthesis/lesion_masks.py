@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, label
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.components import NEIGHBORS
 from strokelesion.pipeline.errors import finding, refuse
 from strokelesion.pipeline.files import write_nifti, write_table
@@ -61,11 +62,11 @@ def read_lesions(folder: Folders, cache_dir: str | Path, workers: int = 2) -> pd
         A row for each mask, sorted by path: `path`, `volume_ml` and `components` (26-connected).
 
     Raises:
-        ValueError: when a folder is not there or holds no mask, or when masks are empty.
+        UserError: when a folder is not there or holds no mask, or when masks are empty.
     """
     paths = [path for path in files_in(folder) if path.name.endswith(SUFFIXES)]
     if not paths:
-        raise ValueError(f"found no lesion mask in {folder}; expected {' or '.join(SUFFIXES)} files. Check the folder.")
+        raise UserError(f"found no lesion mask in {folder}; expected {' or '.join(SUFFIXES)} files. Check the folder.")
     cache = Path(cache_dir) / f"lesions_{digest(paths)}.csv"
     with idist.one_rank_first():
         if not cache.exists():
@@ -140,10 +141,10 @@ def draw_lesions(lesions: pd.DataFrame, rng: np.random.Generator) -> list[dict[s
         Items `path`, `scale` (about the mask's center of mass, in [0.6, 1.5]) and `flip` (left to right), the main first.
 
     Raises:
-        ValueError: when there is no mask to draw from.
+        UserError: when there is no mask to draw from.
     """
     if lesions.empty:
-        raise ValueError("there is no lesion mask to draw from; expected those of `read_lesions`, or a larger share of them.")
+        raise UserError("there is no lesion mask to draw from; expected those of `read_lesions`, or a larger share of them.")
     volume_ml = volume_at(rng.uniform(0, 100))
     count = round(float(np.interp(rng.uniform(0, 100), COUNT_PERCENT, COUNT)))
     main = pick(lesions, volume_ml, count, rng)

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from strokelesion.networks import UserError
+
 SIDES = ("training", "validation", "held_out")
 Folders = str | Path | Sequence[str | Path]
 Item = TypeVar("Item", bound=Mapping[str, Any])
@@ -15,13 +17,13 @@ def folders_in(folders: Folders) -> list[Path]:
     """Return one or several folders, given as a path, a list of paths or a text with commas, as a list.
 
     Raises:
-        ValueError: when one is not there.
+        UserError: when one is not there.
     """
     named = folders.split(",") if isinstance(folders, str) else [folders] if isinstance(folders, Path) else folders
     places = [Path(str(name).strip()) for name in named]
     for place in places:
         if not place.is_dir():
-            raise ValueError(f"{place} is not a folder; expected folders, several separated by commas. Check the path.")
+            raise UserError(f"{place} is not a folder; expected folders, several separated by commas. Check the path.")
     return places
 
 
@@ -45,12 +47,12 @@ def divide(items: Sequence[Item], side: str, shares: Sequence[float] = (0.7, 0.1
         seed: of the permutation.
 
     Raises:
-        ValueError: when the side is none of the three, or the shares are not three above 0 that add up to 1.
+        UserError: when the side is none of the three, or the shares are not three above 0 that add up to 1.
     """
     if side not in SIDES:
-        raise ValueError(f"got side {side!r}; allowed are {', '.join(SIDES)}.")
+        raise UserError(f"got side {side!r}; allowed are {', '.join(SIDES)}.")
     if len(shares) != len(SIDES) or min(shares) <= 0 or not np.isclose(sum(shares), 1):
-        raise ValueError(f"got shares {shares}; expected three above 0 that add up to 1, for {', '.join(SIDES)}.")
+        raise UserError(f"got shares {shares}; expected three above 0 that add up to 1, for {', '.join(SIDES)}.")
     persons = np.random.default_rng(seed).permutation(sorted({item["person"] for item in items}))
     start, stop = cuts(len(persons), shares)[SIDES.index(side)]
     chosen = set(persons[start:stop].tolist())

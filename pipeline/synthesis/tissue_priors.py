@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.files import write_table
 from strokelesion.transforms.synthesis.tissues import Tissue
 
@@ -53,11 +54,11 @@ def measure_priors(heads: Iterable[Mapping[str, str]]) -> pd.DataFrame:
         of white matter.
 
     Raises:
-        ValueError: when no head has a T1.
+        UserError: when no head has a T1.
     """
     rows = [row for head in heads if "image" in head for row in measure_head(head)]
     if not rows:
-        raise ValueError("no head has a T1 to measure; expected items with `tissues` and `image`. Add labeled heads with a T1.")
+        raise UserError("no head has a T1 to measure; expected items with `tissues` and `image`. Add labeled heads with a T1.")
     return pd.DataFrame(rows)
 
 
@@ -93,7 +94,7 @@ def pool_priors(measured: pd.DataFrame) -> pd.DataFrame:
     - source: how many heads, or why this value was chosen
 
     Raises:
-        ValueError: when a tissue was neither measured nor chosen.
+        UserError: when a tissue was neither measured nor chosen.
     """
     by_tissue = {str(name): rows for name, rows in measured.groupby("tissue")}
     rows = [{"tissue": tissue.name, **prior_of(tissue, by_tissue)} for tissue in Tissue if tissue != Tissue.AIR]
@@ -107,7 +108,7 @@ def prior_of(tissue: Tissue, measured: Mapping[str, pd.DataFrame]) -> dict[str, 
     if (donor := SAME_AS.get(tissue)) is not None:
         return {**prior_of(donor, measured), "source": f"as {donor.name}: what is labeled is mixed with tissue"}
     if tissue.name not in measured:
-        raise ValueError(f"no head shows {tissue.name}; expected labeled heads that together show every tissue of the brain.")
+        raise UserError(f"no head shows {tissue.name}; expected labeled heads that together show every tissue of the brain.")
     rows = measured[tissue.name]
     return {
         "mean": float(rows["mean"].mean()),

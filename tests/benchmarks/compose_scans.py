@@ -1,18 +1,27 @@
-"""How many scans a minute are composed, and where the time goes.
+"""How many synthetic scans are made in a minute, and where the time goes.
 
     python tests/benchmarks/compose_scans.py --heads /data/heads --masks /data/masks [--scans 10] [--spacing_mm 1]
 
-Scans are composed one after the other in one process, with all of torch's threads; none is written.
+Scans are made one after the other in one process, with all of torch's threads; none is written.
 """
 
 import argparse
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from copy import deepcopy
+from typing import Any
 
-from monai.bundle import ConfigParser
+from candidates.bundle import configured
+from monai.transforms import Compose
 
 from strokelesion.pipeline.synthesis.cohort import compose_records, read_material
+
+
+def steps_of(chain: Compose) -> Iterator[Any]:
+    """Yield the transforms of a chain, those of chains in it one by one."""
+    for step in chain.transforms:
+        yield from steps_of(step) if isinstance(step, Compose) else [step]
 
 
 def main() -> None:
@@ -24,16 +33,13 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=10)
     parser.add_argument("--spacing_mm", type=float, default=1.0)
     arguments = parser.parse_args()
-    config = ConfigParser()
-    config.read_config("bundles/synthesis.json")
-    config["heads"], config["spacing_mm"] = arguments.heads, arguments.spacing_mm
+    config = configured("synthesis", "synthesis", heads=arguments.heads, spacing_mm=arguments.spacing_mm)
     chain = config.get_parsed_content("compose").chain
     material = read_material(arguments.heads, arguments.masks, arguments.material_dir, "training")
     seconds: defaultdict[str, float] = defaultdict(float)
     for record in compose_records(material, "training", arguments.scans):
-        steps = deepcopy(chain).set_random_state(seed=record["seed"]).flatten().transforms
         sample = record
-        for step in steps:
+        for step in steps_of(deepcopy(chain).set_random_state(seed=record["seed"])):
             started_s = time.perf_counter()
             sample = step(sample)
             seconds[type(step).__name__] += time.perf_counter() - started_s

@@ -1,8 +1,8 @@
-"""How well and how fast the shipped brain networks find brains: Dice, what is too much and too little, seconds; and a summary.
+"""How well and how fast the pretrained models find brains: Dice, what is too much and too little, seconds; and a summary.
 
     python tests/benchmarks/extract_brains.py FOLDER [FOLDER ...] [--csv brains.csv] [--closing_mm 1]
 
-A folder holds composed scans with their `BrainMask` (see docs/synthesis.md), or T1s with FreeSurfer's labels, `X_T1w.nii.gz`
+A folder holds synthetic scans with their `BrainMask` (see docs/synthesis.md), or T1s with FreeSurfer's labels, `X_T1w.nii.gz`
 and `X_labels.nii.gz`. With `--closing_mm`, clefts of up to twice that width are filled in both masks: narrow sulci are brain.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from monai.bundle import ConfigParser
+from candidates.bundle import configured
 from monai.transforms import LoadImage
 
 from strokelesion.transforms.distances import distances_mm
@@ -51,16 +51,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--weights", default="bundles/weights/brain.safetensors")
-    parser.add_argument("--surface_weights", default="bundles/weights/surface.safetensors", help="'' for no second network")
+    parser.add_argument("--weights", default="pretrained")
+    parser.add_argument("--surface_weights", default="pretrained", help="'' for no second model")
     parser.add_argument("--closing_mm", type=float, default=0, help="half the width of clefts that are filled in both masks")
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
-    config = ConfigParser()
-    config.read_config("bundles/synthesis.json")
-    config["brain_weights"], config["surface_weights"] = arguments.weights, arguments.surface_weights or None
-    config["heads"] = "any"
-    extract = config.get_parsed_content("brain_extractor")
+    models = {"brain_weights": arguments.weights, "surface_weights": arguments.surface_weights or None}
+    extract = configured("synthesis", "synthesis", **models).get_parsed_content("brain_extractor")
     rows = []
     for folder in arguments.folders:
         for t1, truth in pairs(folder):

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/judge_weights.py qc/runs [--reference plain] [--cohort mixed] [--lesion_free qc/masks]
 
-Every folder of `qc/runs` is a run that `evaluating --scored all` has scored on one composed cohort, named by its condition;
+Every folder of `qc/runs` is a run that `evaluating --scored all` has scored on one synthetic cohort, named by its condition;
 docs/model_card.md has the commands. `--lesion_free` is a folder of results that `inference` wrote for scans of healthy heads.
 Main and sub-lesion count together; intervals are 95 % bootstrap intervals over scans.
 """

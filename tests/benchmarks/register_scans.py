@@ -12,8 +12,9 @@ of 1 mm:
     unseen      the same infarct, of which registration knows nothing
     astray      as it is, but from a start that is turned by 25 to 90 degrees: wrong results that the check must refuse
 
-The brain is found by the shipped network each time. The target error is taken over the voxels of the brain, in MNI millimeters,
-against the registration of the untouched head by its labels, also of what the check refuses: it should be what is far off.
+The brain is found by the pretrained model each time. The target error is taken over the voxels of the brain, in MNI
+millimeters, against the registration of the untouched head by its labels, also of what the check refuses: it should be what is
+far off.
 """
 
 import argparse
@@ -24,8 +25,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from candidates.bundle import configured
 from extract_brains import LOAD, pairs
-from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import SpatialResample
 from nibabel.affines import apply_affine, from_matvec
@@ -126,10 +127,7 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
-    config = ConfigParser()
-    config.read_config("bundles/synthesis.json")
-    config["heads"] = "any"
-    extract = config.get_parsed_content("brain_extractor")
+    extract = configured("synthesis", "synthesis").get_parsed_content("brain_extractor")
     rows = []
     for t1, truth in pairs(arguments.folder):
         image, brain = LOAD(t1), torch.as_tensor(truth > 0).as_subclass(torch.Tensor)

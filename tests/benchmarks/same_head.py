@@ -19,6 +19,7 @@ from nibabel.affines import apply_affine
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from strokelesion.pipeline.results import read_sidecar
+from strokelesion.pipeline.workflow import bundle_root
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import write_series
@@ -60,7 +61,7 @@ def main() -> None:
     for asked in (scans, scans / "series"):
         run(
             run_id="inference",
-            config_file="bundles/resunet_synthetic.json",
+            config_file=f"{bundle_root()}/resunet.json",
             scans=str(asked),
             output_dir=str(results / asked.name),
             pages=False,

@@ -3,7 +3,7 @@
     python tests/benchmarks/scale_inference.py FOLDER [--scans 10000] [--every 100] [--plot docs/scale.png]
 
 The cohort is hard links to a few small heads, and the network a stand-in that calls dark tissue lesion: what is measured is the
-bookkeeping. Two processes, one after the other, run the verb in FOLDER: the first segments all scans, the second finds all of
+bookkeeping. Two processes, one after the other, run the command: the first segments all scans, the second finds all of
 them done. FOLDER/scale.csv gets their rows: `run`, `stage`, `scans` (at that stage), `elapsed_s`, `processor_s` (others on the
 machine do not lengthen it) and `memory_mib` (resident).
 """
@@ -26,15 +26,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from strokelesion.pipeline.checkpoints import save_checkpoint
 from strokelesion.pipeline.figure_style import BLUE, DOTS_PER_INCH, ORANGE, WIDTH_IN, styled
+from strokelesion.pipeline.models.description import Description, Protocol
+from strokelesion.pipeline.models.files import write_checkpoint
 from strokelesion.pipeline.results import Results
+from strokelesion.pipeline.workflow import bundle_root
 
 TESTS = Path(__file__).parent.parent
 SHAPES = ((30, 36, 28), (32, 34, 30), (28, 38, 27), (31, 37, 29))
 EDGE_MM = 5.0
 RUNS = ("first run", "all done before")
-PROTOCOL = {"intensities": "tissue", "spacing_mm": [EDGE_MM] * 3, "slice_mm": [192, 224], "neighbors": 0}
+NETWORK = {"_target_": "stand_ins.DarkIsLesion"}
+MODEL = Description(network=NETWORK, protocol=Protocol(spacing_mm=(EDGE_MM,) * 3))
 
 
 def main() -> None:
@@ -61,14 +64,14 @@ def main() -> None:
 
 
 def make_cohort(folder: Path, scans: int) -> None:
-    """Write a few heads, a BIDS data set of links to them, and the weights of the stand-in."""
+    """Write a few heads, a BIDS data set of links to them, and the model of the stand-in."""
     (folder / "heads").mkdir(parents=True)
     heads = [write_head(folder / "heads" / f"{number}.nii.gz", shape, number) for number, shape in enumerate(SHAPES)]
     for number in range(scans):
         scan = folder / "scans" / f"sub-{number:05d}" / "anat" / f"sub-{number:05d}_T1w.nii.gz"
         scan.parent.mkdir(parents=True)
         os.link(heads[number % len(heads)], scan)
-    save_checkpoint({"network_name": "DarkIsLesion", "network": {}, "protocol": PROTOCOL}, folder / "dark.pt")
+    write_checkpoint(folder / "dark.pt", MODEL, {}, {"epoch": 0, "init": None})
 
 
 def write_head(path: Path, shape: tuple[int, int, int], seed: int) -> Path:
@@ -82,7 +85,7 @@ def write_head(path: Path, shape: tuple[int, int, int], seed: int) -> Path:
 
 
 def measure(run: str, folder: Path, every: int) -> None:
-    """Run the verb once in this process, and leave its rows in a table of its own."""
+    """Run the command once in this process, and leave its rows in a table of its own."""
     rows: list[dict[str, Any]] = []
     started_s, used_s = time.perf_counter(), time.process_time()
 
@@ -119,15 +122,14 @@ def measure(run: str, folder: Path, every: int) -> None:
     noted(Results, "write", "segmenting")
     noted_once(Results, "gather", "tables")
     sys.path.insert(0, str(TESTS))
-    os.chdir(TESTS.parent)
     monai.bundle.run(
         "inference",
-        config_file="bundles/resunet.json",
-        network_def={"_target_": "stand_ins.DarkIsLesion"},
-        checkpoint=str(folder / "dark.pt"),
+        config_file=f"{bundle_root()}/resunet.json",
+        network_def=NETWORK,
+        weights=str(folder / "dark.pt"),
         scans=str(folder / "scans"),
         output_dir=str(folder / "results"),
-        spacing_mm=EDGE_MM,
+        cache_dir=str(folder / "cache"),
         pages=False,
         amp=False,
         device="cpu",

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/score_scans.py [--scans 200] [--probabilities] [--workers 2]
 
-Run from the repository's root. Scans are those of the phantom cohort (197x233x189, made if need be), again and again;
+Scans are those of the phantom cohort (197x233x189, made if need be), again and again;
 their predictions are the truth moved, eroded or dilated, with false positives strewn in, each different. They are
 scored in four calls of growing size, as `evaluating` and `scoring` score them: files read, tables and pictures written.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from monai.bundle import ConfigParser
+from candidates.bundle import configured
 from monai.transforms import Compose
 from scipy import ndimage
 
@@ -72,7 +72,7 @@ def main():
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--probabilities", action="store_true")
     options = parser.parse_args()
-    config = ConfigParser(ConfigParser.load_config_file("bundles/experiments.json"))
+    config = configured("resunet", "scoring")
     transform = config.get_parsed_content("scorable")
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -73,15 +73,16 @@ def main() -> None:
     options = parsed()
     result = merged(options.merge) if options.merge else measured(options)
     rows = [Row(**row) for row in result["rows"]]
-    result["bars"] = judged(rows)
+    result["targets"] = judged(rows)
     out = options.out or options.folder / "speed.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n")
     print(f"\n{result['machine']}\n\n{markdown(rows)}\n\nceiling\n{ceilings(rows)}\n")
     if result["quick"]:
         print("few steps and tiles: this shows that everything runs, not how fast")
-    for bar in result["bars"]:
-        print(f"{'met   ' if bar['met'] else 'MISSED'} {bar['case']}, {bar['figure']}: {bar['wished']}: {bar['reached']}")
+    for one in result["targets"]:
+        outcome = "reached    " if one["met"] else "NOT REACHED"
+        print(f"{outcome} {one['case']}, {one['figure']}: {one['target']}: {one['reached']}")
     print(f"\n{out}")
 
 

@@ -1,9 +1,9 @@
-"""The seed study's training on a GPU: 100 epochs of 7,917 slices of 192x224, and how busy the GPU is.
+"""The training of the Keras study on a GPU: 100 epochs of 7,917 slices of 192x224, and how busy the GPU is.
 
     python tests/benchmarks/time_gpu.py [--epochs 2] [--parts training …] [--limit_s 58] [--json gpu.json]
     python tests/benchmarks/time_gpu.py --device cpu --quick        # tries out whether everything runs
 
-It runs the trainer of bundles/resunet.json as the verb `training` does: loader, augmentation, network, loss, optimizer and
+It runs the trainer of bundles/resunet.json as the command `training` does: loader, augmentation, network, loss, optimizer and
 number formats are the bundle's. The slice store is written by this program where the bundle looks for it: 203 scans with 39
 slices each, which are those of one phantom through its infarct, over and over. What is in them is no matter for the time.
 Brain extraction and the making of a store, once in a data set's life, are not measured.
@@ -53,7 +53,7 @@ from monai.engines import SupervisedTrainer
 from strokelesion.pipeline.phantom_anatomy import Stroke, render
 from strokelesion.pipeline.slices import pack, store_path
 
-SEED_EPOCHS, HELD_OUT_IN_R11 = 100, 46  # scans of a fifth of the persons of ATLAS R1.1
+STUDY_EPOCHS, HELD_OUT_IN_R11 = 100, 46  # scans of a fifth of the persons of ATLAS R1.1
 PARTS = ("training", "handlers", "breakdown", "inference", "batch64", "bf16", "search", "compiled")
 DEFAULT_PARTS = PARTS[:-1]
 INFARCT = Stroke(center_mm=(44, -8, 18), aspect=(0.8, 1.4, 1.1), volume_ml=40, darkness=0.8, rim_mm=2)
@@ -168,15 +168,15 @@ class Material:
 
     def config(self, variant: Variant, epochs: int = 1) -> ConfigParser:
         """Return the bundle with this material, for one way to train."""
-        knobs = {
+        options = {
             "device": self.plan.device,
             "batch_size": variant.batch(self.plan),
             "epochs": epochs,
             "compile": variant.compiled,
         }
-        knobs |= {"slices": "lesion", "spacing_mm": self.plan.spacing_mm, "amp": variant.dtype != "float32"}
+        options |= {"slices": "lesion", "spacing_mm": self.plan.spacing_mm, "amp": variant.dtype != "float32"}
         run_dir = self.folder / "runs" / f"{variant.part}_{time.monotonic_ns()}"
-        config = read_bundle("resunet", self.folder, **knobs, run_dir=str(run_dir))
+        config = read_bundle("resunet", self.folder, **options, run_dir=str(run_dir))
         config["sides"] = {
             "_target_": "strokelesion.pipeline.splits.Split", "training": self.training, "held_out": self.held_out,
         }  # fmt: skip
@@ -399,7 +399,7 @@ def train(variant: Variant, material: Material, utilization: Utilization, table:
     remark = f"{len(watch.epochs_s)} epochs" if watch.epochs_s else f"{steps} steps"
     row: dict[str, Any] = {"part": variant.part, "batch": variant.batch(plan), "format": variant.format}
     row |= {"s an epoch": epoch_s, "slices/s": an_epoch / epoch_s, "ms a step": step_ms}
-    row |= {"100 epochs, min": SEED_EPOCHS * epoch_s / 60, "busy kernels %": 100 * watch.kernels_ms / step_ms}
+    row |= {"100 epochs, min": STUDY_EPOCHS * epoch_s / 60, "busy kernels %": 100 * watch.kernels_ms / step_ms}
     row |= {"busy NVML %": statistics.fmean(utilization.mean(b, e) for b, e, *_ in watch.spans)}
     row |= {"kernel ms a step": watch.kernels_ms, "peak GiB": peak_gib(plan)}
     if variant.handlers:
@@ -481,8 +481,8 @@ def infer(material: Material, table: Table) -> None:
     plan = material.plan
     for neighbors in (0, 2):
         release(plan)
-        knobs = {"device": plan.device, "neighbors": neighbors, "spacing_mm": plan.spacing_mm}
-        config = read_bundle("resunet", material.folder, **knobs)
+        options = {"device": plan.device, "neighbors": neighbors, "spacing_mm": plan.spacing_mm}
+        config = read_bundle("resunet", material.folder, **options)
         inferer, network = (config.get_parsed_content(name) for name in ("inferer", "network"))
         network.eval()
         depth = 189 if plan.size == Plan.size else 8

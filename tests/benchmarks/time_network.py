@@ -23,15 +23,13 @@ from typing import Any
 import pandas as pd
 import torch
 from monai.inferers import SimpleInferer, SliceInferer
-from monai.losses import DiceCELoss
 
-from strokelesion.networks import ResUNet, SegNet, UNet
+from strokelesion.networks import CrossEntropyDiceLoss, ResUNet, SegNet, UNet
 from strokelesion.networks.onnx_runtime import OnnxNetwork
 from strokelesion.networks.precision import MixedPrecisionInferer, has_fast_bfloat16
 
 NETWORKS = {"resunet": ResUNet, "unet": UNet, "segnet": SegNet}
 SLICE_SIZE = (192, 224)
-LOSS = {"softmax": True, "to_onehot_y": True, "squared_pred": True, "batch": True, "smooth_nr": 1e-5, "smooth_dr": 1e-5}
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def prepared(network_class: type[torch.nn.Module], variant: Variant, arguments: 
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
     network: Any = network_class(in_channels=channels).to(memory_format=layout)
     volume = torch.rand(1, channels, *SLICE_SIZE, arguments.slices)
-    sliced = MixedPrecisionInferer(SliceInferer(roi_size=SLICE_SIZE, spatial_dim=2, sw_batch_size=16), variant.bfloat16)
+    sliced = MixedPrecisionInferer(SliceInferer(roi_size=SLICE_SIZE, spatial_dim=2, sw_batch_size=16), variant.bfloat16, "cpu")
     if variant.onnx:
         network = OnnxNetwork(network)
     if variant.compiled:
@@ -156,7 +154,7 @@ def training_step(network: torch.nn.Module, variant: Variant, channels: int, bat
     """Return a training step on one random batch, and the optimizer's part of it alone."""
     image, label = torch.rand(batch, channels, *SLICE_SIZE), torch.randint(3, (batch, 1, *SLICE_SIZE))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=variant.fused)
-    inferer, loss_function = MixedPrecisionInferer(SimpleInferer(), variant.bfloat16), DiceCELoss(**LOSS)
+    inferer, loss_function = MixedPrecisionInferer(SimpleInferer(), variant.bfloat16, "cpu"), CrossEntropyDiceLoss()
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

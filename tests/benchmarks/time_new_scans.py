@@ -20,6 +20,7 @@ from monai.bundle import run
 
 from strokelesion.pipeline import results
 from strokelesion.pipeline.results import Results
+from strokelesion.pipeline.workflow import bundle_root
 from strokelesion.transforms import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.brain import BrainExtractor
 
@@ -63,7 +64,7 @@ def main() -> None:
         setattr(owner, name, timed(stage, getattr(owner, name)))
     run(
         run_id="inference",
-        config_file="bundles/resunet_synthetic.json",
+        config_file=f"{bundle_root()}/resunet.json",
         scans=arguments.scans,
         output_dir=str(arguments.output),
         prepare=arguments.prepare,

@@ -9,10 +9,12 @@ from strokelesion.transforms.synthesis.lesion_paint import RandPaintLesionsd
 from strokelesion.transforms.synthesis.lookalikes import RandLookalikesd, RandPaintVascularSpacesd
 from strokelesion.transforms.synthesis.placement import RandPlaceHeadd
 from strokelesion.transforms.synthesis.scanner import RandBiasd, RandHeadCoverd, RandNoised, RandThickSlicesd, RandUnitsd
+from strokelesion.transforms.synthesis.scanners import SCANNERS, simulated_scanner
 from strokelesion.transforms.synthesis.tissue_paint import RandPaintTissuesd
 from strokelesion.transforms.synthesis.tissues import LabelTissuesd, Tissue, is_brain
 
 __all__ = [
+    "SCANNERS",
     "BrainMaskd",
     "FitLesionsd",
     "LabelTissuesd",
@@ -31,4 +33,5 @@ __all__ = [
     "SeededRecipe",
     "Tissue",
     "is_brain",
+    "simulated_scanner",
 ]

@@ -33,6 +33,8 @@ class RandWidenSpacesd(Randomizable, MapTransform):
         sulci: largest fall of the level, from 0.5.
     """
 
+    version = 1
+
     def __init__(self, ventricle_mm: float = 3.0, ex_vacuo_mm: float = 6.0, sulci: float = 0.1) -> None:
         MapTransform.__init__(self, ("tissues", "lesions"))
         self.ventricle_mm, self.ex_vacuo_mm, self.sulci = ventricle_mm, ex_vacuo_mm, sulci
@@ -65,6 +67,8 @@ class FitLesionsd(MapTransform):
     their lesion, and specks of under `least_ml`. Writes `label` `(1, X, Y, Z)`: 1 for the largest 26-connected component, the
     main lesion, 2 for all others.
     """
+
+    version = 1
 
     def __init__(self, least_ml: float = 0.03, largest_loss: float = 0.7, least_share: float = 0.02) -> None:
         super().__init__(("tissues", "lesions"))
@@ -116,6 +120,8 @@ def without_specks(mask: torch.Tensor, least_voxels: float) -> torch.Tensor:
 
 class BrainMaskd(MapTransform):
     """Write `brain` `(1, X, Y, Z)`: brain, ventricles and lesions; not the CSF of the sulci, as in FreeSurfer's labels."""
+
+    version = 1
 
     def __init__(self) -> None:
         super().__init__(("tissues", "label"))

@@ -4,8 +4,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from monai.transforms import LoadImage, MapTransform, Transform
+from monai.transforms import MapTransform, Transform
 
+from strokelesion.transforms.loading import load_volume
 from strokelesion.transforms.recipe import Recipe
 
 
@@ -31,10 +32,11 @@ class SeededRecipe(Transform):
 class LoadLesionsd(MapTransform):
     """Read the masks of a record: each item of `lesions` has `path` and gets `mask` `(1, x, y, z)`."""
 
+    version = 1
+
     def __init__(self) -> None:
         super().__init__(("lesions",))
-        self.load = LoadImage(reader="NibabelReader", image_only=True, ensure_channel_first=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its masks."""
-        return {**data, "lesions": [{**lesion, "mask": self.load(lesion["path"])} for lesion in data["lesions"]]}
+        return {**data, "lesions": [{**lesion, "mask": load_volume(lesion["path"])} for lesion in data["lesions"]]}

@@ -38,6 +38,8 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         strand_prob: share of scans whose cavities are crossed by strands.
     """
 
+    version = 1
+
     def __init__(self, edge_mm: tuple[float, float] = (0.4, 1.2), halo: float = 0.6, strand_prob: float = 0.5) -> None:
         MapTransform.__init__(self, ("image", "tissues", "lesions"))
         self.edge_mm, self.halo, self.strand_prob = edge_mm, halo, strand_prob

@@ -24,6 +24,8 @@ class RandLookalikesd(Randomizable, MapTransform):
         prob: of each of the three kinds.
     """
 
+    version = 1
+
     def __init__(self, cap_mm: float = 8.0, spots: float = 0.02, cyst_mm: float = 5.0, prob: float = 0.4) -> None:
         MapTransform.__init__(self, ("tissues", "lesions"))
         self.cap_mm, self.spots, self.cyst_mm, self.prob = cap_mm, spots, cyst_mm, prob
@@ -72,6 +74,8 @@ class RandPaintVascularSpacesd(Randomizable, MapTransform):
         most: largest number of threads.
         length_mm: range of their lengths.
     """
+
+    version = 1
 
     def __init__(self, prob: float = 0.4, most: int = 150, length_mm: tuple[float, float] = (2.0, 12.0)) -> None:
         MapTransform.__init__(self, ("image", "tissues"))

@@ -66,6 +66,8 @@ class RandPlaceHeadd(Randomizable, MapTransform):
         device: where this and all that follows is computed.
     """
 
+    version = 1
+
     def __init__(
         self,
         spacing_mm: float = 1.0,

@@ -25,6 +25,8 @@ class RandBiasd(Randomizable, MapTransform):
         fixed: take `strength` as it is instead of drawing up to it.
     """
 
+    version = 1
+
     def __init__(self, strength: float = 0.4, scale_mm: float = 80.0, fixed: bool = False) -> None:
         MapTransform.__init__(self, ("image",))
         self.strength, self.scale_mm, self.fixed = strength, scale_mm, fixed
@@ -53,6 +55,8 @@ class RandNoised(Randomizable, MapTransform):
         sample_std: draw the deviation from 0 up to `std`.
     """
 
+    version = 1
+
     def __init__(self, std: float, prob: float = 1.0, sample_std: bool = True) -> None:
         MapTransform.__init__(self, ("image",))
         self.std, self.prob, self.sample_std = std, prob, sample_std
@@ -77,6 +81,8 @@ class RandThickSlicesd(Randomizable, MapTransform):
         prob: share of scans.
         axis: 0 sagittal, 1 coronal, 2 axial; None draws one.
     """
+
+    version = 1
 
     def __init__(self, thickness_mm: tuple[float, float] = (2.0, 5.0), prob: float = 0.2, axis: int | None = None) -> None:
         MapTransform.__init__(self, ("image",))
@@ -108,6 +114,8 @@ class RandHeadCoverd(Randomizable, MapTransform):
         stripped, defaced: shares of the scans.
         cut: share of the scans of which a slab is missing at the top or at the bottom.
     """
+
+    version = 1
 
     def __init__(self, stripped: float = 0.3, defaced: float = 0.3, cut: float = 0.0) -> None:
         MapTransform.__init__(self, ("image", "brain"))
@@ -161,6 +169,8 @@ class RandHeadCoverd(Randomizable, MapTransform):
 
 class RandUnitsd(Randomizable, MapTransform):
     """Give `image` the scale of some vendor: multiply so that white matter lies between `low` and `high`, and round."""
+
+    version = 1
 
     def __init__(self, low: float = 60.0, high: float = 3000.0) -> None:
         MapTransform.__init__(self, ("image",))

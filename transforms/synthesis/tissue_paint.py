@@ -59,6 +59,8 @@ class RandPaintTissuesd(Randomizable, MapTransform):
             them, is .05 and .5 of the way to the cortex on median (`tests/benchmarks/measure_sulci.py`).
     """
 
+    version = 1
+
     def __init__(
         self, any_contrast_prob: float = 0.1, blur_mm: tuple[float, float] = (0.4, 0.8), sulcal_haze: float = 0.0
     ) -> None:

@@ -13,6 +13,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from strokelesion.networks import UserError
+
 
 class Tissue(IntEnum):
     """Classes of voxels; left and right are not told apart."""
@@ -111,8 +113,10 @@ class LabelTissuesd(MapTransform):
     """Replace FreeSurfer's numbers `(1, X, Y, Z)` by the classes of `Tissue`, in bytes.
 
     Raises:
-        ValueError: when a number is negative, above 19,999 or not whole, or when there is no white matter at all.
+        UserError: when a number is negative, above 19,999 or not whole, or when there is no white matter at all.
     """
+
+    version = 1
 
     def __init__(self, keys: KeysCollection) -> None:
         super().__init__(keys)
@@ -125,12 +129,12 @@ class LabelTissuesd(MapTransform):
             labels = sample[key]
             numbers = torch.as_tensor(labels).long()
             if labels.min() < 0 or labels.max() >= len(self.table) or (labels != labels.round()).any():
-                raise ValueError(
+                raise UserError(
                     f"the label map's values run from {float(labels.min()):g} to {float(labels.max()):g}; expected "
                     "FreeSurfer's whole numbers from 0 to 19999. Give a segmentation such as aseg or aparc+aseg."
                 )
             tissues = self.table[numbers.as_tensor() if isinstance(numbers, MetaTensor) else numbers]
             if not (tissues == Tissue.WHITE).any():
-                raise ValueError("the label map has no white matter (2, 41); expected FreeSurfer's numbers.")
+                raise UserError("the label map has no white matter (2, 41); expected FreeSurfer's numbers.")
             sample[key] = MetaTensor(tissues, meta=getattr(labels, "meta", None))
         return sample

@@ -1,18 +1,51 @@
-"""The project's bundles, as its verbs read them."""
+"""The project's bundles, as its commands read them."""
 
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from strokelesion.pipeline.models.files import write_checkpoint
+from strokelesion.pipeline.settings import options_of
+from strokelesion.pipeline.workflow import bundle_root
+
+PRETRAINED = "pretrained"
 
 
-def read_bundle(name: str, folder: Path, **knobs: Any) -> ConfigParser:
-    """Return a bundle's configuration with the material of this benchmark, and knobs, as on the command line."""
-    config = ConfigParser()
-    config.read_config(f"bundles/{name}.json")
-    where = {"dataset_dir": "cohort/ATLAS_R1.1", "run_dir": "run", "cache_dir": "slices", "output_dir": "results"}
-    here = {knob: str(folder / name) for knob, name in where.items()}
-    for knob, value in {**here, "device": "cpu", **knobs}.items():
-        config[knob] = value
-    config.parse()
+def configured(bundle: str, command: str, **options: Any) -> ConfigParser:
+    """Return the configuration of a bundle as a command reads it: options checked, defaults decided.
+
+    Args:
+        bundle: name of the bundle file.
+        command: command that the options are for.
+        options: options, as on the command line.
+    """
+    workflow = ConfigWorkflow(f"{bundle_root()}/{bundle}.json", run_id=command, logging_file=False, **options)
+    workflow.initialize()
+    config: ConfigParser = workflow.parser
     return config
+
+
+def read_bundle(bundle: str, folder: Path, command: str = "training", **options: Any) -> ConfigParser:
+    """Return the configuration of a bundle with the material of this benchmark in a folder, and options."""
+    where = {"dataset_dir": "cohort/ATLAS_R1.1", "run_dir": "run", "cache_dir": "slices", "output_dir": "results"}
+    here = {name: str(folder / path) for name, path in where.items() if name in options_of(command)}
+    here.pop("output_dir" if command == "training" else "run_dir", None)
+    return configured(bundle, command, **{**here, "device": "cpu", **options})
+
+
+def model_file(network: str, folder: Path) -> str:
+    """Return the file of a model to apply: the pretrained one, or one with random weights, which is written if need be.
+
+    Args:
+        network: `pretrained`, or the name of a bundle file.
+        folder: folder of the material.
+    """
+    if network == PRETRAINED:
+        return PRETRAINED
+    path = folder / f"models/{network}.pt"
+    if not path.exists():
+        config = read_bundle(network, folder)
+        weights = config.get_parsed_content("network_def").state_dict()
+        write_checkpoint(path, config.config["model"], weights, {"epoch": 0, "init": None})
+    return str(path)

@@ -1,11 +1,11 @@
 """The project's inference on one scan of 197x233x189 voxels.
 
-    python -m candidates.inference_strokelesion FOLDER network resunet_synthetic|unet|segnet [PLANES]
-    python -m candidates.inference_strokelesion FOLDER file resunet_synthetic pages|no_pages|registered
+    python -m candidates.inference_strokelesion FOLDER network pretrained|unet|segnet [PLANES]
+    python -m candidates.inference_strokelesion FOLDER file pages|no_pages|registered
 
 `network` is the forward passes alone, as the bundle's inferer makes them, of the scan that `material` has prepared; U-Net and
-SegNet, for which no weights ship, have random ones. `file` is the verb `inference` with the weights that ship, from the
-scan's file to the results on disk, brain extraction included; importing the packages is not. `registered` finds the
+SegNet, of which there is no pretrained model, have random weights. `file` is the command `inference` with the pretrained model,
+from the scan's file to the results on disk, brain extraction included; importing the packages is not. `registered` finds the
 registration that an earlier turn left, with all else to be done.
 """
 
@@ -21,17 +21,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from candidates.bundle import read_bundle
+from candidates.bundle import model_file, read_bundle
 from candidates.flops import gflop
 from candidates.measured import peak_gib, report
+from strokelesion.pipeline.models.application import load_weights
+from strokelesion.pipeline.models.files import read_model
+from strokelesion.pipeline.workflow import bundle_root
 
 
-def measure_network(folder: Path, bundle: str, planes: str = "axial") -> None:
+def measure_network(folder: Path, model: str, planes: str = "axial") -> None:
     """Measure the forward passes of one scan, the second time that they are made."""
-    config = read_bundle(bundle, folder, planes=planes)
-    network: nn.Module = config.get_parsed_content("network").eval()
+    config = read_bundle("resunet", folder, "inference", weights=model_file(model, folder))
+    config["planes"] = planes.split(",")  # the model's own, or some of them
+    config.parse()
+    path = config["weights"]
+    network: nn.Module = load_weights(config.get_parsed_content("network"), read_model(path), path).eval()
     inferer = config.get_parsed_content("inferer")
-    image = torch.from_numpy(np.load(folder / f"prepared/{bundle}.npy"))
+    image = torch.from_numpy(np.load(folder / f"prepared/{model}.npy"))
     shapes: Counter[tuple[int, ...]] = Counter()
 
     def count(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
@@ -49,8 +55,8 @@ def measure_network(folder: Path, bundle: str, planes: str = "axial") -> None:
     report(("torch", "monai"), scan_s=scan_s, gflop=billions, windows=shapes.total(), before_gib=before_gib)
 
 
-def measure_file(folder: Path, bundle: str, way: str) -> None:
-    """Measure the verb."""
+def measure_file(folder: Path, way: str) -> None:
+    """Measure the command."""
     results = folder / "results"
     if way != "registered":
         shutil.rmtree(results, ignore_errors=True)
@@ -58,22 +64,23 @@ def measure_file(folder: Path, bundle: str, way: str) -> None:
     named: dict[str, Any] = {
         "scans": scan,
         "output_dir": str(results),
+        "cache_dir": str(folder / "slices"),
         "pages": way != "no_pages",
         "device": "cpu",
         "overwrite": True,
     }
     began_s = time.perf_counter()
-    monai.bundle.run(run_id="inference", config_file=f"bundles/{bundle}.json", logging_file=False, **named)
+    monai.bundle.run(run_id="inference", config_file=f"{bundle_root()}/resunet.json", logging_file=False, **named)
     report(("torch", "monai"), scan_s=time.perf_counter() - began_s)
 
 
 def main() -> None:
     """Measure and print."""
-    folder, what, bundle = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    folder, what, *which = Path(sys.argv[1]), *sys.argv[2:]
     if what == "network":
-        measure_network(folder, bundle, *sys.argv[4:])
+        measure_network(folder, *which)
     else:
-        measure_file(folder, bundle, sys.argv[4])
+        measure_file(folder, *which)
 
 
 if __name__ == "__main__":

@@ -28,12 +28,12 @@ TURN_RAD = float(np.deg2rad(15))
 
 
 def sometimes(transform: BasicTransform) -> RandomTransform:
-    """Return a transform with the probability of bundles/common.json."""
+    """Return a transform with the probability of bundles/resunet.json."""
     return RandomTransform(transform, apply_probability=0.8)
 
 
 def chain(size: tuple[int, int]) -> ComposeTransforms:
-    """Return nnU-Net's own transforms for the five kinds, with the strengths of bundles/common.json."""
+    """Return nnU-Net's own transforms for the five kinds, with the strengths of bundles/resunet.json."""
     spatial = SpatialTransform(
         size,
         patch_center_dist_from_border=0,

@@ -32,7 +32,7 @@ from candidates.measured import report
 KEYS = ("image", "label")
 MODE: dict[str, Any] = {"mode": ("bilinear", "nearest"), "padding_mode": "zeros"}
 TURN: dict[str, Any] = {"rotate_range": np.deg2rad(15), "scale_range": (0.1, 0.1)}
-# Distance and standard deviation of the control points' shift, pixels, as in bundles/common.json.
+# Distance and standard deviation of the control points' shift, pixels, as in bundles/resunet.json.
 ELASTIC: dict[str, Any] = {"spacing": (38, 37), "magnitude_range": (3.0, 3.0)}
 
 

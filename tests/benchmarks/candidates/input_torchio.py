@@ -20,7 +20,7 @@ from candidates.measured import report
 
 
 def chain() -> tio.Compose:
-    """Return the five kinds, with the strengths of bundles/common.json."""
+    """Return the five kinds, with the strengths of bundles/resunet.json."""
     return tio.Compose(
         [
             tio.RandomFlip(axes=0, flip_probability=0.5),

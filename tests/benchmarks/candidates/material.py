@@ -7,7 +7,8 @@ slices/                 the project's slice store
 epoch/image.npy, label.npy      the slices of an epoch, in its order, (N, 192, 224)
 epoch/0000_t1.nii, 0000_lesion.nii      the same, a file each, not compressed: it is the peers that read them
 scan.nii.gz             one T1
-prepared/               the same as each bundle's network is shown it, (1, 1, X, Y, Z)
+prepared/               the same as each model is shown it, (1, 1, X, Y, Z)
+models/                 models with random weights
 """
 
 import shutil
@@ -18,12 +19,12 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from candidates.bundle import read_bundle
+from candidates.bundle import PRETRAINED, model_file, read_bundle
 from strokelesion.pipeline.phantom import write_phantom
 
 SUBJECTS = 5  # one a fold, so that the epoch is that of four
 AFFINE = np.eye(4)
-APPLIED = ("resunet_synthetic", "unet", "segnet")
+APPLIED = (PRETRAINED, "unet", "segnet")
 
 
 def save(folder: Path, number: int, kind: str, pixels: np.ndarray) -> None:
@@ -47,12 +48,13 @@ def write_epoch(folder: Path) -> None:
     beside.rename(folder / "epoch")
 
 
-def write_prepared(folder: Path, bundle: str) -> None:
-    """Write the scan as the inferer of a bundle gets it: brain found where the bundle asks for it, scaled, cropped."""
-    config = read_bundle(bundle, folder, scans=str(folder / "scan.nii.gz"))
+def write_prepared(folder: Path, model: str) -> None:
+    """Write the scan as the inferer gets it for a model: brain found where the model asks for it, scaled, cropped."""
+    scan, weights = str(folder / "scan.nii.gz"), model_file(model, folder)
+    config = read_bundle("resunet", folder, "inference", scans=scan, weights=weights)
     image = torch.as_tensor(config.get_parsed_content("dataset")[0]["image"])
     (folder / "prepared").mkdir(exist_ok=True)
-    np.save(folder / f"prepared/{bundle}.npy", np.asarray(image)[None])
+    np.save(folder / f"prepared/{model}.npy", np.asarray(image)[None])
 
 
 def main() -> None:
@@ -64,9 +66,9 @@ def main() -> None:
         shutil.copy(min(cohort.rglob("*_t1w_deface_stx.nii.gz")), folder / "scan.nii.gz")
     if not (folder / "epoch").exists():
         write_epoch(folder)
-    for bundle in APPLIED:
-        if not (folder / f"prepared/{bundle}.npy").exists():
-            write_prepared(folder, bundle)
+    for model in APPLIED:
+        if not (folder / f"prepared/{model}.npy").exists():
+            write_prepared(folder, model)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Rows as one table, and whether the bars are met."""
+"""Rows as one table, and whether the targets are reached."""
 
 from collections.abc import Collection, Iterable, Sequence
 from statistics import median
 from typing import Any
 
 from candidates.running import Row
-from candidates.suite import BARS, CASES, Bar
+from candidates.suite import CASES, TARGETS, Target
 
 # A ratio says how many times better the first of the case is.
 HEAD = ("case", "candidate", "median", "range", "ratio", "peak GiB", "ratio", "further figures", "remark")
@@ -64,14 +64,14 @@ def ceilings(rows: Sequence[Row]) -> str:
 
 
 def judged(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return, of each bar that was measured, what is wished for, what was found, and whether it is met."""
+    """Return each target that was measured, with what was found and whether it is reached."""
     found = {(row.case, row.candidate): row for row in rows if not row.failed}
     judgments = []
-    for bar in BARS:
-        ours = next((row for (case, name), row in found.items() if case == bar.case and bar.ours in (None, name)), None)
-        peer = found.get((bar.case, bar.peer)) if bar.peer else ours
-        if ours and peer and bar.figure in ours.figures:
-            judgments.append(judgment(bar, ours, peer))
+    for target in TARGETS:
+        ours = next((row for (case, name), row in found.items() if case == target.case and target.ours in (None, name)), None)
+        peer = found.get((target.case, target.peer)) if target.peer else ours
+        if ours and peer and target.figure in ours.figures:
+            judgments.append(judgment(target, ours, peer))
     return judgments + same_networks(found.values())
 
 
@@ -81,14 +81,14 @@ def same_networks(rows: Collection[Row]) -> list[dict[str, Any]]:
     for case in dict.fromkeys(row.case for row in rows if "parameters" in row.figures):
         numbers = sorted({value(row, "parameters") for row in rows if row.case == case})
         met = len(numbers) == 1
-        judgments.append({"case": case, "figure": "parameters", "wished": "the same", "reached": numbers, "met": met})
+        judgments.append({"case": case, "figure": "parameters", "target": "the same", "reached": numbers, "met": met})
     return judgments
 
 
-def judgment(bar: Bar, ours: Row, peer: Row) -> dict[str, Any]:
-    """Return whether one bar is met."""
-    reached = gain(ours, peer, bar.figure) if bar.peer else value(ours, bar.figure)
-    wished = f"{bar.least:g} times better than {bar.peer}" if bar.peer else f"below {bar.least:g}"
-    met = reached >= bar.least if bar.peer else reached < bar.least
-    case = f"{bar.case}, {ours.candidate}" if bar.ours else bar.case
-    return {"case": case, "figure": bar.figure, "wished": wished, "reached": round(reached, 3), "met": met}
+def judgment(target: Target, ours: Row, peer: Row) -> dict[str, Any]:
+    """Return whether one target is reached."""
+    reached = gain(ours, peer, target.figure) if target.peer else value(ours, target.figure)
+    wanted = f"{target.least:g} times better than {target.peer}" if target.peer else f"below {target.least:g}"
+    met = reached >= target.least if target.peer else reached < target.least
+    case = f"{target.case}, {ours.candidate}" if target.ours else target.case
+    return {"case": case, "figure": target.figure, "target": wanted, "reached": round(reached, 3), "met": met}

@@ -1,4 +1,4 @@
-"""Keras on TensorFlow, as the seed study trained: 2D NIfTI slices read one by one with nibabel, Keras' own augmentation.
+"""Keras on TensorFlow, as the Keras study trained: 2D NIfTI slices read one by one with nibabel, Keras' own augmentation.
 
     python -m candidates.training_keras FOLDER resunet|unet|segnet single|bfloat16 [STEPS]
 

@@ -2,7 +2,7 @@
 
     python -m candidates.training_strokelesion FOLDER resunet|unet|segnet [STEPS]
 
-Loader, augmentation, network, loss, optimizer and number formats are those of the `training` verb; of its handlers only the
+Loader, augmentation, network, loss, optimizer and number formats are those of the command `training`; of its handlers only the
 one that seeds each epoch stays, because what happens between epochs, validation and checkpoints, is not what is compared.
 Processes that torch's launcher started divide each batch; figures are of all together.
 """

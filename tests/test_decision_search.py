@@ -1,4 +1,4 @@
-"""The operating point: the search measures what the decision does, and chooses as it says."""
+"""The search for a decision rule: it measures what the decision does, and chooses as it says."""
 
 from itertools import product
 
@@ -10,18 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from monai.engines.utils import IterationEvents
 from scipy.ndimage import gaussian_filter
 
 from strokelesion.pipeline.components import lesion_f1, matched, pair_lesions
-from strokelesion.pipeline.operating_point import (
+from strokelesion.pipeline.models.decision_search import (
     MIN_COMPONENTS_ML,
     MIN_PEAKS,
     THRESHOLDS,
-    OperatingPoint,
-    OperatingPointSearch,
-    best_point,
+    DecisionSearch,
+    best_decision,
     score_table,
 )
+from strokelesion.pipeline.models.description import Decision
 from strokelesion.transforms import DecideLesionsd
 
 SPACING_MM = (2.0, 2.5, 4.0)
@@ -29,19 +30,20 @@ SHAPE = (13, 14, 15)
 
 
 def scan(seed, blur=1.0):
-    """A prediction of many blobs and a truth that has some of them and others, also where nothing is predicted."""
+    """Logits of many blobs, their probabilities, and a truth that has some of them and others, also where none is predicted."""
     rng = np.random.default_rng(seed)
     blobs = gaussian_filter(rng.standard_normal((2, 3, *SHAPE)), (0, 0, blur, blur, blur))
     prediction = torch.as_tensor(12 * blobs[0], dtype=torch.float32)
     prediction[0] += 1.5
     truth = torch.as_tensor(blobs[0, 1] + blobs[1, 1] > 0.35)
     truth[0, 0, 0] = True
-    return {"pred": MetaTensor(prediction.softmax(0), affine=torch.diag(torch.tensor([*SPACING_MM, 1]))), "label": truth[None]}
+    probabilities = MetaTensor(prediction.softmax(0), affine=torch.diag(torch.tensor([*SPACING_MM, 1])))
+    return {"logits": prediction, "pred": probabilities, "label": truth[None]}
 
 
-def scores_as_decided(item, *point):
+def scores_as_decided(item, *rule):
     """Dice, and F1 with the functions that scoring uses."""
-    decided = DecideLesionsd("pred", *point)(item)["pred"] > 0
+    decided = DecideLesionsd("pred", *rule)(item)["pred"] > 0
     if not decided.any() and not item["label"].any():
         return 1.0, 1.0
     pairs = pair_lesions(decided[0].numpy(), item["label"][0].numpy(), 26)
@@ -56,20 +58,30 @@ def test_what_the_search_measures_is_what_the_decision_does(seed, blur):
     if seed % 2:
         item["label"] = torch.zeros_like(item["label"])
     measured = score_table(item["pred"][1:].as_tensor().sum(0), item["label"][0], np.prod(SPACING_MM) / 1000)
-    points = product(THRESHOLDS, MIN_COMPONENTS_ML, MIN_PEAKS)
-    np.testing.assert_allclose(measured.reshape(-1, 2), [scores_as_decided(item, *point) for point in points])
+    rules = product(THRESHOLDS, MIN_COMPONENTS_ML, MIN_PEAKS)
+    np.testing.assert_allclose(measured.reshape(-1, 2), [scores_as_decided(item, *rule) for rule in rules])
 
 
-def test_nothing_predicted_scores_zero_at_every_point():
+def test_nothing_predicted_scores_zero_with_every_rule():
     truth = torch.zeros(SHAPE, dtype=torch.bool)
     truth[1, 2, 3] = True
     assert not score_table(torch.zeros(SHAPE), truth, 0.02).any()
 
 
 def searched(*iterations):
-    """Return a search that followed an evaluator over iterations of items."""
-    search = OperatingPointSearch(SPACING_MM)
-    evaluator = Engine(lambda engine, batch: batch)
+    """Return a search that followed an evaluator over batches of items; what the evaluator makes of its logits is its own."""
+
+    def evaluate(engine, items):
+        engine.state.output = {
+            "pred": torch.stack([item["logits"] for item in items]),
+            "label": torch.stack([item["label"] for item in items]),
+        }
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        return {"pred": torch.zeros(1), "label": torch.zeros(1)}
+
+    search = DecisionSearch(SPACING_MM)
+    evaluator = Engine(evaluate)
+    evaluator.register_events(*IterationEvents)
     search.attach(evaluator)
     evaluator.run(iterations)
     return search
@@ -79,6 +91,8 @@ def test_the_table_is_the_mean_over_all_scans_and_healthy_ones_vote_for_finding_
     first, second, healthy = scan(0), scan(1), scan(2)
     healthy["label"] = torch.zeros_like(healthy["label"])
     healthy["pred"][1:] *= 0.6
+    healthy["pred"][0] = 1 - healthy["pred"][1:].sum(0)
+    healthy["logits"] = healthy["pred"].as_tensor().log()
     search = searched([first], [healthy, second])
     assert len(search.scores) == 3
     assert set(np.unique(search.scores[1])) == {0, 1}
@@ -94,10 +108,15 @@ def test_the_table_is_the_mean_over_all_scans_and_healthy_ones_vote_for_finding_
 def test_the_sizes_and_thresholds_are_those_of_the_documentation():
     assert (min(THRESHOLDS), max(THRESHOLDS), len(THRESHOLDS)) == (0.1, 0.9, 17)
     assert list(THRESHOLDS) == sorted(set(THRESHOLDS))
-    assert OperatingPoint() == OperatingPoint(0.5, 0.0, 0.0)
-    assert OperatingPoint().threshold in THRESHOLDS
-    assert OperatingPoint().min_component_ml in MIN_COMPONENTS_ML
-    assert OperatingPoint().min_peak in MIN_PEAKS
+    plain = Decision()
+    assert (plain.threshold, plain.min_component_ml, plain.min_peak) == (0.5, 0.0, 0.0)
+    assert plain.threshold in THRESHOLDS
+    assert plain.min_component_ml in MIN_COMPONENTS_ML
+    assert plain.min_peak in MIN_PEAKS
+
+
+def rule(threshold, min_component_ml, min_peak=0.0):
+    return Decision(threshold=threshold, min_component_ml=min_component_ml, min_peak=min_peak)
 
 
 @pytest.mark.parametrize(
@@ -115,15 +134,15 @@ def test_the_highest_dice_wins_and_of_those_as_good_the_plainest(rows, best):
     """Whatever the order of the rows; what differs by rounding is equal."""
     for order in (rows, rows[::-1]):
         table = pd.DataFrame(order, columns=["threshold", "min_component_ml", "dice"]).assign(lesion_f1=0.5, min_peak=0.0)
-        assert best_point(table) == OperatingPoint(*best)
+        assert best_decision(table) == rule(*best)
 
 
-def test_of_points_with_equal_dice_the_one_that_finds_more_lesions_wins():
+def test_of_rules_with_equal_dice_the_one_that_finds_more_lesions_wins():
     rows = [(0.5, 0.0, 0.7, 0.4), (0.4, 0.1, 0.697, 0.6), (0.45, 0.1, 0.6, 0.9), (0.55, 0.2, 0.7, 0.598)]
     table = pd.DataFrame(rows, columns=["threshold", "min_component_ml", "dice", "lesion_f1"]).assign(min_peak=0.7)
-    assert best_point(table) == OperatingPoint(0.55, 0.2, 0.7)
+    assert best_decision(table) == rule(0.55, 0.2, 0.7)
 
 
-def test_of_points_as_good_the_one_that_asks_for_the_lowest_peak_wins():
+def test_of_rules_as_good_the_one_that_asks_for_the_lowest_peak_wins():
     table = pd.DataFrame({"min_peak": [0.9, 0.6, 0.8]}).assign(threshold=0.4, min_component_ml=0.0, dice=0.7, lesion_f1=0.5)
-    assert best_point(table) == OperatingPoint(0.4, 0.0, 0.6)
+    assert best_decision(table) == rule(0.4, 0.0, 0.6)

@@ -1,7 +1,6 @@
-"""The operating point of a network, which voxels and which lesions are believed, and the search for it on held-out scans."""
+"""The search for a model's decision rule on held-out scans: the threshold, the smallest component and the least peak."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Any
@@ -9,12 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
+from monai.engines.utils import IterationEvents
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.components import LesionPairs, lesion_f1, matched, pair_lesions
 from strokelesion.pipeline.files import DECIMALS
+from strokelesion.pipeline.models.description import Decision
 from strokelesion.transforms.decision import components, least_voxels, peaks
 
 THRESHOLDS = tuple(percent / 100 for percent in range(10, 91, 5))
@@ -22,23 +24,8 @@ MIN_COMPONENTS_ML = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MIN_PEAKS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 
-@dataclass(frozen=True)
-class OperatingPoint:
-    """What `DecideLesionsd` needs to know.
-
-    Attributes:
-        threshold: probability of main and sub together from which on a voxel is lesion.
-        min_component_ml: lesions of less volume are dropped.
-        min_peak: lesions that are nowhere as likely are dropped.
-    """
-
-    threshold: float = 0.5
-    min_component_ml: float = 0.0
-    min_peak: float = 0.0
-
-
-PLAIN = OperatingPoint()
-ATTRIBUTES = list(vars(PLAIN))
+PLAIN = Decision()
+ATTRIBUTES = list(Decision.model_fields)
 # Mean Dice and mean F1 over some dozens of scans have a standard error of several hundredths.
 CHANCE = 0.005
 # A lesion is found when a predicted one of its own overlaps it with this intersection over union, as ISLES'26 has it.
@@ -46,15 +33,14 @@ MIN_IOU = 0.25
 CONNECTIVITY = 26
 
 
-class OperatingPointSearch:
+class DecisionSearch:
     """Measure each of `THRESHOLDS` x `MIN_COMPONENTS_ML` x `MIN_PEAKS` on the scans that an evaluator predicts.
 
-    Attach to an evaluator whose output holds `pred`, probabilities `(3, H, W, D)`, and `label` `(1, H, W, D)`. The measures
-    are Dice and lesion-wise F1 of main and sub together over the whole scan, as ISLES'26 counts them: in a scan without lesion
-    both are 1 where nothing is found and 0 where anything is, so that healthy scans have their say.
+    The measures are Dice and lesion-wise F1 of main and sub-lesion together over the whole scan, as ISLES'26 counts them: in a
+    scan without lesion both are 1 where nothing is found and 0 where anything is, so that healthy scans count, too.
 
     Args:
-        spacing_mm: voxel size of the scans.
+        spacing_mm: Voxel size of the scans.
     """
 
     def __init__(self, spacing_mm: Sequence[float]) -> None:
@@ -63,32 +49,33 @@ class OperatingPointSearch:
         self.has_lesion = False
 
     def attach(self, evaluator: Engine) -> None:
-        """Follow `evaluator`."""
-        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self.score)
+        """Follow `evaluator`; its logits are looked at before its post-processing makes masks of them."""
+        evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.score)
 
     def score(self, evaluator: Engine) -> None:
-        """Score the scans of one iteration."""
-        items: Any = evaluator.state.output
-        for item in items:
-            truth = item["label"][0].as_subclass(torch.Tensor) > 0
+        """Score the scans of one iteration: logits `pred` `(B, 3, H, W, D)` and label maps `label` `(B, 1, H, W, D)`."""
+        output: Any = evaluator.state.output
+        for logits, label in zip(output["pred"], output["label"], strict=True):
+            truth = label[0].as_subclass(torch.Tensor) > 0
             self.has_lesion |= bool(truth.any())
-            self.scores.append(score_table(item["pred"][1:].as_subclass(torch.Tensor).sum(0), truth, self.voxel_ml))
+            lesion = logits.as_subclass(torch.Tensor).softmax(dim=0)[1:].sum(0)
+            self.scores.append(score_table(lesion, truth, self.voxel_ml))
 
     def table(self) -> pd.DataFrame:
-        """Return the mean over scans, one row an operating point: its attributes, `dice`, `lesion_f1`.
+        """Return the mean over scans, one row a decision rule: its attributes, `dice`, `lesion_f1`.
 
         Raises:
-            ValueError: when no scan had a lesion.
+            UserError: when no scan had a lesion.
         """
         if not self.has_lesion:
-            raise ValueError("no held-out scan has a lesion; expected some to choose the threshold on. Check the split.")
+            raise UserError("no held-out scan has a lesion; expected some to choose the threshold on. Check the split.")
         points = pd.DataFrame(product(THRESHOLDS, MIN_COMPONENTS_ML, MIN_PEAKS), columns=ATTRIBUTES)
         dice, f1 = np.mean(self.scores, axis=0).reshape(-1, 2).T
         return points.assign(dice=dice, lesion_f1=f1)
 
 
 def score_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float) -> NDArray[np.float64]:
-    """Return Dice and lesion-wise F1 of one scan at every operating point.
+    """Return Dice and lesion-wise F1 of one scan for every decision rule.
 
     Args:
         probability: of main and sub together, `(H, W, D)`.
@@ -150,8 +137,8 @@ def box_of(mask: torch.Tensor) -> tuple[slice, slice, slice]:
     return box or (slice(0, 1), slice(0, 1), slice(0, 1))
 
 
-def best_point(table: pd.DataFrame) -> OperatingPoint:
-    """Return the plainest of the points with the highest lesion-wise F1 among those with the highest Dice, but for `CHANCE`.
+def best_decision(table: pd.DataFrame) -> Decision:
+    """Return the plainest of the rules with the highest lesion-wise F1 among those with the highest Dice, up to `CHANCE`.
 
     Plain is a threshold near one half, then a small least volume, then a low least peak.
     """
@@ -159,4 +146,4 @@ def best_point(table: pd.DataFrame) -> OperatingPoint:
     for measure in ("dice", "lesion_f1"):
         good = good[good[measure] >= good[measure].max() - CHANCE]
     ranked = good.sort_values(["change", "min_component_ml", "min_peak", "threshold"])
-    return OperatingPoint(*map(float, table.loc[ranked.index[0], ATTRIBUTES]))
+    return Decision(**{name: float(table.loc[ranked.index[0], name]) for name in ATTRIBUTES})

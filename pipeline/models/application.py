@@ -1,0 +1,138 @@
+"""Trained models made ready for use: the lesion network of a bundle, and the networks that find the brain."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from strokelesion.networks import UserError
+from strokelesion.networks.mirror import MirrorInferer
+from strokelesion.networks.onnx_runtime import exported, on_engine
+from strokelesion.networks.precision import has_fast_bfloat16
+from strokelesion.networks.volume import VolumeInferer
+from strokelesion.pipeline.exports import RememberedExports
+from strokelesion.pipeline.models.architecture import build_network
+from strokelesion.pipeline.models.description import Description
+from strokelesion.pipeline.models.files import Model, read_model
+from strokelesion.pipeline.models.widening import given_neighbors
+from strokelesion.transforms import BrainExtractor, BrainNetwork, DecideLesionsd
+
+# Slices of a head fit into one window of this size, at 1 mm and coarser.
+BRAIN_WINDOW_PX = (256, 256)
+BRAIN_WINDOW_OVERLAP = 0.25
+BRAIN_BATCH = 8
+
+
+def load_weights(network: nn.Module, model: Model, path: str | Path, more_neighbors: bool = False) -> nn.Module:
+    """Return a network with the weights of a model.
+
+    Args:
+        network: Network that the weights go to.
+        model: Model as read from its file.
+        path: Its file, for messages.
+        more_neighbors: Whether the model may have been trained with fewer neighbors, see `given_neighbors`.
+
+    Raises:
+        UserError: when the weights do not fit.
+    """
+    weights = model.weights
+    try:
+        network.load_state_dict(given_neighbors(weights, network.state_dict()) if more_neighbors else weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} does not fit this {type(network).__name__}: {error} Use the bundle file that it was made with."
+        ) from None
+    return network
+
+
+def trained_network(
+    network: nn.Module, path: str | Path, engine: str, amp: bool, device: str | torch.device, cache_dir: str | Path
+) -> nn.Module:
+    """Return a network with the weights of a model, computed by torch or by ONNX Runtime.
+
+    Args:
+        network: Network of the model's definition.
+        path: File of the model.
+        engine: `auto`, `torch` or `onnx`, see `on_engine`.
+        amp: Whether half precision is wanted.
+        device: Device of the network.
+        cache_dir: Folder in which exports for ONNX Runtime are kept.
+    """
+    loaded = load_weights(network, read_model(path), path)
+    uses_bfloat16 = amp and has_fast_bfloat16(torch.device(device))
+    return on_engine(loaded, engine, device, uses_bfloat16, RememberedExports(Path(cache_dir) / "onnx", cast(Any, exported)))
+
+
+def how_applied(
+    model: Description, weights: str | Path, decide: DecideLesionsd, prepare: str, overlap: float, tta: bool
+) -> dict[str, Any]:
+    """Return everything that decides a mask, as it stands in the file beside it.
+
+    Args:
+        model: Description of the model.
+        weights: File of the model.
+        decide: Decision rule.
+        prepare: What is done to a scan first.
+        overlap: Overlap of windows.
+        tta: Whether predictions are averaged with those of the mirror image.
+    """
+    return {
+        "network": model.network_name,
+        "weights": name_and_sha256(weights),
+        "protocol": model.protocol.model_dump(mode="json"),
+        "decision": decide.rule,
+        "prepare": prepare,
+        "overlap": overlap,
+        "tta": tta,
+    }
+
+
+def name_and_sha256(path: str | Path) -> str:
+    """Return the name of a model's file and its SHA-256."""
+    return f"{Path(path).name}, SHA-256 {read_model(path).sha256}"
+
+
+def brain_network(path: str | Path, device: str | torch.device) -> BrainNetwork:
+    """Return a model that finds brains, as its file says that it is applied."""
+    model = read_model(path)
+    protocol = model.description.protocol
+    network = load_weights(build_network(model.description.network, path), model, path)
+    window = VolumeInferer(BRAIN_WINDOW_PX, BRAIN_WINDOW_OVERLAP, protocol.neighbors, BRAIN_BATCH, snug=True)
+    inferer = MirrorInferer(window, enabled=protocol.mirror)
+    return BrainNetwork(network, inferer, protocol.spacing_mm[0], protocol.planes, device)
+
+
+class PretrainedBrainExtractor:
+    """Find brains as `BrainExtractor` does, with models that are read when the first brain is asked for.
+
+    Args:
+        weights: File of the model that finds the brain.
+        surface_weights: File of the model that draws its surface, or None.
+        device: Device of both.
+    """
+
+    def __init__(self, weights: str | Path, surface_weights: str | Path | None, device: str | torch.device) -> None:
+        self.weights, self.surface_weights, self.device = weights, surface_weights, device
+        self.loaded: BrainExtractor | None = None
+
+    def load(self) -> BrainExtractor:
+        """Return the extractor with both models."""
+        if self.loaded is None:
+            surface = None if self.surface_weights is None else brain_network(self.surface_weights, self.device)
+            threshold = read_model(self.weights).description.decision.threshold
+            self.loaded = BrainExtractor(brain_network(self.weights, self.device), surface, threshold=threshold)
+        return self.loaded
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides the mask."""
+        return self.load().fingerprint
+
+    def __call__(self, image: Any) -> torch.Tensor:
+        """Return where the brain of a T1 scan `(1, X, Y, Z)` is, as booleans of the same shape."""
+        return self.load()(image)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PretrainedBrainExtractor":
+        """Return itself: it does not change with use, and copies of a chain of transforms share the networks."""
+        return self

@@ -1,0 +1,59 @@
+"""From the definition of a network to the network, without running code that a file of weights names."""
+
+from collections.abc import Mapping
+from pydoc import locate
+from typing import Any
+
+from torch import nn
+
+from strokelesion.networks import UserError
+
+# Packages whose networks a file of weights may name.
+KNOWN_PACKAGES = ("strokelesion.networks.", "monai.networks.nets.")
+
+
+def require_known(definition: Mapping[str, Any], source: Any, trusted: str = "") -> None:
+    """Raise UserError unless a definition names a known network with plain arguments.
+
+    A definition comes out of a file, which anybody may have written: MONAI would import and call whatever it names.
+
+    Args:
+        definition: Class of the network in `_target_`, and its arguments.
+        source: File that it comes from, for messages.
+        trusted: Another class that the user named in a bundle file.
+    """
+    target = str(definition.get("_target_", ""))
+    is_known = target.startswith(KNOWN_PACKAGES) or (target and target == trusted)
+    arguments = {name: value for name, value in definition.items() if name != "_target_"}
+    if not is_known or not all(is_allowed(name, value) for name, value in arguments.items()):
+        raise UserError(
+            f"{source} asks for the network {dict(definition)}; allowed are classes of {' and '.join(KNOWN_PACKAGES)} "
+            "with plain arguments. Use a model from a source you trust; if the network is your own, name its class as "
+            "network_def in the bundle file."
+        )
+    if not isinstance(found := locate(target), type) or not issubclass(found, nn.Module):
+        raise UserError(
+            f"{source} asks for the network {target}, which is not installed; expected a network. Update strokelesion."
+        )
+
+
+def is_allowed(name: str, value: Any) -> bool:
+    """Return whether an argument is plain, and not one by which networks of MONAI load weights from elsewhere."""
+    return name[:1] != "_" and "pretrained" not in name and is_plain(value)
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a value is a number, a word that MONAI does not evaluate, or a list of these."""
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    if isinstance(value, str):
+        return not value.startswith(("$", "@", "%"))
+    return isinstance(value, int | float | bool | None)
+
+
+def build_network(definition: Mapping[str, Any], source: Any) -> nn.Module:
+    """Return the network of a definition, with fresh weights; see `require_known`."""
+    require_known(definition, source)
+    network: Any = locate(str(definition["_target_"]))
+    built: nn.Module = network(**{name: value for name, value in definition.items() if name != "_target_"})
+    return built

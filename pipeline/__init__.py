@@ -1,1 +1,19 @@
-"""Data sets: folders in, tables and pages out. Knows transforms, never layers: a network is named in bundles only."""
+"""Data sets: folders in, checkpoints, masks, tables and pages out.
+
+The rooms, in the order in which they may import each other:
+
+    runtime       errors, files, processes, locks
+    pictures.py   one scan as a picture
+    cohorts       layouts of data sets, records of scans, splits; the phantom
+    models        a model on disk: what it says of itself, its weights, its application
+    options       all options once; how options and models get into a running bundle
+    training      slice store, sampler, checkpoints, curves
+    inference     finding scans, segmenting them, derivatives, lesion tables, pages
+    evaluation    measures, scoring, decision rules, release, comparison
+    report        experiments, runs, figures, the page
+    synthesis     heads, lesion masks and the cohorts made of them
+    doctor        what is wrong with a data set
+
+A data set to train on goes cohorts -> training -> models. A new scan goes inference -> derivatives. A scan with a known lesion
+goes inference -> evaluation -> report.
+"""

@@ -11,8 +11,8 @@ import torch
 from atlas import anatomy, grid, save_nifti, write_release
 from hypothesis import settings
 
-from strokelesion.pipeline.phantom import write_phantom
-from strokelesion.pipeline.workflow import options_taken
+from strokelesion.pipeline.cohorts.phantom import write_phantom
+from strokelesion.pipeline.options.workflow import options_taken
 
 # Files are brought to the disk, which takes as long as the disk likes.
 settings.register_profile("no deadline", deadline=None)

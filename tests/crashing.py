@@ -19,9 +19,9 @@ import pytest
 import torch
 from configured import configured
 
-from strokelesion.pipeline import experiments, new_scans  # noqa: F401 (loaded once, before the forks)
-from strokelesion.pipeline.checkpoints import Checkpoints
-from strokelesion.pipeline.workflow import options_taken
+from strokelesion.pipeline.inference import new_scans  # noqa: F401 (loaded once, before the forks)
+from strokelesion.pipeline.options.workflow import options_taken
+from strokelesion.pipeline.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 600

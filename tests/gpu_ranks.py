@@ -19,7 +19,7 @@ import torch
 from torch import distributed, nn
 
 from strokelesion.networks import ResUNet
-from strokelesion.pipeline import ranks
+from strokelesion.pipeline.runtime import processes as ranks
 
 ROOT = Path(__file__).parent.parent
 OPTIONS = {"spacing_mm": 4, "intensities": "tissue", "epochs": 2}

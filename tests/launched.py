@@ -13,7 +13,7 @@ from crashing import PATIENCE_S, QUICK, ROOT, forks, run_command
 from stand_ins import DarkIsLesion
 from torch import nn
 
-from strokelesion.pipeline.files import write_json
+from strokelesion.pipeline.runtime.files import write_json
 
 
 class DarkAtALevel(DarkIsLesion):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from strokelesion.pipeline.models.description import Decision, Description, HeldOut, Protocol
-from strokelesion.pipeline.models.files import RELEASED, write_checkpoint, write_released
+from strokelesion.pipeline.models.model_files import RELEASED, write_checkpoint, write_released
 
 HELD_OUT = HeldOut(split="5-fold", fold=0, seed=0, sub_lesions="masks")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from strokelesion.pipeline.comparison import compare, false_alarms, summarize
-from strokelesion.pipeline.page import Report
+from strokelesion.pipeline.evaluation.comparison import compare, false_alarms, summarize
+from strokelesion.pipeline.report.page import Report
 
 NETWORKS = {"resunet": 0.12, "unet": 0.04, "segnet": -0.08}
 LOSSES = {"cce_dice": 0.04, "dice": 0.0, "cce": -0.06}

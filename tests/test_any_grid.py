@@ -24,9 +24,9 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from scipy.spatial.transform import Rotation
 from stand_ins import DarkIsLesion
 
-from strokelesion.pipeline.errors import user_error
-from strokelesion.pipeline.new_scans import name_scans
-from strokelesion.pipeline.scans import predict_scans
+from strokelesion.pipeline.inference.new_scans import name_scans
+from strokelesion.pipeline.inference.scans import predict_scans
+from strokelesion.pipeline.runtime.errors import user_error
 
 ROOT = Path(__file__).parent.parent
 VOLUME_TOLERANCE = 0.02

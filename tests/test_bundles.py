@@ -13,9 +13,9 @@ from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from strokelesion import networks
-from strokelesion.pipeline.errors import user_error
-from strokelesion.pipeline.models.files import read_model
-from strokelesion.pipeline.settings import OPTIONS, check
+from strokelesion.pipeline.models.model_files import read_model
+from strokelesion.pipeline.options.settings import OPTIONS, check
+from strokelesion.pipeline.runtime.errors import user_error
 
 ROOT = Path(__file__).parent.parent
 NETWORKS = ("unet", "segnet", "resunet")

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strokelesion.pipeline.comparison import best_experiment, compare, false_alarms, holm, interval, paired_test, summarize
+from strokelesion.pipeline.evaluation.comparison import (
+    best_experiment,
+    compare,
+    false_alarms,
+    holm,
+    interval,
+    paired_test,
+    summarize,
+)
 
 # Two runs of 2,000 draws differ in their percentiles by about this, for values spread as the tests' are.
 DRAWS_TOLERANCE = 0.02

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as npst
 
-from strokelesion.pipeline.components import LesionPairs, lesion_f1, matched, pair_lesions, touched
+from strokelesion.pipeline.evaluation.lesion_matching import LesionPairs, lesion_f1, matched, pair_lesions, touched
 
 MASKS = npst.arrays(bool, (5, 7, 6))
 

@@ -20,11 +20,11 @@ from test_augmentation import SPATIAL, augmented, batch, labels_of  # noqa: F401
 from test_precision import INFARCT, NEIGHBORS, dice, pretrained  # noqa: F401 (a fixture)
 
 from strokelesion.networks import ResUNet
-from strokelesion.pipeline import settings
-from strokelesion.pipeline.device_slices import DeviceSlices
+from strokelesion.pipeline.cohorts.phantom_anatomy import render
 from strokelesion.pipeline.models.application import load_weights
-from strokelesion.pipeline.models.files import read_model
-from strokelesion.pipeline.phantom_anatomy import render
+from strokelesion.pipeline.models.model_files import read_model
+from strokelesion.pipeline.options import settings
+from strokelesion.pipeline.training.device_slices import DeviceSlices
 
 DEVICE = os.environ.get("STROKELESION_CUDA_TESTS_ON", "cuda")
 IS_CUDA = DEVICE == "cuda"

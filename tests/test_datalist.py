@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
-from strokelesion.pipeline.datalist import LAYOUTS, CohortError, Layout, read_cohort
-from strokelesion.pipeline.metadata import identifier
-from strokelesion.pipeline.records import LINK_COLUMNS, Record, link_persons
+from strokelesion.pipeline.cohorts.layouts import LAYOUTS, CohortError, Layout, read_cohort
+from strokelesion.pipeline.cohorts.metadata import identifier
+from strokelesion.pipeline.cohorts.records import LINK_COLUMNS, Record, link_persons
 
 ReleaseDir = Callable[..., Path]
 

@@ -13,8 +13,7 @@ from monai.data import MetaTensor
 from monai.engines.utils import IterationEvents
 from scipy.ndimage import gaussian_filter
 
-from strokelesion.pipeline.components import lesion_f1, matched, pair_lesions
-from strokelesion.pipeline.models.decision_search import (
+from strokelesion.pipeline.evaluation.decision_search import (
     MIN_COMPONENTS_ML,
     MIN_PEAKS,
     THRESHOLDS,
@@ -22,6 +21,7 @@ from strokelesion.pipeline.models.decision_search import (
     best_decision,
     score_table,
 )
+from strokelesion.pipeline.evaluation.lesion_matching import lesion_f1, matched, pair_lesions
 from strokelesion.pipeline.models.description import Decision
 from strokelesion.transforms import DecideLesionsd
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from test_slices import chain
 
-from strokelesion.pipeline.datalist import read_cohort
-from strokelesion.pipeline.device_slices import DeviceSlices, has_room, slice_loader
-from strokelesion.pipeline.slice_sampler import SliceSampler
-from strokelesion.pipeline.slices import SliceDataset
+from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.training.device_slices import DeviceSlices, has_room, slice_loader
+from strokelesion.pipeline.training.slice_sampler import SliceSampler
+from strokelesion.pipeline.training.slice_store import SliceDataset
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ def test_a_loader_gives_the_same_batches_from_memory_and_from_disk(slices, monke
         return list(slice_loader(slices, sampler, 3, "cpu"))
 
     from_disk = batches()
-    monkeypatch.setattr("strokelesion.pipeline.device_slices.has_room", lambda slices, device: True)
+    monkeypatch.setattr("strokelesion.pipeline.training.device_slices.has_room", lambda slices, device: True)
     from_memory = batches()
     assert len(from_disk) == len(from_memory) > 1
     for one, other in zip(from_disk, from_memory, strict=True):

@@ -8,7 +8,7 @@ from dicom_files import write_series
 from monai.transforms import LoadImage
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.dicom import find_series, milliseconds
+from strokelesion.pipeline.inference.dicom import find_series, milliseconds
 from strokelesion.transforms import SeriesReader
 
 SHAPE = (11, 13, 21)

@@ -20,13 +20,14 @@ from model_files import write_model
 from stand_ins import DarkIsLesion
 
 from strokelesion.networks import CommandLineError, UserError
-from strokelesion.pipeline import ranks, slices
-from strokelesion.pipeline.errors import user_error
-from strokelesion.pipeline.locks import claim, release
-from strokelesion.pipeline.slice_sampler import SliceSampler
-from strokelesion.pipeline.slices import SliceStore
-from strokelesion.pipeline.training import EpochSeeds
-from strokelesion.pipeline.workflow import require_command
+from strokelesion.pipeline.options.workflow import require_command
+from strokelesion.pipeline.runtime import processes as ranks
+from strokelesion.pipeline.runtime.errors import user_error
+from strokelesion.pipeline.runtime.locks import claim, release
+from strokelesion.pipeline.training import slice_store as slices
+from strokelesion.pipeline.training.epochs import EpochSeeds
+from strokelesion.pipeline.training.slice_sampler import SliceSampler
+from strokelesion.pipeline.training.slice_store import SliceStore
 from strokelesion.transforms import RandAugmentSlicesd, Recipe
 
 # Of float32 sums in another order; the losses' after two epochs of Adam, which lets them grow.
@@ -175,7 +176,7 @@ def test_a_run_of_two_processes_is_resumed_as_if_it_had_not_stopped(where, tmp_p
     """With scans that are renewed after each epoch."""
     sides = {"training": "$@cohort[:5]", "held_out": "$@cohort[6:]", "shown": 4, "renewed": 1}
     options = {**where, "network_def": RESUNET, "batch_size": 4, "slices": "lesion"}
-    options |= {"sides": {"_target_": "strokelesion.pipeline.splits.Split", **sides}}
+    options |= {"sides": {"_target_": "strokelesion.pipeline.cohorts.splits.Split", **sides}}
     for name, stages in {"undisturbed": [{"epochs": 2}], "stopped": [{"epochs": 1}, {"epochs": 2, "resume": True}]}.items():
         for stage in stages:
             both = {**options, **stage, "run_dir": str(tmp_path / name)}
@@ -280,7 +281,7 @@ def hold(folder, part):
     ],
 )
 def test_parts_of_the_same_count_may_run_side_by_side_and_nothing_else(held, asked, free, tmp_path, monkeypatch):
-    monkeypatch.setattr("strokelesion.pipeline.locks.GLANCE_S", 0.2)
+    monkeypatch.setattr("strokelesion.pipeline.runtime.locks.GLANCE_S", 0.2)
     process = start(hold, tmp_path, held)
     try:
         while not (tmp_path / "is_held").exists():

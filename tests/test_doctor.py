@@ -15,13 +15,13 @@ from atlas import ALMOST_ONE, save_nifti, write_release
 from configured import configured
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.datalist import read_cohort
+from strokelesion.pipeline.cohorts.layouts import read_cohort
 from strokelesion.pipeline.doctor.checks import CHECKS, NOTE, STOPS, SUSPICIOUS
 from strokelesion.pipeline.doctor.cohort_checks import side_in_table
 from strokelesion.pipeline.doctor.examination import COLUMNS, as_text, diagnose, examine
 from strokelesion.pipeline.doctor.scan import Training
-from strokelesion.pipeline.errors import root, user_error
-from strokelesion.pipeline.slices import prepare_scan
+from strokelesion.pipeline.runtime.errors import root, user_error
+from strokelesion.pipeline.training.slice_store import prepare_scan
 from strokelesion.transforms import Recipe
 
 ROOT = Path(__file__).parent.parent

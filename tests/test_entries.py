@@ -18,7 +18,7 @@ import small_head as head
 import torch
 from privileges import only_own_files
 
-from strokelesion.pipeline.errors import show_error
+from strokelesion.pipeline.runtime.errors import show_error
 from strokelesion.pipeline.synthesis.cohort import Material, compose_records
 
 # No user may write here, not even root.

@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 import torch
 
-from strokelesion.pipeline import experiments
-from strokelesion.pipeline.errors import user_error
-from strokelesion.pipeline.experiments import plan, run_experiments, time_left_s
-from strokelesion.pipeline.models.files import read_model
+from strokelesion.pipeline.models.model_files import read_model
+from strokelesion.pipeline.report import experiments
+from strokelesion.pipeline.report.experiments import plan, run_experiments, time_left_s
+from strokelesion.pipeline.runtime.errors import user_error
 
 BUNDLES = Path(__file__).parent.parent / "bundles"
 QUICK = {"epochs": 2, "slices": "lesion", "spacing_mm": 4, "batch_size": 8, "device": "cpu", "engine": "torch"}
 PATIENCE_S = 180
-pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file :UserWarning:strokelesion.pipeline.experiments")
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file :UserWarning:strokelesion.pipeline.report.experiments")
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from report_frames import FOLDS, experiments, of, report
 
-from strokelesion.pipeline import figures
-from strokelesion.pipeline.comparison import interval
-from strokelesion.pipeline.figure_style import styled
+from strokelesion.pipeline.evaluation.comparison import interval
+from strokelesion.pipeline.report import figures
+from strokelesion.pipeline.report.figure_style import styled
 
 STUDY = report()
 SHOWN = of(STUDY.scores)

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strokelesion.pipeline.folds import assign_folds, assign_share, assign_sites
+from strokelesion.pipeline.cohorts.folds import assign_folds, assign_share, assign_sites
 
 SITES = ["Site1", "c0003", "R039", "NA"]
 

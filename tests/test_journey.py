@@ -16,9 +16,9 @@ from nibabel.affines import apply_affine
 from stand_ins import DarkIsLesion, tissue_is_brain
 
 from strokelesion.networks import CommandLineError, UserError
-from strokelesion.pipeline import dicom
-from strokelesion.pipeline.errors import user_error
-from strokelesion.pipeline.registrations import RememberedRegistrations
+from strokelesion.pipeline.inference import dicom
+from strokelesion.pipeline.inference.registrations import RememberedRegistrations
+from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.transforms import CropToTissued
 
 ROOT = Path(__file__).parent.parent

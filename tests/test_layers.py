@@ -17,9 +17,20 @@ ALLOWED = {
 # A bundle file or a model's description names the network and the loss; no module of the other layers does.
 NAMED_IN_JSON = {"CrossEntropyDiceLoss", "LesionDiceCELoss", "ResUNet", "SegNet", "UNet"}
 NAMED_IN_JSON |= {"losses", "resunet", "segnet", "slice_network", "unet"}
-# What the modules of pipeline/models may know of pipeline, themselves aside, however many imports away it is: nothing of
-# training, of inference or of data sets.
-MODELS_KNOW = {"components", "exports", "files", "locks", "ranks"}
+# The rooms of pipeline, and which others each may import.
+ROOMS = {
+    "runtime": set(),
+    "pictures": set(),
+    "cohorts": {"runtime"},
+    "models": {"runtime"},
+    "options": {"runtime", "cohorts", "models"},
+    "training": {"runtime", "pictures", "cohorts", "models"},
+    "inference": {"runtime", "pictures", "models"},
+    "evaluation": {"runtime", "pictures", "cohorts", "models", "inference"},
+    "report": {"runtime", "pictures", "cohorts", "models", "options", "evaluation"},
+    "synthesis": {"runtime", "cohorts"},
+    "doctor": {"runtime", "cohorts", "training"},
+}
 
 
 def imported(path):
@@ -33,15 +44,6 @@ def imported(path):
 def relative_imports(path):
     nodes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom))
     return [node.module for node in nodes if node.level]
-
-
-def file_of(words):
-    """Return the file of an imported module, or of the module that an imported name stands in."""
-    for parts in (words, words[:-1]):
-        for path in (ROOT.joinpath(*parts).with_suffix(".py"), ROOT.joinpath(*parts, "__init__.py")):
-            if parts and path.is_file():
-                return path
-    raise AssertionError(words)
 
 
 @pytest.mark.parametrize("layer", ALLOWED)
@@ -60,15 +62,20 @@ def test_networks_and_losses_are_named_in_json_only(layer):
         assert not names & NAMED_IN_JSON, path
 
 
-def test_models_know_nothing_of_training_and_inference():
-    begun = set((ROOT / "pipeline/models").glob("*.py"))
-    assert len(begun) > 1
-    found, new = set(begun), set(begun)
-    while new:
-        new = {file_of(words) for path in new for words in imported(path)} - found
-        found |= new
-    others = {path.relative_to(ROOT).with_suffix("").parts for path in found - begun}
-    assert {parts[1:] for parts in others if parts[0] == "pipeline"} <= {(name,) for name in MODELS_KNOW}
+def test_pipeline_is_made_of_rooms():
+    names = {path.stem for path in (ROOT / "pipeline").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert names == {*ROOMS, "__init__"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_those_before_them(room):
+    for path in [*(ROOT / "pipeline" / room).rglob("*.py"), *(ROOT / "pipeline").glob(f"{room}.py")]:
+        assert {words[1] for words in imported(path) if words[0] == "pipeline"} <= {room, *ROOMS[room]}, path
+
+
+def test_no_two_modules_have_one_name():
+    names = [path.stem for layer in ALLOWED for path in (ROOT / layer).rglob("*.py") if path.stem != "__init__"]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
 
 
 def test_every_module_says_why_it_exists():

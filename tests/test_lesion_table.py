@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.lesion_table import (
+from strokelesion.pipeline.inference.lesion_table import (
     COLUMNS,
     Atlas,
     SegmentedScan,

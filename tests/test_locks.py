@@ -12,14 +12,14 @@ import torch
 from model_files import write_model
 
 from strokelesion.networks import ResUNet, UserError
-from strokelesion.pipeline.errors import user_error
-from strokelesion.pipeline.experiments import run_experiments
-from strokelesion.pipeline.locks import LOCK, claim, claimed, release
+from strokelesion.pipeline.report.experiments import run_experiments
+from strokelesion.pipeline.runtime.errors import user_error
+from strokelesion.pipeline.runtime.locks import LOCK, claim, claimed, release
 
 BUNDLES = Path(__file__).parent.parent / "bundles"
 HOLD = """
 import os, sys, time
-from strokelesion.pipeline.locks import claim
+from strokelesion.pipeline.runtime.locks import claim
 claim(sys.argv[1], "run_dir")
 is_child = sys.argv[2] == "forks" and os.fork() == 0
 # One system call, so that the lines of both processes stay whole.

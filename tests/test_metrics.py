@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from strokelesion.pipeline.metrics import MEASURES, class_mask, class_pair, score_scan, true_lesions, voxel_volume_ml
+from strokelesion.pipeline.evaluation.metrics import MEASURES, class_mask, class_pair, score_scan, true_lesions, voxel_volume_ml
 
 NAN = np.nan
 SHAPE = (5, 7, 6)

@@ -18,8 +18,8 @@ from scipy.ndimage import binary_dilation
 from scipy.spatial.distance import cdist
 from sklearn.metrics import average_precision_score
 
-from strokelesion.pipeline.metrics import CLASSES, score_scan, true_lesions
-from strokelesion.pipeline.voxelwise import average_precision, surface_distances_mm
+from strokelesion.pipeline.evaluation.metrics import CLASSES, score_scan, true_lesions
+from strokelesion.pipeline.evaluation.voxelwise import average_precision, surface_distances_mm
 
 SCANS = 300
 SPACING_MM = (0.8, 1.5, 3.0)

@@ -20,14 +20,14 @@ from safetensors.torch import load_file, save_file
 from stand_ins import DarkIsLesion
 
 from strokelesion.networks import ResUNet, UserError
-from strokelesion.pipeline.datalist import read_cohort
-from strokelesion.pipeline.errors import user_error
+from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.splits import split_cohort
+from strokelesion.pipeline.evaluation.decision_search import MIN_COMPONENTS_ML, MIN_PEAKS, THRESHOLDS
 from strokelesion.pipeline.models.application import brain_network, load_weights
 from strokelesion.pipeline.models.architecture import build_network
-from strokelesion.pipeline.models.decision_search import MIN_COMPONENTS_ML, MIN_PEAKS, THRESHOLDS
-from strokelesion.pipeline.models.files import digest, read_model, write_released
-from strokelesion.pipeline.splits import split_cohort
-from strokelesion.pipeline.workflow import bundle_root, require_own_folder
+from strokelesion.pipeline.models.model_files import digest, read_model, write_released
+from strokelesion.pipeline.options.workflow import bundle_root, require_own_folder
+from strokelesion.pipeline.runtime.errors import user_error
 
 RESUNET = "strokelesion.networks.ResUNet"
 # Training narrower ones ends the process: torch 2.13 on the CPU, channels last.

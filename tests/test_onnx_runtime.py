@@ -7,7 +7,7 @@ from torch import nn
 
 from strokelesion.networks import ResUNet, SegNet, UNet, UserError, onnx_runtime
 from strokelesion.networks.onnx_runtime import OnnxNetwork, exported, missing_packages, on_engine
-from strokelesion.pipeline.exports import RememberedExports
+from strokelesion.pipeline.models.exports import RememberedExports
 
 needs_packages = pytest.mark.skipif(bool(missing_packages()), reason="needs the extra onnx")
 NETWORKS = {"unet": UNet, "segnet": SegNet, "resunet": ResUNet}

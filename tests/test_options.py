@@ -12,12 +12,12 @@ from fire import Fire
 from model_files import write_model
 
 from strokelesion.networks import CommandLineError, ResUNet, UserError
-from strokelesion.pipeline import settings
-from strokelesion.pipeline.errors import show_error, user_error
-from strokelesion.pipeline.models.files import write_checkpoint
-from strokelesion.pipeline.option_table import as_markdown
-from strokelesion.pipeline.settings import COMMANDS, OPTIONS, check, options_in
-from strokelesion.pipeline.workflow import bundle_root, options_taken
+from strokelesion.pipeline.models.model_files import write_checkpoint
+from strokelesion.pipeline.options import settings
+from strokelesion.pipeline.options.option_table import as_markdown
+from strokelesion.pipeline.options.settings import COMMANDS, OPTIONS, check, options_in
+from strokelesion.pipeline.options.workflow import bundle_root, options_taken
+from strokelesion.pipeline.runtime.errors import show_error, user_error
 
 ROOT = Path(__file__).parent.parent
 BUNDLES = ("resunet", "unet", "segnet", "resunet_synthetic", "brain", "synthesis", "experiments")
@@ -396,7 +396,7 @@ def test_a_fault_in_a_transform_of_a_training_keeps_its_traceback(run_command, p
 
 
 def test_the_page_of_options_is_that_of_the_table():
-    """Run `python -m strokelesion.pipeline.option_table > docs/options.md` after a change of the table."""
+    """Run `python -m strokelesion.pipeline.options.option_table > docs/options.md` after a change of the table."""
     assert (ROOT / "docs/options.md").read_text() == as_markdown()
     for name in OPTIONS:
         assert as_markdown().count(f"\n| `{name}` |") == 1
@@ -425,7 +425,7 @@ def takes(command, file, name):
 
 
 def test_every_option_has_a_line_of_help_and_is_used_by_a_bundle_file_or_by_python():
-    texts = [path.read_text() for path in (*(ROOT / "bundles").glob("*.json"), ROOT / "pipeline/workflow.py")]
+    texts = [path.read_text() for path in (*(ROOT / "bundles").glob("*.json"), ROOT / "pipeline/options/workflow.py")]
     for name, field in settings.Settings.model_fields.items():
         assert re.fullmatch(r"[A-Z0].{10,}\.", field.description), name
         assert any(re.search(rf"@{name}\b|\bvalues\.{name}\b", text) for text in texts), name

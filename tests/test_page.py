@@ -18,9 +18,9 @@ from PIL import Image
 from report_frames import of, report
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.comparison import IDENTITY
-from strokelesion.pipeline.page import METRICS, Report, measured_here, number, p_value, ranking, render, write_page
-from strokelesion.pipeline.published import PUBLISHED
+from strokelesion.pipeline.evaluation.comparison import IDENTITY
+from strokelesion.pipeline.report.page import METRICS, Report, measured_here, number, p_value, ranking, render, write_page
+from strokelesion.pipeline.report.published import PUBLISHED
 
 FIGURES = ("nine_cells", "dice_by_volume", "recall_by_size", "bland_altman", "dice_by_site", "learning_curves")
 FRAMES = ("table", "summary", "false_alarms", "scores", "lesions", "history")

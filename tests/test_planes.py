@@ -7,7 +7,7 @@ from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 
 from strokelesion.networks.planes import PLANES, PlanesInferer, in_plane
-from strokelesion.pipeline.slices import in_each_plane
+from strokelesion.pipeline.training.slice_store import in_each_plane
 from strokelesion.transforms import TurnToPlaned
 
 SHAPE = (5, 6, 7)

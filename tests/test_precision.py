@@ -10,10 +10,10 @@ from strokelesion.networks import precision
 from strokelesion.networks.neighbors import with_neighbors
 from strokelesion.networks.onnx_runtime import OnnxNetwork, missing_packages
 from strokelesion.networks.precision import MixedPrecisionInferer
+from strokelesion.pipeline.cohorts.phantom_anatomy import Stroke, render
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.architecture import build_network
-from strokelesion.pipeline.models.files import read_model
-from strokelesion.pipeline.phantom_anatomy import Stroke, render
+from strokelesion.pipeline.models.model_files import read_model
 
 NEIGHBORS = 2
 INFARCT = Stroke(center_mm=(44, -8, 18), aspect=(0.8, 1.4, 1.1), volume_ml=40, darkness=0.8, rim_mm=2)

@@ -10,9 +10,9 @@ import torch
 from monai.data import MetaTensor
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline import predictions
-from strokelesion.pipeline.datalist import read_cohort
-from strokelesion.pipeline.predictions import match_predictions
+from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.evaluation import predicted_masks as predictions
+from strokelesion.pipeline.evaluation.predicted_masks import match_predictions
 from strokelesion.transforms import CheckPredictiond
 
 

@@ -10,8 +10,8 @@ import small_head as head
 from model_files import write_model
 from stand_ins import tissue_is_brain
 
-from strokelesion.pipeline.models.decision_search import MIN_COMPONENTS_ML, MIN_PEAKS, THRESHOLDS
-from strokelesion.pipeline.models.files import read_model
+from strokelesion.pipeline.evaluation.decision_search import MIN_COMPONENTS_ML, MIN_PEAKS, THRESHOLDS
+from strokelesion.pipeline.models.model_files import read_model
 from strokelesion.pipeline.synthesis.cohort import Material, Sides, compose_records
 
 BRIGHT = {

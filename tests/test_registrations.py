@@ -6,7 +6,7 @@ import torch
 from monai.data import MetaTensor
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.registrations import RememberedRegistrations
+from strokelesion.pipeline.inference.registrations import RememberedRegistrations
 from strokelesion.transforms.registration import Registration
 
 SHAPE = (1, 7, 8, 9)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.report import missing_scans, missing_subjects, named_experiment, worst_pictures, write_report
-from strokelesion.pipeline.runs import find_runs, gather
+from strokelesion.pipeline.report.runs import find_runs, gather
+from strokelesion.pipeline.report.writing import missing_scans, missing_subjects, named_experiment, worst_pictures, write_report
 
 SCORED = {"precision": 0.5, "recall": 0.5, "hd95_mm": 4.0, "asd_mm": 1.0, "volume_difference_ml": -1.0, "seed_dice": 0.4}
 SCORED |= {

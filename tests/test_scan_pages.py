@@ -15,9 +15,9 @@ from monai.data import MetaTensor
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from strokelesion.pipeline import scan_pages
-from strokelesion.pipeline.lesion_table import SegmentedScan, lesion_rows
-from strokelesion.pipeline.scan_pages import border, cut_levels, mosaic, write_cohort_page, write_scan_page
+from strokelesion.pipeline.inference import scan_pages
+from strokelesion.pipeline.inference.lesion_table import SegmentedScan, lesion_rows
+from strokelesion.pipeline.inference.scan_pages import border, cut_levels, mosaic, write_cohort_page, write_scan_page
 
 SHAPE = (44, 52, 40)
 AFFINE = np.array([[-2.0, 0, 0, 40], [0, 2, 0, -50], [0, 0, 2, -30], [0, 0, 0, 1]])

@@ -15,9 +15,9 @@ from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
 from strokelesion.networks import ResUNet, UserError
-from strokelesion.pipeline.errors import user_error
-from strokelesion.pipeline.models.files import read_model
-from strokelesion.pipeline.scans import common_folder, find_scans, predict_scans
+from strokelesion.pipeline.inference.scans import common_folder, find_scans, predict_scans
+from strokelesion.pipeline.models.model_files import read_model
+from strokelesion.pipeline.runtime.errors import user_error
 
 ROOT = Path(__file__).parent.parent
 

@@ -15,11 +15,11 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 from stand_ins import DarkIsLesion
 
-from strokelesion.pipeline.datalist import read_cohort
-from strokelesion.pipeline.errors import user_error
-from strokelesion.pipeline.predictions import match_predictions
-from strokelesion.pipeline.records import NAMES
-from strokelesion.pipeline.scoring import score_predictions
+from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.records import NAMES
+from strokelesion.pipeline.evaluation.predicted_masks import match_predictions
+from strokelesion.pipeline.evaluation.scoring import score_predictions
+from strokelesion.pipeline.runtime.errors import user_error
 
 RESUNET = str(Path(__file__).parent.parent / "bundles/resunet.json")
 DARK = {"_target_": "stand_ins.DarkIsLesion"}

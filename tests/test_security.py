@@ -19,15 +19,15 @@ from monai.bundle import ConfigParser
 from stand_ins import DarkIsLesion
 
 from strokelesion.networks import ResUNet
-from strokelesion.pipeline import dicom
-from strokelesion.pipeline.derivatives import LONGEST_NAME, name_scans
-from strokelesion.pipeline.dicom import Series
-from strokelesion.pipeline.errors import user_error
-from strokelesion.pipeline.experiments import plan
+from strokelesion.pipeline.inference import dicom
+from strokelesion.pipeline.inference.derivatives import LONGEST_NAME, name_scans
+from strokelesion.pipeline.inference.dicom import Series
+from strokelesion.pipeline.inference.scans import find_scans
 from strokelesion.pipeline.models.description import Description, Protocol
-from strokelesion.pipeline.models.files import write_checkpoint
-from strokelesion.pipeline.scans import find_scans
-from strokelesion.pipeline.slices import store_path
+from strokelesion.pipeline.models.model_files import write_checkpoint
+from strokelesion.pipeline.report.experiments import plan
+from strokelesion.pipeline.runtime.errors import user_error
+from strokelesion.pipeline.training.slice_store import store_path
 from strokelesion.transforms import Recipe
 
 ROOT = Path(__file__).parent.parent

@@ -13,12 +13,12 @@ from monai.transforms import MapTransform, OneOf, RandGaussianNoised
 
 from strokelesion.networks import UserError
 from strokelesion.networks.neighbors import with_neighbors
-from strokelesion.pipeline import slices as slice_store
-from strokelesion.pipeline.datalist import read_cohort
-from strokelesion.pipeline.errors import user_error
-from strokelesion.pipeline.files import remove_parts
-from strokelesion.pipeline.slice_sampler import SliceSampler
-from strokelesion.pipeline.slices import (
+from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.runtime.errors import user_error
+from strokelesion.pipeline.runtime.files import remove_parts
+from strokelesion.pipeline.training import slice_store
+from strokelesion.pipeline.training.slice_sampler import SliceSampler
+from strokelesion.pipeline.training.slice_store import (
     ScanDataset,
     SliceDataset,
     SliceStore,

@@ -9,10 +9,10 @@ import torch
 from configured import configured
 
 from strokelesion.networks import CommandLineError, UserError
-from strokelesion.pipeline.datalist import read_cohort
-from strokelesion.pipeline.errors import user_error
-from strokelesion.pipeline.slices import SliceDataset, store_path
+from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.pipeline.synthesis.cohort import Material, compose_records, write_cohort
+from strokelesion.pipeline.training.slice_store import SliceDataset, store_path
 from strokelesion.transforms import ExtractSlicesd, Recipe
 from strokelesion.transforms.synthesis import SCANNERS, RandPaintTissuesd, simulated_scanner
 

@@ -11,13 +11,13 @@ from ignite.engine import Engine, Events
 from model_files import HELD_OUT, write_model
 
 from strokelesion.networks import ResUNet, UserError
-from strokelesion.pipeline import settings
-from strokelesion.pipeline.checkpoints import Checkpoints
-from strokelesion.pipeline.errors import user_error
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.description import Description, Protocol
-from strokelesion.pipeline.models.files import read_model, write_checkpoint
-from strokelesion.pipeline.training import schedule
+from strokelesion.pipeline.models.model_files import read_model, write_checkpoint
+from strokelesion.pipeline.options import settings
+from strokelesion.pipeline.runtime.errors import user_error
+from strokelesion.pipeline.training.checkpoints import Checkpoints
+from strokelesion.pipeline.training.epochs import schedule
 
 CHANNELS = (2, 3, 4)
 DESCRIPTION = Description(

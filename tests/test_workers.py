@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from strokelesion.pipeline.workers import workers
+from strokelesion.pipeline.runtime.workers import workers
 
 KILLED = """
 import os, signal, time
-from strokelesion.pipeline.workers import workers
+from strokelesion.pipeline.runtime.workers import workers
 
 if __name__ == "__main__":
     pool = workers(1)

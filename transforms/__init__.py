@@ -7,11 +7,10 @@ from strokelesion.transforms.decision import DecideLesionsd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd, LoadMasksd
 from strokelesion.transforms.loading import LoadScand, SeriesReader
-from strokelesion.transforms.planes import TurnToPlaned
-from strokelesion.transforms.predictions import CheckPredictiond
+from strokelesion.transforms.prediction_check import CheckPredictiond
 from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.recipe import Recipe
-from strokelesion.transforms.slices import ExtractSlicesd
+from strokelesion.transforms.slices import ExtractSlicesd, TurnToPlaned
 
 __all__ = [
     "BinarizeMasksd",

@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, ResizeWithPadOrCrop
+from monai.transforms import MapTransform, Orientationd, ResizeWithPadOrCrop
 
 from strokelesion.networks import UserError
+from strokelesion.networks.planes import AXIAL, PLANES
 from strokelesion.transforms.intensity import is_tissue
 
 SELECTIONS = ("lesion", "brain", "all")
@@ -35,6 +36,30 @@ def extent_px(extent_mm: Sequence[float] | None, spacing_mm: Sequence[float]) ->
     if extent_mm is None:
         return None
     return [max(1, round(length_mm / edge_mm)) for length_mm, edge_mm in zip(extent_mm, spacing_mm, strict=False)]
+
+
+class TurnToPlaned(MapTransform):
+    """Turn volumes so that slices along their last axis lie in the plane that the sample names.
+
+    Args:
+        keys: volumes `(C, X, Y, Z)` in RAS, with their affine; missing keys are skipped.
+        plane_key: key of the plane, one of `PLANES`; samples without it keep their axes: their slices are axial.
+    """
+
+    version = 1
+
+    def __init__(self, keys: KeysCollection, plane_key: str = "plane") -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.plane_key = plane_key
+        self.turns = {
+            plane: Orientationd(keys, axcodes="".join("RAS"[axis] for axis in axes), labels=None, allow_missing_keys=True)
+            for plane, axes in PLANES.items()
+        }
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with its volumes turned."""
+        turned: dict[Hashable, Any] = self.turns[data.get(self.plane_key, AXIAL)](data)
+        return turned
 
 
 class ExtractSlicesd(MapTransform):

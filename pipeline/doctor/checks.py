@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from strokelesion.pipeline.datalist import Survey
+from strokelesion.pipeline.cohorts.layouts import Survey
 from strokelesion.pipeline.doctor import cohort_checks, folder_checks, scan_checks
 from strokelesion.pipeline.doctor.complaint import Complaint
 from strokelesion.pipeline.doctor.scan import Scan, Sighting

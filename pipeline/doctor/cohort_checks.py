@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from strokelesion.pipeline.cohorts.metadata import Row
 from strokelesion.pipeline.doctor.complaint import Complaint
 from strokelesion.pipeline.doctor.scan import Sighting
-from strokelesion.pipeline.metadata import Row
 
 HEMISPHERES = {"left": "LH", "right": "RH"}
 # A lesion lies on one side when so much of it does.

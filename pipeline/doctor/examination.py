@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from strokelesion.pipeline.datalist import survey_cohort
+from strokelesion.pipeline.cohorts.layouts import survey_cohort
 from strokelesion.pipeline.doctor.checks import (
     CHECKS,
     COHORT_CHECKS,
@@ -25,8 +25,8 @@ from strokelesion.pipeline.doctor.checks import (
     Subject,
 )
 from strokelesion.pipeline.doctor.scan import Sighting, Training, open_scan, sight
-from strokelesion.pipeline.errors import NAMED_AT_MOST
-from strokelesion.pipeline.files import write_table
+from strokelesion.pipeline.runtime.errors import NAMED_AT_MOST
+from strokelesion.pipeline.runtime.files import write_table
 from strokelesion.transforms import Recipe
 
 COLUMNS = ["file", "what is wrong", "how bad", "what to do", "check"]

@@ -3,9 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from strokelesion.pipeline.datalist import Survey
+from strokelesion.pipeline.cohorts.layouts import Survey
+from strokelesion.pipeline.cohorts.metadata import Row, Table, scan_names
 from strokelesion.pipeline.doctor.complaint import Complaint
-from strokelesion.pipeline.metadata import Row, Table, scan_names
 
 # Labels that the makers or users of a release found to be wrong.
 KNOWN_BAD_LABELS = {("R2.0", "sub-r009s003")}

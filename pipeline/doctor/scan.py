@@ -11,8 +11,8 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from strokelesion.pipeline.records import Record
-from strokelesion.pipeline.slices import files_of
+from strokelesion.pipeline.cohorts.records import Record
+from strokelesion.pipeline.training.slice_store import files_of
 from strokelesion.transforms import Recipe
 from strokelesion.transforms.intensity import tissue_scale
 from strokelesion.transforms.lesions import binarize_mask

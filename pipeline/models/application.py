@@ -11,10 +11,10 @@ from strokelesion.networks.mirror import MirrorInferer
 from strokelesion.networks.onnx_runtime import exported, on_engine
 from strokelesion.networks.precision import has_fast_bfloat16
 from strokelesion.networks.volume import VolumeInferer
-from strokelesion.pipeline.exports import RememberedExports
 from strokelesion.pipeline.models.architecture import build_network
 from strokelesion.pipeline.models.description import Description
-from strokelesion.pipeline.models.files import Model, read_model
+from strokelesion.pipeline.models.exports import RememberedExports
+from strokelesion.pipeline.models.model_files import Model, read_model
 from strokelesion.pipeline.models.widening import given_neighbors
 from strokelesion.transforms import BrainExtractor, BrainNetwork, DecideLesionsd
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.models.description import Description, require_same
-from strokelesion.pipeline.models.files import Model, read_model
+from strokelesion.pipeline.models.model_files import Model, read_model
 
 LAST = "last.pt"
 logger = logging.getLogger(__name__)

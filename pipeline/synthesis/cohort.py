@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from strokelesion.networks import UserError
 from strokelesion.networks.planes import AXIAL
-from strokelesion.pipeline.files import write_nifti, write_table
-from strokelesion.pipeline.phantom import RELEASE
+from strokelesion.pipeline.cohorts.phantom import RELEASE
+from strokelesion.pipeline.runtime.files import write_nifti, write_table
+from strokelesion.pipeline.runtime.workers import workers
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
 from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_procedural_masks, read_lesions
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
-from strokelesion.pipeline.workers import workers
 from strokelesion.transforms import Recipe
 
 # Six digits as R1.1's, out of the range of its patients and of the phantom's: side, then number.

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.errors import finding, refuse, user_error
-from strokelesion.pipeline.files import write_bytes
+from strokelesion.pipeline.runtime.errors import finding, refuse, user_error
+from strokelesion.pipeline.runtime.files import write_bytes
 from strokelesion.pipeline.synthesis.head_registration import register_to_mni
 from strokelesion.pipeline.synthesis.head_tissues import add_surroundings, classify, has_surroundings
 from strokelesion.pipeline.synthesis.material import Folders, files_in

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects, label
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.components import NEIGHBORS
-from strokelesion.pipeline.errors import finding, refuse
-from strokelesion.pipeline.files import write_nifti, write_table
+from strokelesion.pipeline.runtime.errors import finding, refuse
+from strokelesion.pipeline.runtime.files import write_nifti, write_table
 from strokelesion.pipeline.synthesis.material import Folders, files_in
 from strokelesion.pipeline.synthesis.procedural_lesions import procedural_lesion
+from strokelesion.transforms.lesions import FULLY_CONNECTED
 
 READING_VERSION = 1
 PROCEDURAL_VERSION = 1
@@ -121,7 +121,7 @@ def measure(path: Path) -> dict[str, Any]:
 def count_components(mask: Mask) -> int:
     """Return the number of 26-connected components."""
     box = find_objects(mask.astype(np.uint8))
-    return int(label(mask[box[0]], NEIGHBORS[26])[1]) if box else 0
+    return int(label(mask[box[0]], FULLY_CONNECTED)[1]) if box else 0
 
 
 def draw_lesions(lesions: pd.DataFrame, rng: np.random.Generator) -> list[dict[str, Any]]:

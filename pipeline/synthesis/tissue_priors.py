@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.files import write_table
+from strokelesion.pipeline.runtime.files import write_table
 from strokelesion.transforms.synthesis.tissues import Tissue
 
 # Fewer voxels say nothing about a tissue.

@@ -18,8 +18,8 @@ from monai.bundle import run
 from nibabel.affines import apply_affine
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from strokelesion.pipeline.results import read_sidecar
-from strokelesion.pipeline.workflow import bundle_root
+from strokelesion.pipeline.inference.results import read_sidecar
+from strokelesion.pipeline.options.workflow import bundle_root
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dicom_files import write_series

@@ -19,9 +19,9 @@ from candidates.bundle import configured
 from monai.transforms import Compose
 from scipy import ndimage
 
-from strokelesion.pipeline.datalist import read_cohort
-from strokelesion.pipeline.phantom import dataset_or_phantom
-from strokelesion.pipeline.scoring import score_predictions
+from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.phantom import dataset_or_phantom
+from strokelesion.pipeline.evaluation.scoring import score_predictions
 from strokelesion.transforms import LabelLesionsd
 
 SHARES = (0.1, 0.25, 0.5, 1.0)

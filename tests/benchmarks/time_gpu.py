@@ -50,8 +50,8 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.engines import SupervisedTrainer
 
-from strokelesion.pipeline.phantom_anatomy import Stroke, render
-from strokelesion.pipeline.slices import pack, store_path
+from strokelesion.pipeline.cohorts.phantom_anatomy import Stroke, render
+from strokelesion.pipeline.training.slice_store import pack, store_path
 
 STUDY_EPOCHS, HELD_OUT_IN_R11 = 100, 46  # scans of a fifth of the persons of ATLAS R1.1
 PARTS = ("training", "handlers", "breakdown", "inference", "batch64", "bf16", "search", "compiled")
@@ -178,7 +178,7 @@ class Material:
         run_dir = self.folder / "runs" / f"{variant.part}_{time.monotonic_ns()}"
         config = read_bundle("resunet", self.folder, **options, run_dir=str(run_dir))
         config["sides"] = {
-            "_target_": "strokelesion.pipeline.splits.Split", "training": self.training, "held_out": self.held_out,
+            "_target_": "strokelesion.pipeline.cohorts.splits.Split", "training": self.training, "held_out": self.held_out,
         }  # fmt: skip
         config["train"]["trainer"]["amp_kwargs"] = {"dtype": f"$torch.{variant.dtype}"}
         if not variant.handlers:

@@ -18,9 +18,9 @@ from typing import Any
 import pandas as pd
 from monai.bundle import run
 
-from strokelesion.pipeline import results
-from strokelesion.pipeline.results import Results
-from strokelesion.pipeline.workflow import bundle_root
+from strokelesion.pipeline.inference import results
+from strokelesion.pipeline.inference.results import Results
+from strokelesion.pipeline.options.workflow import bundle_root
 from strokelesion.transforms import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.brain import BrainExtractor
 

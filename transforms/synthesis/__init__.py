@@ -5,9 +5,9 @@ The order is that of bundles/synthesis.json: load, place, age, fit, confuse, pai
 
 from strokelesion.transforms.synthesis.anatomy import BrainMaskd, FitLesionsd, RandWidenSpacesd
 from strokelesion.transforms.synthesis.composition import LoadLesionsd, SeededRecipe
+from strokelesion.transforms.synthesis.head_placement import RandPlaceHeadd
 from strokelesion.transforms.synthesis.lesion_paint import RandPaintLesionsd
 from strokelesion.transforms.synthesis.lookalikes import RandLookalikesd, RandPaintVascularSpacesd
-from strokelesion.transforms.synthesis.placement import RandPlaceHeadd
 from strokelesion.transforms.synthesis.scanner import RandBiasd, RandHeadCoverd, RandNoised, RandThickSlicesd, RandUnitsd
 from strokelesion.transforms.synthesis.scanners import SCANNERS, simulated_scanner
 from strokelesion.transforms.synthesis.tissue_paint import RandPaintTissuesd

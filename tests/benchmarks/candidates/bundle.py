@@ -5,9 +5,9 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from strokelesion.pipeline.models.files import write_checkpoint
-from strokelesion.pipeline.settings import options_of
-from strokelesion.pipeline.workflow import bundle_root
+from strokelesion.pipeline.models.model_files import write_checkpoint
+from strokelesion.pipeline.options.settings import options_of
+from strokelesion.pipeline.options.workflow import bundle_root
 
 PRETRAINED = "pretrained"
 

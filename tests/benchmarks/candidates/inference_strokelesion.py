@@ -25,8 +25,8 @@ from candidates.bundle import model_file, read_bundle
 from candidates.flops import gflop
 from candidates.measured import peak_gib, report
 from strokelesion.pipeline.models.application import load_weights
-from strokelesion.pipeline.models.files import read_model
-from strokelesion.pipeline.workflow import bundle_root
+from strokelesion.pipeline.models.model_files import read_model
+from strokelesion.pipeline.options.workflow import bundle_root
 
 
 def measure_network(folder: Path, model: str, planes: str = "axial") -> None:

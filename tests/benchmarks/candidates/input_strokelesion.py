@@ -10,7 +10,7 @@ import torch
 
 from candidates.bundle import read_bundle
 from candidates.measured import Laps, report
-from strokelesion.pipeline.training import augmented_batch
+from strokelesion.pipeline.training.epochs import augmented_batch
 
 EPOCHS = 8  # after one that warms up
 

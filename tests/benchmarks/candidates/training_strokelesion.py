@@ -19,7 +19,7 @@ from monai.engines import SupervisedTrainer
 
 from candidates.bundle import read_bundle
 from candidates.measured import Laps, peak_gib, report
-from strokelesion.pipeline import ranks
+from strokelesion.pipeline.runtime import processes as ranks
 
 WARM_UP = 2  # steps
 BATCH = 32  # slices

@@ -1,0 +1,1 @@
+"""From a folder to records of scans and their division into parts."""

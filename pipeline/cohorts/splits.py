@@ -1,0 +1,178 @@
+"""Splits of a cohort into training and held-out records, the same on every machine.
+
+A split is by person: all sessions and releases of a person are on one side. It needs no random generator. Once written it
+rules: nobody who is listed ever moves.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from strokelesion.networks import UserError
+from strokelesion.pipeline.cohorts.records import Record
+from strokelesion.pipeline.cohorts.split_files import Place, is_list, read_split, write_split
+from strokelesion.pipeline.cohorts.split_ways import people_of, place, way_of
+from strokelesion.pipeline.runtime.processes import is_first
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The two sides of a split.
+
+    Attributes:
+        training: scans to train on.
+        held_out: scans to validate on.
+        shown: how many of the training scans an epoch shows, from the first on; None is all.
+        renewed: how many scans further on the next epoch begins.
+    """
+
+    training: list[Record]
+    held_out: list[Record]
+    shown: int | None = None
+    renewed: int = 0
+
+
+def split_cohort(
+    records: Sequence[Record],
+    split: str = "5-fold",
+    fold: int | str = 0,
+    seed: int = 0,
+    written: str | Path | None = None,
+) -> Split:
+    """Hold out one part of the persons of a cohort.
+
+    | split | parts | fold |
+    |---|---|---|
+    | 5-fold, any number from 2 | as many, each site spread evenly (`assign_folds`) | 0 to 4 |
+    | leave-one-site-out | the sites, in the order of their names | a site's name, or its number |
+    | 0.2, between 0 and 1 | one: this share of the persons, of each site as near as can be (`assign_share`) | 0 |
+    | FILE.csv | as listed, in a table of subjects and folds, or of those to hold out (`read_list`) | one that is listed |
+
+    Recipe:
+        1. Subjects listed in `written` keep their fold, also when they are gone from the cohort (logged).
+        2. Other subjects of the same persons follow them.
+        3. All other persons are placed as `split` says, and the new subjects are appended to `written`. A fixed list
+           takes no newcomers: its cohort must stay the same.
+        4. The persons of `fold` are held out, all others are for training.
+
+    Args:
+        records: Scans as read by `read_cohort`; a person belongs to the site of the first of their records.
+        split: How to divide the persons.
+        fold: The part to hold out. Where a site is called by a number, its name is meant.
+        seed: Another seed gives another split, where chance has a say.
+        written: Path of the split's own file. It rules if it exists and is written (beside, then renamed) if it does not.
+            None: nothing is read or written.
+
+    Returns:
+        The records of both sides, in the order they came.
+
+    Raises:
+        UserError: There is no such `split` or `fold`, a side would be empty, a list puts a person on two sides, or
+            `written` is not the file of this `split` and `seed`.
+    """
+    path = None if written is None else Path(written)
+    listed, placed = _placed(records, split, seed, path)
+    number = _number(fold, split, placed)
+    sides = Split(
+        training=[record for record in records if placed[record["subject"]].fold != number],
+        held_out=[record for record in records if placed[record["subject"]].fold == number],
+    )
+    _check_sides(sides, split, fold, seed)
+    if path is not None and placed.keys() != listed.keys() and is_first():
+        write_split(path, placed, split, seed)
+    return sides
+
+
+def scored_records(
+    records: Sequence[Record], scored: str, split: str, fold: int | str, seed: int, written: str | Path
+) -> list[Record]:
+    """Return the records to score: `all`, or those that the split of a run holds out (`held_out`). Writes nothing.
+
+    Raises:
+        UserError: There is no such split, it holds out nobody of these records, or it puts a person on two sides.
+    """
+    if scored == "all":
+        return list(records)
+    path = Path(written)
+    if not path.is_file():
+        raise UserError(f"no split at {path}; expected that of a run. Train first, or score all scans: --scored all.")
+    listed = _read(path, split, seed)
+    people_of(records, listed, path)  # refuses whom the records show to be on two sides
+    number = _number(fold, split, listed)
+    held_out = [r for r in records if r["subject"] in listed and listed[r["subject"]].fold == number]
+    if not held_out:
+        raise UserError(
+            f"{path} holds out none of these {len(records)} scans; expected some. Point --dataset_dir at the data set "
+            "of the run, or score another one as a whole: --scored all."
+        )
+    return held_out
+
+
+def parts(records: Sequence[Record], split: str, seed: int = 0, written: str | Path | None = None) -> list[int | str]:
+    """Return all values of `fold` that a split has for a cohort, in order: numbers, or the names of the sites.
+
+    With `written`, a split file that runs share, it is read and written as `split_cohort` does.
+    """
+    path = None if written is None else Path(written)
+    listed, placed = _placed(records, split, seed, path)
+    if path is not None and placed.keys() != listed.keys():
+        write_split(path, placed, split, seed)
+    return list(way_of(split).numbers(split, placed.values()))
+
+
+def _placed(records: Sequence[Record], split: str, seed: int, path: Path | None) -> tuple[dict[str, Place], dict[str, Place]]:
+    """Return who is listed in the file, if it is there, and the places of all."""
+    listed = _read(path, split, seed) if path is not None and path.exists() else {}
+    if path is not None and listed:
+        _check_cohort(records, listed, split, path)
+    return listed, place(records, split, seed, listed, path)
+
+
+def _read(path: Path, split: str, seed: int) -> dict[str, Place]:
+    listed = read_split(path, split, seed)
+    numbers = way_of(split).numbers(split, listed.values())
+    stray = [
+        subject
+        for subject, known in listed.items()
+        if known.fold is not None and known.fold not in (numbers.get(known.fold), numbers.get(known.site))
+    ]
+    if stray:
+        raise UserError(
+            f"{path} places {stray[:10]} in folds that split={split} does not have for them; expected "
+            f"{numbers}. Restore the file as it was written, or name another folder for a new run: --run_dir."
+        )
+    return listed
+
+
+def _number(fold: int | str, split: str, placed: Mapping[str, Place]) -> int:
+    """The number that stands in the split for what `--fold` calls by a name or a number."""
+    numbers = {str(name): number for name, number in way_of(split).numbers(split, placed.values()).items()}
+    if str(fold) in numbers:
+        return numbers[str(fold)]
+    if isinstance(fold, int) and fold in numbers.values():
+        return fold
+    raise UserError(f"fold is {fold!r}; allowed with split={split} are {', '.join(numbers)}. Choose one of these.")
+
+
+def _check_cohort(records: Sequence[Record], listed: Mapping[str, Place], split: str, path: Path) -> None:
+    subjects = {record["subject"] for record in records}
+    gone, new = sorted(listed.keys() - subjects), sorted(subjects - listed.keys())
+    if is_list(split) and (gone or new):
+        raise UserError(
+            f"{path} was written from the list {split} for another cohort: gone are {gone[:10]}, new are {new[:10]}. "
+            "Expected the same subjects. Restore the data set, or name another folder for a new run: --run_dir."
+        )
+    if gone:
+        logger.warning("%d subjects of %s are not in the cohort and stay listed: %s", len(gone), path, gone[:10])
+
+
+def _check_sides(sides: Split, split: str, fold: int | str, seed: int) -> None:
+    for side, records in (("held-out", sides.held_out), ("training", sides.training)):
+        if not records:
+            raise UserError(
+                f"The {side} side of fold {fold} is empty with split={split} and seed={seed}; expected at least one person "
+                "on each side. Choose another seed, fold or split."
+            )

@@ -1,0 +1,1 @@
+"""How good masks are: measures, scores, decision rules, and comparisons of methods."""

@@ -1,0 +1,238 @@
+"""How a prediction is scored against its truth, per scan: plain measures and three published scorers.
+
+Lesion classes: `main` is label 1, `sub` label 2, `both` is either. With P predicted, T true and TP shared voxels of a
+class, Dice = 2 TP / (P + T). Each scorer's columns start with its name:
+
+- *seed*: the study that this project grew from. Mean over the axial slices with any true lesion of 2 TP / (P + T + 1e-5).
+- *atlas22*: ATLAS R2.0 challenge 2022. Lesions are 6-connected; one is found when a single voxel of it is touched. The
+  difference of volumes is as defined; the published `volume_difference` compares a single prediction with itself.
+- *isles26*: ISLES'26 challenge. Lesions are 26-connected; one is found when it has a partner of its own with
+  IoU >= 0.25 (panoptica's recognition quality). Its PR-AUC is taken in steps, not trapezoids: see `average_precision`.
+
+What empty masks mean (`-` is NaN: there is no such number, and means leave it out):
+
+| measure                                              | both empty | only truth empty | only prediction empty |
+|------------------------------------------------------|------------|------------------|-----------------------|
+| dice                                                 | -          | -                | 0                     |
+| precision                                            | -          | 0                | -                     |
+| recall                                               | -          | -                | 0                     |
+| hd95_mm, asd_mm                                      | -          | -                | -                     |
+| atlas22_dice, atlas22_lesion_f1                      | 1          | 0                | 0                     |
+| isles26_dice, isles26_lesion_f1                      | 1          | 0                | 0                     |
+| isles26_pr_auc, which needs no predicted mask        | -          | -                | as ever               |
+| seed_dice, when the scan has another true lesion     | 0          | 0                | 0                     |
+| seed_dice, when it has none                          | -          | -                | cannot be             |
+| volumes, lesion counts and their differences         | counted: an empty mask has 0 of them                  |
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import nan
+from typing import Any
+
+import numpy as np
+import torch
+from monai.handlers import MeanDice
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+
+from strokelesion.networks import UserError
+from strokelesion.pipeline.evaluation.lesion_matching import LesionPairs, lesion_f1, matched, pair_lesions, touched
+from strokelesion.pipeline.evaluation.voxelwise import Floats, Mask, average_precision, seed_dice, surface_distances_mm
+
+Labels = NDArray[np.integer[Any]]
+Scores = dict[str, float]
+
+CLASSES: dict[str, tuple[int, ...]] = {"main": (1,), "sub": (2,), "both": (1, 2)}
+MEASURES = (
+    *("truth_ml", "pred_ml", "dice", "precision", "recall", "hd95_mm", "asd_mm", "volume_difference_ml"),
+    "seed_dice",
+    *("atlas22_dice", "atlas22_lesion_f1", "atlas22_volume_difference_voxels", "atlas22_lesion_count_difference"),
+    *("isles26_dice", "isles26_lesion_f1", "isles26_absolute_volume_difference_ml", "isles26_lesion_count_difference"),
+    "isles26_pr_auc",
+)
+# The table above, for what is a quotient or a distance: both empty, only the truth empty, only the prediction empty.
+EMPTY: dict[str, tuple[float, float, float]] = {
+    "dice": (nan, nan, 0),
+    "precision": (nan, 0, nan),
+    "recall": (nan, nan, 0),
+    "hd95_mm": (nan, nan, nan),
+    "asd_mm": (nan, nan, nan),
+    "atlas22_dice": (1, 0, 0),
+    "atlas22_lesion_f1": (1, 0, 0),
+    "isles26_dice": (1, 0, 0),
+    "isles26_lesion_f1": (1, 0, 0),
+}
+ATLAS22_NEIGHBORS = 6
+ISLES26_NEIGHBORS = 26
+ISLES26_MIN_IOU = 0.25
+
+
+def class_mask(labels: torch.Tensor, name: str) -> torch.Tensor:
+    """Return where a label map has one of the lesion classes, as booleans of the same shape.
+
+    Raises:
+        UserError: on an unknown class.
+    """
+    if name not in CLASSES:
+        raise UserError(f"got the lesion class {name!r}; allowed are {', '.join(CLASSES)}.")
+    return torch.isin(labels.as_subclass(torch.Tensor), torch.tensor(CLASSES[name], device=labels.device))
+
+
+def class_pair(name: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list[torch.Tensor], list[torch.Tensor]]]:
+    """Return the function that takes prediction and truth of one lesion class out of an engine's output, for MONAI metrics."""
+
+    def pairs(output: Sequence[Mapping[str, Any]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        pred, truth = ([class_mask(item[key], name).float() for item in output] for key in ("pred", "label"))
+        return pred, truth
+
+    return pairs
+
+
+def mean_dice(lesion: str) -> MeanDice:
+    """Return MONAI's handler of the mean Dice of one lesion class."""
+    return MeanDice(output_transform=class_pair(lesion))
+
+
+def score_scan(
+    pred: Labels, truth: Labels, affine: Floats, probabilities: Floats | None = None
+) -> list[dict[str, float | str]]:
+    """Score the label map of one scan.
+
+    Args:
+        pred: integer labels 0, 1 and 2, `(X, Y, Z)` with axes in RAS order: axial slices lie along Z.
+        truth: integer labels on the same grid.
+        affine: from voxel indices to mm, `(4, 4)`.
+        probabilities: of background, main and sub, `(3, X, Y, Z)`, or of lesion, `(1, X, Y, Z)`, which says nothing of the
+            single classes; without them there is no PR-AUC.
+
+    Returns:
+        One row each for main, sub and both: `lesion`, then `MEASURES`. A difference with a sign is prediction minus truth.
+
+    Raises:
+        UserError: on grids that differ, and on values that are no labels.
+    """
+    check_grid(pred, truth, probabilities)
+    ranking = ranking_scores(probabilities, truth)
+    pred, truth = crop_to_lesions(pred, truth)
+    slices = np.any(truth > 0, axis=(0, 1))
+
+    def scores(name: str) -> Scores:
+        return score_masks(np.isin(pred, CLASSES[name]), np.isin(truth, CLASSES[name]), slices, affine)
+
+    main, sub = scores("main"), scores("sub")
+    # Where there is no sub-lesion, both is main and need not be measured again.
+    both = scores("both") if sub["truth_ml"] or sub["pred_ml"] else main
+    rows = {"main": main, "sub": sub, "both": both}
+    return [{"lesion": name, **dict.fromkeys(MEASURES, nan), **rows[name], **ranking[name]} for name in CLASSES]
+
+
+def true_lesions(pred: Labels, truth: Labels, affine: Floats) -> list[dict[str, float | bool]]:
+    """List the lesions of a truth and whether a prediction finds them; main and sub are not told apart.
+
+    Args:
+        pred: integer labels 0, 1 and 2, `(X, Y, Z)`.
+        truth: integer labels on the same grid.
+        affine: from voxel indices to mm, `(4, 4)`.
+
+    Returns:
+        One row a 26-connected lesion, in the order of their first voxels: `volume_ml`; `is_touched`, whether any
+        predicted voxel overlaps it; `is_matched`, whether it has a partner of its own with IoU >= 0.25.
+
+    Raises:
+        UserError: as `score_scan`.
+    """
+    check_grid(pred, truth)
+    pred, truth = crop_to_lesions(pred, truth)
+    lesions = pair_lesions(pred > 0, truth > 0, ISLES26_NEIGHBORS)
+    volumes_ml = lesions.true_voxels * voxel_volume_ml(affine)
+    found = zip(volumes_ml, touched(lesions)[0], matched(lesions, ISLES26_MIN_IOU)[0], strict=True)
+    return [{"volume_ml": float(ml), "is_touched": bool(touch), "is_matched": bool(match)} for ml, touch, match in found]
+
+
+def score_masks(pred: Mask, truth: Mask, slices: Mask, affine: Floats) -> Scores:
+    """Score the masks of one class; all of `MEASURES` but the PR-AUC.
+
+    Args:
+        pred: mask `(X, Y, Z)`.
+        truth: mask of the same shape.
+        slices: which axial slices have a true lesion of any class, `(Z,)`.
+        affine: from voxel indices to mm, `(4, 4)`.
+    """
+    voxel_ml = voxel_volume_ml(affine)
+    atlas22, isles26 = (pair_lesions(pred, truth, neighbors) for neighbors in (ATLAS22_NEIGHBORS, ISLES26_NEIGHBORS))
+    predicted, true = int(pred.sum()), int(truth.sum())
+    amounts = {
+        "truth_ml": true * voxel_ml,
+        "pred_ml": predicted * voxel_ml,
+        "volume_difference_ml": (predicted - true) * voxel_ml,
+        "seed_dice": seed_dice(pred, truth, slices) if slices.any() else nan,
+        "atlas22_volume_difference_voxels": abs(predicted - true),
+        "atlas22_lesion_count_difference": atlas22.count_difference,
+        "isles26_absolute_volume_difference_ml": abs(predicted - true) * voxel_ml,
+        "isles26_lesion_count_difference": isles26.count_difference,
+    }
+    if predicted and true:
+        return amounts | agreement(pred, truth, affine, atlas22, isles26)
+    case = 1 if predicted else 2 if true else 0
+    return amounts | {name: values[case] for name, values in EMPTY.items()}
+
+
+def agreement(pred: Mask, truth: Mask, affine: Floats, atlas22: LesionPairs, isles26: LesionPairs) -> Scores:
+    """Return the measures of `EMPTY` for two masks, neither of them empty, given their lesions as each challenge has them."""
+    shared, predicted, true = (int(np.count_nonzero(mask)) for mask in (pred & truth, pred, truth))
+    dice = 2 * shared / (predicted + true)
+    hd95_mm, asd_mm = surface_distances_mm(pred, truth, affine)
+    return {
+        **dict.fromkeys(("dice", "atlas22_dice", "isles26_dice"), dice),
+        "precision": shared / predicted,
+        "recall": shared / true,
+        "hd95_mm": hd95_mm,
+        "asd_mm": asd_mm,
+        "atlas22_lesion_f1": lesion_f1(*touched(atlas22)),
+        "isles26_lesion_f1": lesion_f1(*matched(isles26, ISLES26_MIN_IOU)),
+    }
+
+
+def ranking_scores(probabilities: Floats | None, truth: Labels) -> dict[str, Scores]:
+    """Return the PR-AUC of each class; none where there are no probabilities or no true lesion."""
+    scores: dict[str, Scores] = {name: {} for name in CLASSES}
+    if probabilities is not None:
+        for name, labels in CLASSES.items():
+            mask = np.isin(truth, labels)
+            if mask.any() and (len(probabilities) > 1 or name == "both"):
+                likely = probabilities[list(labels)].sum(axis=0) if len(probabilities) > 1 else probabilities[0]
+                scores[name]["isles26_pr_auc"] = average_precision(likely, mask)
+    return scores
+
+
+def crop_to_lesions(pred: Labels, truth: Labels) -> tuple[Labels, Labels]:
+    """Crop two label maps to the box around the lesions of either; to one voxel where there are none.
+
+    Only saves time: every measure but the PR-AUC counts lesion voxels alone, and what lies outside of a map is
+    background to surfaces and components, as what was cut away.
+    """
+    lesion = ((pred > 0) | (truth > 0)).astype(np.uint8)
+    box = find_objects(lesion, max_label=1)[0] or (slice(0, 1),) * 3
+    return pred[box], truth[box]
+
+
+def check_grid(pred: Labels, truth: Labels, probabilities: Floats | None = None) -> None:
+    """Raise a `ValueError` unless all lie on one grid and the label maps are such."""
+    of_classes = (3, *truth.shape) if probabilities is None else probabilities.shape
+    if truth.ndim != 3 or pred.shape != truth.shape or of_classes not in ((1, *truth.shape), (3, *truth.shape)):
+        raise ValueError(
+            f"got shapes {(pred.shape, truth.shape, of_classes)} of prediction, truth and probabilities; expected (X, Y, Z) "
+            "twice, then (1 or 3, X, Y, Z): bring them to one grid first."
+        )
+    for name, labels in {"prediction": pred, "truth": truth}.items():
+        # A mask of 0.99999 would be cut to no lesion, so nothing is cast here.
+        if labels.dtype.kind not in "iu" or labels.min(initial=0) < 0 or labels.max(initial=0) > 2:
+            raise ValueError(
+                f"got a {name} of {labels.dtype} up to {labels.max(initial=0)}; allowed are the integers 0 (background), "
+                "1 (main) and 2 (sub): make a label map of the masks first."
+            )
+
+
+def voxel_volume_ml(affine: Floats) -> float:
+    """Return the volume of a voxel in milliliters from its affine `(4, 4)` in mm."""
+    return float(abs(np.linalg.det(affine[:3, :3]))) / 1000

@@ -1,0 +1,110 @@
+"""Which predicted mask belongs to which scan of a data set.
+
+Three kinds of folders are taken:
+
+- what `inference` and `evaluating` wrote: the file beside each mask has the SHA-256 of its scan, wherever that lies now;
+- BIDS derivatives of other software: `sub-01[_ses-1]_..._mask.nii.gz`, one for each subject and session;
+- masks named as the scans, in the folders of the data set or in fewer, with or without `_lesion` at the end.
+
+Probabilities lie beside the masks: `*_probseg.nii.gz`, or `*_probabilities.nii.gz` with three classes along the last axis.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from strokelesion.networks import UserError
+from strokelesion.pipeline.cohorts.records import Record
+from strokelesion.pipeline.inference.derivatives import parse_entities
+from strokelesion.pipeline.inference.results import digest, read_sidecar
+from strokelesion.pipeline.inference.scans import IMAGE_SUFFIXES, stem_of
+from strokelesion.pipeline.runtime.errors import finding, refuse
+
+_SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True))
+_NAME = re.compile(rf"(?P<scan>.+?)(?:_(?P<kind>lesion|probabilities))?(?:{_SUFFIX})", re.IGNORECASE)
+_BIDS = re.compile(rf"(?P<scan>sub-[^_]+(?:_ses-[^_]+)?)_.*(?P<kind>mask|dseg|probseg)(?:{_SUFFIX})")
+# Brain masks that lie beside lesion masks.
+BRAIN = "desc-brain_mask"
+_KEYS = {"probabilities": "probabilities", "probseg": "probabilities"}
+
+
+def match_predictions(records: Sequence[Record], folder: str | Path) -> list[dict[str, Any]]:
+    """Return the records with `pred`, the file of their predicted labels, and `probabilities` where there are any.
+
+    Raises:
+        UserError: names scans without a prediction, predictions of no scan or of several, and second ones of a scan.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder} is not a folder; expected that of the predictions. Predict first, or check --predictions.")
+    items: list[dict[str, Any]] = [dict(record) for record in records]
+    ours = own_predictions(Path(folder))
+    findings = []
+    if ours:
+        match_scans(items, ours)
+    else:
+        findings = match_names(items, Path(folder))
+    missing = [item["image"] for item in items if "pred" not in item]
+    advice = "Predict them, or score the data set without them."
+    refuse([*findings, finding(f"scans without a prediction in {folder}", missing, advice)])
+    return items
+
+
+def own_predictions(folder: Path) -> dict[str, Path]:
+    """Return the masks that this project wrote below a folder, by the SHA-256 of their scans."""
+    # Scans may have an entity that BIDS puts behind the label: sub-01_label-lesion_desc-brain_mask.json.
+    sidecars = sorted(path for path in folder.rglob("*_label-lesion*_mask.json") if path.name[0] != ".")
+    found = {read_sidecar(path).get("InputSHA256"): path.with_suffix(".nii.gz") for path in sidecars}
+    return {sha256: mask for sha256, mask in found.items() if sha256 and mask.is_file()}
+
+
+def match_scans(items: Sequence[dict[str, Any]], masks: Mapping[str, Path]) -> None:
+    """Give each scan the mask that was made of it; masks of other scans are left alone."""
+    for item in items:
+        if (mask := masks.get(digest(item))) is not None:
+            item["pred"] = str(mask)
+            probabilities = mask.with_name(mask.name.replace("_mask.", "_probseg."))
+            if probabilities.is_file():
+                item["probabilities"] = str(probabilities)
+
+
+def match_names(items: Sequence[dict[str, Any]], folder: Path) -> list[str]:
+    """Give each scan the predictions that have its name, and return what is wrong with the others."""
+    scans = scans_by_ending(items)
+    strange, rivals = [], []
+    for path, name, key in predictions_in(folder):
+        candidates = scans.get(name, [])
+        if len(candidates) != 1:
+            strange.append(path)
+        elif (other := candidates[0].setdefault(key, path)) != path:
+            rivals.append(f"{path} beside {other}")
+    return [
+        finding("predictions that belong to no scan, or to several by their names", strange, "Move them away."),
+        finding("second predictions of a scan", rivals, "Keep one of each."),
+    ]
+
+
+def predictions_in(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield all images below a folder, sorted, hidden ones left out.
+
+    Yields:
+        The path; the name of the scan that it says, with the folders around it; and the key of the item that it is for.
+    """
+    for path in sorted(folder.rglob("[!.]*")):
+        if path.is_file() and BRAIN not in path.name and (match := _BIDS.fullmatch(path.name) or _NAME.fullmatch(path.name)):
+            name = match["scan"] if match.re is _BIDS else path.relative_to(folder).with_name(match["scan"]).as_posix()
+            yield str(path), name, _KEYS.get((match["kind"] or "").lower(), "pred")
+
+
+def scans_by_ending(items: Sequence[dict[str, Any]]) -> Mapping[str, list[dict[str, Any]]]:
+    """Return the items by each ending of their path without suffix ("b/head", "a/b/head"), and by subject and session."""
+    endings: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for item in items:
+        path = Path(item["image"])
+        parts = path.with_name(stem_of(path.name)).parts
+        for start in range(len(parts)):
+            endings["/".join(parts[start:])].append(item)
+        if entities := parse_entities(parts[-1]):
+            endings["_".join(f"{key}-{value}" for key, value in entities if key in ("sub", "ses"))].append(item)
+    return endings

@@ -1,0 +1,65 @@
+"""Registrations to MNI space, remembered beside the results: the same brain with the same lesions is registered once."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from strokelesion.pipeline.runtime.files import write_json
+from strokelesion.transforms.alignment import Affine
+from strokelesion.transforms.registration import METHOD, Registration, register_brain
+
+FOLDER = "registrations"
+
+
+@dataclass(frozen=True)
+class RememberedRegistrations:
+    """Register as `register_brain` does, unless that was done before.
+
+    A registration is found again by the SHA-256 of all that decides it: scan, brain, lesions, start, the method's number and
+    ITK's. So a scan whose settings change but not its mask (an atlas, pages, probabilities) is not registered anew.
+
+    Attributes:
+        folder: of the results; one JSON file a registration is kept in its folder `registrations`.
+        register: what does it; raises ValueError where it cannot, which is not remembered.
+    """
+
+    folder: str | Path
+    register: Callable[..., Registration] = register_brain
+
+    def __call__(
+        self, image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None = None, start: Affine | None = None
+    ) -> Registration:
+        """Return how a scan lies in MNI space; arguments and errors as of `register_brain`."""
+        path = Path(self.folder) / FOLDER / f"{digest(image, brain, lesions, start)}.json"
+        found = read(path)
+        if found is None:
+            found = self.register(image, brain, lesions, start)
+            write_json(path, {"to_mni": found.to_mni.tolist(), "correlation": found.correlation})
+        return found
+
+
+def digest(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None, start: Affine | None) -> str:
+    """Return the SHA-256 of all that decides a registration."""
+    sha = hashlib.sha256()
+    known_start = None if start is None else start.tolist()
+    sha.update(repr((METHOD, version("itk"), known_start, image.affine.tolist(), tuple(image.shape))).encode())
+    sha.update(image.as_tensor().float().numpy().tobytes())
+    for mask in (brain, lesions):
+        sha.update(b"none" if mask is None else np.packbits(mask.as_subclass(torch.Tensor).numpy() > 0).tobytes())
+    return sha.hexdigest()
+
+
+def read(path: Path) -> Registration | None:
+    """Return a registration from its file; None where there is none, or a damaged one."""
+    try:
+        found = json.loads(path.read_text())
+        return Registration(np.array(found["to_mni"], dtype=float).reshape(4, 4), float(found["correlation"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

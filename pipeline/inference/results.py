@@ -1,0 +1,294 @@
+"""What new scans leave behind: a BIDS data set of derivatives.
+
+    dataset_description.json
+    lesions.tsv, volumes.tsv, regions.tsv   one row a lesion, a scan, and a region of the atlas that was named
+    failures.tsv                            scans that failed, and why
+    index.html, pages/                      all scans to be looked through, and a page a scan
+    registrations/                          how brains lie in MNI space, so that none is registered twice
+    .bidsignore                             names these, of which BIDS knows nothing
+    sub-*/[ses-*/]anat/*_label-lesion_mask.nii.gz      0 background, 1 main lesion, 2 sub-lesion
+    sub-*/[ses-*/]anat/*_label-lesion_mask.json        what made it, of what, its numbers, and what to look out for
+    sub-*/[ses-*/]anat/*_label-lesion_probseg.nii.gz   on request: probability of either lesion
+    sub-*/[ses-*/]anat/*_desc-brain_mask.nii.gz        on request: where the brain is, old infarcts and ventricles included
+    …_space-MNI152NLin2009aSym_label-lesion_…          on request: the same in MNI space
+
+A scan is done when its sidecar stands there with the SHA-256 of the scan and the settings that would make it again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from math import isnan, nan
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+from monai.data import MetaTensor
+from monai.transforms import SpatialResample
+from numpy.typing import NDArray
+
+from strokelesion.networks import UserError
+from strokelesion.pipeline.inference.derivatives import ScanName
+from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
+from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
+from strokelesion.pipeline.inference.scan_pages import write_cohort_page, write_scan_page
+from strokelesion.pipeline.inference.scans import scan_name
+from strokelesion.pipeline.runtime.files import DECIMALS, remove_parts, write_bytes, write_json, write_nifti, write_text
+from strokelesion.pipeline.runtime.locks import LOCK
+from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
+from strokelesion.transforms.preparation import MNI_SPACE, mni_grid
+from strokelesion.transforms.registration import Registration
+
+# What names a scan in the tables.
+NAMED_BY = ("subject", "session", "scan")
+LABEL_NAMES = {"1": "main lesion", "2": "sub-lesion"}
+FAILURES = "failures.tsv"
+COMPRESSION = 4
+# More than this share of the brain is rarely a lesion.
+LARGEST_SHARE = 0.35
+NOT_PLACED = "the head could not be brought to MNI space, so it was segmented as it lies"
+NO_BRAIN = "no brain was looked for (intensities: tissue), so there are no places in MNI space and no share of the brain"
+
+
+@dataclass(frozen=True)
+class Results:
+    """A data set of derivatives: what each scan leaves there.
+
+    Attributes:
+        folder: made if need be.
+        settings: all that decides the results; kept in each sidecar.
+        decide: makes labels of probabilities.
+        register: finds how a brain lies in MNI space, see `register_brain`; None does not look for it.
+        probabilities: write these as well.
+        brains: write where the brain is, which must have been looked for.
+        in_mni: write the lesions in MNI space as well.
+        pages: write pages to look at.
+        atlas: whose regions get a table, or None.
+        overwrite: make anew what is done.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    decide: DecideLesionsd
+    register: Callable[..., Registration] | None
+    probabilities: bool = False
+    brains: bool = False
+    in_mni: bool = False
+    pages: bool = True
+    atlas: Atlas | None = None
+    overwrite: bool = False
+
+    def path(self, name: ScanName, ending: str, space: str = "") -> Path:
+        """Return where a file of a scan lies."""
+        return Path(self.folder) / name.path(ending, label="lesion", **({"space": space} if space else {}))
+
+    def clear(self, names: Sequence[ScanName]) -> None:
+        """Remove what killed runs left half-written of these scans; only where nobody else is at work in the folder."""
+        folders = {self.path(name, "mask.json").parent for name in names}
+        for folder in (*folders, *(Path(self.folder) / shared for shared in ("pages", REGISTRATIONS))):
+            remove_parts(folder)
+
+    def describe(self) -> None:
+        """Write what the data set is, as BIDS asks for."""
+        about = {
+            "Name": "Lesion masks by strokelesion",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "strokelesion", "Version": version("strokelesion")}],
+        }
+        write_json(Path(self.folder) / "dataset_description.json", about)
+        tables = [f"{table}.tsv" for table in COLUMNS]
+        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, "index.html", "pages", REGISTRATIONS, f"{LOCK}*"))
+        write_text(Path(self.folder) / ".bidsignore", ignored)
+
+    def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:
+        """Return whether a scan's results are there, made of this very scan with these settings."""
+        sidecar = read_sidecar(self.path(name, "mask.json"))
+        if self.overwrite or not self.path(name, "mask.nii.gz").exists():
+            return False
+        return sidecar.get("Settings") == self.asked and sidecar.get("InputSHA256") == digest(item)
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """All that is asked for, as it comes back from JSON."""
+        wanted: dict[str, Any] = {name: getattr(self, name) for name in ("probabilities", "brains", "in_mni", "pages")}
+        wanted["atlas"] = None if self.atlas is None else self.atlas.digest
+        asked: dict[str, Any] = json.loads(json.dumps({**self.settings, **wanted}))
+        return asked
+
+    def write(self, name: ScanName, item: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        """Write the files of one scan; the sidecar, which says that it is done, last.
+
+        One of earlier settings goes first: were the work cut short, it would vouch for files that it did not make.
+        """
+        self.path(name, "mask.json").unlink(missing_ok=True)
+        probabilities = outcome["pred"]
+        labels = self.decide.decide(probabilities).as_subclass(torch.Tensor)
+        scan, warnings = measure(labels, probabilities, outcome, self.register)
+        self.write_volumes(name, labels, probabilities)
+        if self.brains:
+            brain = outcome["scan_brain"]
+            write_volume(Path(self.folder) / name.path("mask.nii.gz", desc="brain"), brain[0].to(torch.uint8), brain.affine)
+        # A scan that is named as one in MNI space has its results there already.
+        if self.in_mni and scan.to_mni is not None and ("space", MNI_SPACE) not in name.entities:
+            there = to_mni_space(probabilities, scan.to_mni)
+            self.write_volumes(name, self.decide.decide(there), there, MNI_SPACE)
+        tables = {"lesions": lesion_rows(scan), "volumes": [{**scan_row(scan), "warnings": "; ".join(warnings) or None}]}
+        if self.atlas is not None:
+            tables["regions"] = region_rows(scan, self.atlas)
+        if self.pages:
+            page = Path(self.folder) / "pages" / f"{name}.html"
+            cuts = write_scan_page(page, str(name), outcome["scan"], where_to_look(outcome), scan, tables["lesions"], warnings)
+            write_bytes(page.with_suffix(".jpg"), cuts)
+        write_json(self.path(name, "mask.json"), self.sidecar(item, scan, warnings, tables))
+
+    def write_volumes(self, name: ScanName, labels: torch.Tensor, probabilities: MetaTensor, space: str = "") -> None:
+        """Write the label map and, where they are wanted, the probabilities of either lesion."""
+        write_volume(self.path(name, "mask.nii.gz", space), labels[0], probabilities.affine)
+        if self.probabilities:
+            lesion = probabilities.as_tensor()[1:].sum(dim=0).float()
+            write_volume(self.path(name, "probseg.nii.gz", space), lesion, probabilities.affine)
+
+    def sidecar(
+        self, item: Mapping[str, Any], scan: SegmentedScan, warnings: Sequence[str], tables: Mapping[str, list[Row]]
+    ) -> dict[str, Any]:
+        """Return what stands beside a mask."""
+        return {
+            "Type": "Lesion",
+            "Labels": LABEL_NAMES,
+            "Sources": [scan_name(item)],
+            "InputSHA256": digest(item),
+            "SoftwareVersion": version("strokelesion"),
+            "Settings": self.asked,
+            "ToMNI152NLin2009aSym": None if scan.to_mni is None else scan.to_mni.round(DECIMALS).tolist(),
+            "Warnings": list(warnings),
+            "Tables": plain(tables),
+        }
+
+    def gather(self, names: Sequence[ScanName], failed: Mapping[str, str]) -> None:
+        """Write the tables of all scans that are done, and why others failed."""
+        rows: dict[str, list[list[Any]]] = {table: [] for table in COLUMNS}
+        shown = []
+        for name, sidecar in self.done(names):
+            for table, columns in COLUMNS.items():
+                named = [name.subject, name.session or None, str(name)]
+                rows[table] += [[*named, *map(row.get, columns)] for row in sidecar["Tables"].get(table, [])]
+            if self.pages:
+                shown.append(self.shown(name, sidecar))
+        for table, columns in COLUMNS.items():
+            if table != "regions" or self.atlas is not None:
+                write_tsv(Path(self.folder) / f"{table}.tsv", pd.DataFrame(rows[table], columns=[*NAMED_BY, *columns]))
+        write_tsv(Path(self.folder) / FAILURES, pd.DataFrame(failed.items(), columns=["scan", "reason"]))
+        if self.pages:
+            write_cohort_page(Path(self.folder) / "index.html", shown, failed)
+
+    def done(self, names: Sequence[ScanName]) -> Iterator[tuple[ScanName, dict[str, Any]]]:
+        """Yield the scans whose results are there as they are asked for, sorted; those of other settings do not count."""
+        for name in sorted(names, key=str):
+            sidecar = read_sidecar(self.path(name, "mask.json"))
+            if sidecar.get("Settings") == self.asked:
+                yield name, sidecar
+
+    def shown(self, name: ScanName, sidecar: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the cohort's page shows of a scan."""
+        cuts = Path(self.folder) / "pages" / f"{name}.jpg"
+        row = {**sidecar["Tables"]["volumes"][0], "warnings": sidecar["Warnings"]}
+        return {"name": str(name), "page": f"pages/{name}.html", "mosaic": cuts, **row}
+
+
+def write_volume(path: Path, values: torch.Tensor, affine: torch.Tensor) -> None:
+    """Write a volume `(X, Y, Z)` in its own type, with its affine in millimeters."""
+    image = nib.Nifti1Image(values.numpy(), affine.numpy())
+    image.header.set_xyzt_units("mm")
+    write_nifti(path, image, COMPRESSION)
+
+
+def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:
+    """Return the brain of a scan or, where it was not looked for, all tissue, `(1, X, Y, Z)`."""
+    if "scan_brain" in outcome:
+        brain: torch.Tensor = outcome["scan_brain"]
+        return brain
+    return is_tissue(ScaleTissued("scan")({"scan": outcome["scan"]})["scan"])
+
+
+def measure(
+    labels: torch.Tensor, probabilities: MetaTensor, outcome: Mapping[str, Any], register: Callable[..., Registration] | None
+) -> tuple[SegmentedScan, list[str]]:
+    """Return what a scan's numbers are taken from, and what to look out for.
+
+    The brain is registered to MNI space without a look at the lesions, so that these do not pull; from where it was brought
+    to before, if it was.
+    """
+    warnings, brain_ml, to_mni = [NO_BRAIN], nan, None
+    if "scan_brain" in outcome:
+        brain = (outcome["scan_brain"].as_tensor() > 0) | (labels > 0)
+        brain_ml, warnings = float(brain.sum()) * float(probabilities.pixdim.prod()) / 1000, []
+        start = brought_by(outcome)
+        if start is None and "scan_to_mni" in outcome:
+            warnings.append(NOT_PLACED)
+        try:
+            to_mni = None if register is None else register(outcome["scan"], brain, labels > 0, start).to_mni
+        except UserError as error:
+            warnings.append(str(error))
+    lesion = probabilities.as_tensor()[1:].sum(dim=0)
+    scan = SegmentedScan(labels[0].numpy(), lesion.numpy(), brain_ml, probabilities.affine.numpy(), to_mni)
+    if float((labels > 0).sum()) * scan.voxel_ml > LARGEST_SHARE * brain_ml:
+        warnings.append(f"more than {LARGEST_SHARE:.0%} of the brain is called lesion: look at the mask")
+    return scan, warnings
+
+
+def brought_by(outcome: Mapping[str, Any]) -> NDArray[np.floating] | None:
+    """Return the affine `(4, 4)` by which a scan was brought to MNI space before it was segmented, or None."""
+    to_mni = torch.as_tensor(outcome.get("scan_to_mni", nan)).numpy()
+    return None if np.isnan(to_mni).any() else to_mni
+
+
+def to_mni_space(probabilities: MetaTensor, to_mni: Any) -> MetaTensor:
+    """Return class probabilities `(3, X, Y, Z)` on the grid of `MNI_SPACE`, background beyond the scan's edge."""
+    affine, size = mni_grid((1.0, 1.0, 1.0))
+    placed = MetaTensor(probabilities.as_tensor(), affine=torch.from_numpy(to_mni) @ probabilities.affine)
+    there: Any = SpatialResample(mode="bilinear", padding_mode="zeros")(placed, dst_affine=affine, spatial_size=size)
+    there[0] += 1 - there.sum(dim=0)
+    return MetaTensor(there.as_tensor(), affine=affine)
+
+
+def digest(item: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a scan's file, of both files of a pair, or of the files of its series in their order."""
+    files = [item["image"]] if isinstance(item["image"], str | Path) else item["image"]
+    sha = hashlib.sha256()
+    for file in map(Path, files):
+        sha.update(file.read_bytes())
+        if file.suffix == ".hdr" and (voxels := file.with_suffix(".img")).is_file():
+            sha.update(voxels.read_bytes())
+    return sha.hexdigest()
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Return what stands beside a mask; nothing where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_tsv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as BIDS has it: tabs, `n/a` for what is not known."""
+    write_text(path, table.round(DECIMALS).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n"))
+
+
+def plain(thing: Any) -> Any:
+    """Return rows of tables as JSON has them: numbers with six decimals, null for what is not known."""
+    if isinstance(thing, Mapping):
+        return {key: plain(value) for key, value in thing.items()}
+    if isinstance(thing, list):
+        return [plain(value) for value in thing]
+    if isinstance(thing, float):
+        return None if isnan(thing) else round(thing, DECIMALS)
+    return thing

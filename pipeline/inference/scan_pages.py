@@ -1,0 +1,194 @@
+"""Pages to check masks by eye: one of the whole cohort, and one a scan that can be walked through.
+
+Both are single files that load nothing. A scan's page shows T1 and mask in NiiVue, which comes inlined from nilearn's
+wheel; where WebGL is missing, and in the cohort's page, stand axial cuts chosen by lesion area.
+"""
+
+import base64
+import gzip
+import io
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from monai.data import MetaTensor
+from monai.transforms import Compose, CropForegroundd, Orientationd, Spacingd
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from strokelesion.pipeline.inference.lesion_table import Row, SegmentedScan, lesion_voxels
+from strokelesion.pipeline.pictures import outline, with_mark
+from strokelesion.pipeline.runtime.files import write_text
+from strokelesion.transforms.intensity import percentile
+
+CUTS = 6
+PICTURE_MM = 1.0
+MARGIN_MM = 15
+BRIGHTEST_PERCENTILE = 99.5
+JPEG_QUALITY = 80
+COMPRESSION = 6  # the last per cent of gzip would double the time
+# Browsers still scroll smoothly through a page of this size; the cuts of 2,000 scans would be three times as much.
+COHORT_PICTURES_BYTES = 30e6
+
+
+def write_scan_page(
+    path: Path,
+    name: str,
+    image: MetaTensor,
+    brain: torch.Tensor,
+    scan: SegmentedScan,
+    rows: Sequence[Row],
+    warnings: Sequence[str],
+) -> bytes:
+    """Write the page of one scan and return its mosaic as JPEG.
+
+    Args:
+        path: of the page.
+        name: of the scan.
+        image: the scan `(1, X, Y, Z)` with its affine.
+        brain: where to look, `(1, X, Y, Z)`.
+        scan: what was found in it.
+        rows: of its lesions, in the order of `lesion_voxels`.
+        warnings: what to look out for.
+    """
+    shown = displayed(image, torch.from_numpy(scan.labels)[None], brain)
+    cuts = mosaic(shown["image"][0].numpy(), shown["label"][0].numpy())
+    page = template("scan_page.html").render(
+        name=name,
+        niivue=niivue(),
+        image=as_base64(shown["image"]),
+        label=as_base64(shown["label"]),
+        border=as_base64(border(shown["label"])),
+        mosaic=base64.b64encode(cuts).decode(),
+        lesions=[
+            {**row, "where_mm": place_mm(scan, voxels)} for row, voxels in zip(rows, lesion_voxels(scan.labels), strict=True)
+        ],
+        warnings=warnings,
+    )
+    write_text(path, page)
+    return cuts
+
+
+def write_cohort_page(path: Path, scans: Sequence[Mapping[str, Any]], failed: Mapping[str, str]) -> None:
+    """Write the page of all scans; the cuts of large cohorts are shrunk until all fit into `COHORT_PICTURES_BYTES`.
+
+    Args:
+        path: of the page.
+        scans: items with `name`, `page` (relative), `mosaic` (path of a JPEG), `warnings` and the columns of `volumes.tsv`.
+        failed: why scans failed, by their paths.
+    """
+    share = COHORT_PICTURES_BYTES / max(1, sum(scan["mosaic"].stat().st_size for scan in scans))
+    # One by one: those of 10,000 scans would be a gigabyte.
+    shown = [{**scan, "mosaic": as_shown(scan["mosaic"], share)} for scan in scans]
+    write_text(path, template("cohort_page.html").render(scans=shown, failed=failed))
+
+
+def as_shown(path: Path, share: float) -> str:
+    """Return a JPEG file, with this share of its pixels where that is less than 1, in base64."""
+    picture = path.read_bytes()
+    return base64.b64encode(picture if share >= 1 else shrunk(picture, share)).decode()
+
+
+def displayed(image: MetaTensor, label: torch.Tensor, brain: torch.Tensor) -> dict[Any, Any]:
+    """Return scan and labels in RAS at 1 mm, cropped to the brain and its surroundings; bytes, `(1, x, y, z)`."""
+    brightest = percentile(image.as_tensor()[brain.as_subclass(torch.Tensor) > 0], BRIGHTEST_PERCENTILE)
+    # In 64 shades: noise that nobody can see would double the page.
+    gray = (image.as_tensor() * (63 / max(brightest, 1e-6))).round().clamp(0, 63) * 4
+    sample = {
+        "image": MetaTensor(gray, affine=image.affine),
+        "label": MetaTensor(label, affine=image.affine),
+        "brain": MetaTensor(brain.as_subclass(torch.Tensor).to(torch.uint8), affine=image.affine),
+    }
+    keys = ("image", "label", "brain")
+    shown: dict[Any, Any] = Compose(
+        [
+            Orientationd(keys, axcodes="RAS", labels=None),
+            Spacingd(keys, PICTURE_MM, mode=("bilinear", "nearest", "nearest")),
+            CropForegroundd(keys, source_key="brain", margin=round(MARGIN_MM / PICTURE_MM), allow_smaller=True),
+        ]
+    )(sample)
+    return {key: MetaTensor(shown[key].as_tensor().round().to(torch.uint8), affine=shown[key].affine) for key in keys}
+
+
+def mosaic(image: NDArray[np.uint8], label: NDArray[np.uint8]) -> bytes:
+    """Return axial cuts with lesions outlined, front up, the patient's left on the left, as JPEG.
+
+    Args:
+        image: `(X, Y, Z)` in RAS.
+        label: likewise.
+    """
+    tiles = []
+    for level in cut_levels(label):
+        gray = np.repeat(np.flipud(image[..., level].T)[..., None], 3, axis=2)
+        tiles.append(outline(gray, np.flipud(label[..., level].T)))
+    return as_jpeg(with_mark(Image.fromarray(np.concatenate(tiles, axis=1))))
+
+
+def as_jpeg(picture: Image.Image) -> bytes:
+    """Return a picture as the bytes of a JPEG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def shrunk(jpeg: bytes, share: float) -> bytes:
+    """Return a picture with this share of its pixels, both as JPEG."""
+    picture = Image.open(io.BytesIO(jpeg))
+    return as_jpeg(picture.resize([max(1, round(edge * share**0.5)) for edge in picture.size], Image.Resampling.LANCZOS))
+
+
+def cut_levels(label: NDArray[np.uint8], cuts: int = CUTS) -> list[int]:
+    """Return which axial slices to show: that with most lesion, those that divide the rest of its volume, else even steps."""
+    area = (label > 0).sum(axis=(0, 1))
+    depth = label.shape[2]
+    levels = {int(area.argmax())} if area.any() else set()
+    if area.any():
+        levels |= {
+            int(level) for level in np.searchsorted(area.cumsum() / area.sum(), (np.arange(cuts - 1) + 0.5) / (cuts - 1))
+        }
+    even = [int(level) for level in np.linspace(0.2, 0.8, cuts) * (depth - 1)]
+    levels |= set(
+        sorted(even, key=lambda level: -min([abs(level - chosen) for chosen in levels], default=level))[: cuts - len(levels)]
+    )
+    return sorted(levels)[:cuts]
+
+
+def border(label: MetaTensor) -> MetaTensor:
+    """Return the outermost voxels of each lesion of a label map `(1, X, Y, Z)`."""
+    inside = ndimage.binary_erosion(label.as_tensor()[0].numpy() > 0)
+    return MetaTensor(label.as_tensor() * torch.from_numpy(~inside), affine=label.affine)
+
+
+def place_mm(scan: SegmentedScan, voxels: NDArray[np.intp]) -> list[float]:
+    """Return the scan's millimeters of the lesion's voxel nearest to its centroid."""
+    nearest = voxels[np.linalg.norm(voxels - voxels.mean(axis=0), axis=1).argmin()]
+    return [round(float(mm), 1) for mm in apply_affine(scan.affine, nearest)]
+
+
+def as_base64(volume: MetaTensor) -> str:
+    """Return a volume `(1, x, y, z)` of bytes as a compressed NIfTI file in base64."""
+    image = nib.Nifti1Image(volume.as_tensor()[0].numpy(), volume.affine.numpy())
+    return base64.b64encode(gzip.compress(image.to_bytes(), compresslevel=COMPRESSION, mtime=0)).decode()
+
+
+@cache
+def niivue() -> str:
+    """Return NiiVue, BSD-2-Clause, as nilearn ships it for its own pages."""
+    return files("nilearn").joinpath("_assets/js/niivue.umd.js").read_text(encoding="utf-8")
+
+
+@cache
+def template(name: str) -> Any:
+    """Return a template beside this file; it escapes every value."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    return Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template(name)

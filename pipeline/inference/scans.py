@@ -1,0 +1,185 @@
+"""The network over whole scans, one by one: find them, predict each, and let one bad scan not stop the others."""
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset
+from monai.engines import Evaluator
+from tqdm import tqdm
+
+from strokelesion.networks import UserError
+from strokelesion.pipeline.inference.dicom import find_series
+from strokelesion.pipeline.runtime.errors import finding, reason, refuse, user_error
+from strokelesion.pipeline.runtime.processes import is_first
+
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mha", ".mhd", ".nrrd", ".hdr")
+# File names with one of these between their separators are masks or maps, not scans.
+MASK_WORDS = {"mask", "lesion", "label", "dseg", "probseg", "probabilities"}
+# oneDNN, which computes torch's convolutions on the CPU, would keep what it prepares for each size of a batch: scans differ
+# in size, memory grew by 40 MB a scan, and they took no less time.
+NO_PRIMITIVES_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
+logger = logging.getLogger(__name__)
+
+
+def find_scans(scans: str | Path | None, participants: str | Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return the scans that a file, a folder or a glob names, as items with `image`, sorted by path.
+
+    None names no scans. In a folder and its subfolders these are all `*_T1w` images if there are any (BIDS), else all images
+    but those with one of `MASK_WORDS` in their name, else the DICOM series that can be T1-weighted, see `find_series`. The
+    `image` of a series is the list of its files, and `name` what it is called. Hidden files are passed over.
+
+    Args:
+        scans: file, folder or glob.
+        participants: BIDS labels of the subjects to be kept, with or without `sub-`, as a list or with commas; None keeps
+            all.
+
+    Raises:
+        UserError: when nothing was found, or a participant has no scan.
+    """
+    found = [] if scans is None else find_all_scans(scans)
+    return found if participants is None else scans_of(found, participants)
+
+
+def scans_of(items: Sequence[dict[str, Any]], participants: str | Sequence[str]) -> list[dict[str, Any]]:
+    """Return the scans whose path names one of some subjects."""
+    # The command line makes a number of 10 and a tuple of 10,11.
+    words = participants if isinstance(participants, list | tuple) else str(participants).split(",")
+    wanted = {f"sub-{str(word).strip().removeprefix('sub-')}" for word in words}
+    named = [wanted.intersection(re.split(r"[/\\_]", scan_name(item))) for item in items]
+    wanting = sorted(subject.removeprefix("sub-") for subject in wanted.difference(*named))
+    refuse([finding("participants without a scan", wanting, "Expected labels of the folders sub-*; quote those of digits.")])
+    return [item for item, subjects in zip(items, named, strict=True) if subjects]
+
+
+def find_all_scans(scans: str | Path) -> list[dict[str, Any]]:
+    """Return all scans that are named, see `find_scans`."""
+    place = Path(scans)
+    if place.is_dir():
+        found = scans_in(place)
+        if not found and (series := find_series(place)):
+            return [{"image": list(one.files), "name": f"{one.folder}/{one.name}"} for one in series]
+    else:
+        named = [place] if place.is_file() else map(Path, glob.glob(str(scans), recursive=True))
+        found = sorted(path for path in named if path.is_file())
+    if not found:
+        raise UserError(
+            f"found no scan at {scans}; expected a file, a folder or a glob of images ({', '.join(IMAGE_SUFFIXES)}), or "
+            "a folder of DICOM series. Check --scans; quote a glob so that the shell does not expand it."
+        )
+    refuse_twins(found)
+    return [{"image": str(path)} for path in found]
+
+
+def refuse_twins(scans: Sequence[Path]) -> None:
+    """Raise ValueError when two scans of a folder differ in their suffix only: their masks would have one name."""
+    named: dict[Path, Path] = {}
+    for scan in scans:
+        twin = named.setdefault(scan.with_name(stem_of(scan.name)), scan)
+        if twin != scan:
+            raise UserError(f"{twin} and {scan} would write the same mask; expected names of their own. Move one away.")
+
+
+def stem_of(name: str) -> str:
+    """Return a file's name without the suffix of an image."""
+    matching = [suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)]
+    return name[: -len(max(matching, key=len))] if matching else name
+
+
+def scans_in(folder: Path) -> list[Path]:
+    """Return the scans below a folder."""
+    paths = sorted(folder.rglob("*"))
+    images = [path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES) and path.name[0] != "."]
+    t1w = [path for path in images if path.name.split(".")[0].endswith("_T1w")]
+    scans = t1w or [path for path in images if MASK_WORDS.isdisjoint(re.split(r"[-_.]", path.name.lower()))]
+    if len(scans) < len(images):
+        logger.info("%s: %d images are scans, %d are not by their names", folder, len(scans), len(images) - len(scans))
+    return scans
+
+
+def scan_name(item: Mapping[str, Any]) -> str:
+    """Return the path that a scan is known by: its own, or that of a series' folder with what the series is called."""
+    return str(item.get("name") or item["image"])
+
+
+def common_folder(items: Sequence[Mapping[str, Any]]) -> str:
+    """Return the deepest folder that holds all scans; outputs repeat the folders below it."""
+    return os.path.commonpath([Path(scan_name(item)).absolute().parent for item in items])
+
+
+class OneAhead:
+    """Loads the items of a data set by their numbers, each while the one before is computed and written.
+
+    One scan ahead and no further: it takes 0.4 GiB at 1 mm. An error is raised where its own item is asked for.
+    MONAI's `ThreadBuffer` works two ahead, and after an error gives nothing more.
+
+    Args:
+        dataset: what is loaded.
+        pool: with one worker.
+    """
+
+    def __init__(self, dataset: Dataset, pool: Executor) -> None:
+        self.dataset, self.pool = dataset, pool
+        self.coming: dict[int, Future[Any]] = {}
+
+    def begin(self, number: int) -> None:
+        """Let the pool load an item, if there is one."""
+        if number < len(self.dataset):
+            self.coming[number] = self.pool.submit(self.dataset.__getitem__, number)
+
+    def __call__(self, number: int) -> Any:
+        """Return an item as loaded, and begin with the next; nothing of what is returned is kept here."""
+        if number not in self.coming:
+            self.begin(number)
+        loaded = self.coming.pop(number)
+        self.begin(number + 1)
+        return loaded.result()
+
+
+def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict[str, Any], dict[str, Any] | Exception]]:
+    """Run the evaluator, with its post-processing, over each item of a data set by itself.
+
+    Yields:
+        The item as listed, and the evaluator's output for it or the error that its loading, prediction or saving raised.
+    """
+    os.environ.setdefault(*NO_PRIMITIVES_KEPT)
+    errors: list[BaseException] = []
+    # With a handler the engine ends a failed run in order; without, it raises and its next run does nothing.
+    handled = evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error))
+    with handled, ThreadPoolExecutor(max_workers=1) as pool:
+        load = OneAhead(dataset, pool)
+        for number, item in enumerate(tqdm(dataset.data, desc="scans", unit="scan", disable=not is_first())):
+            evaluator.data_loader = DataLoader(Dataset([number], load), batch_size=1)
+            evaluator.state.epoch_length = 1  # else the engine repeats the scan as often as its first loader was long
+            evaluator.run()
+            output: Any = errors.pop() if errors else evaluator.state.output[0]
+            if isinstance(output, BaseException) and not isinstance(output, Exception):
+                raise output  # Ctrl-C, which the engine hands on like an error of the scan
+            yield item, output
+            # Nothing of a scan is held while the next one is computed.
+            output = evaluator.state.output = evaluator.state.batch = None
+
+
+def failure(path: str, error: Exception) -> str:
+    """Return why a scan failed; of an error that is no user's, the traceback is logged.
+
+    The error itself, through the frames it came from, would hold everything that was computed of the scan.
+    """
+    if user_error(error) is None:
+        logger.error("%s: a fault of this program; please report it", path, exc_info=error)
+    return reason(error)
+
+
+def finish(scans: int, failed: Mapping[str, str], done: str) -> None:
+    """Report which scans failed and why, and end with status 1 if any did."""
+    for image, why in failed.items():
+        logger.error("%s failed: %s", image, why)
+    print(f"{scans - len(failed)} of {scans} scans {done}; {len(failed)} failed.")
+    if failed:
+        raise SystemExit(1)

@@ -1,0 +1,38 @@
+"""Networks exported for another engine, remembered beside the slices: the same weights are exported once."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from torch import nn
+
+from strokelesion.pipeline.runtime.files import write_bytes
+from strokelesion.transforms.brain import digest
+
+# What makes an export; a new version of one of them makes it anew.
+MAKERS = ("torch", "onnxscript")
+
+
+@dataclass(frozen=True)
+class RememberedExports:
+    """Export a network unless that was done before.
+
+    An export is found again by the SHA-256 of the network's class and weights and of the versions of `MAKERS`.
+
+    Attributes:
+        folder: made if need be; one file `<SHA-256>.onnx` an export.
+        export: what does it.
+    """
+
+    folder: str | Path
+    export: Callable[[nn.Module], bytes]
+
+    def __call__(self, network: nn.Module) -> bytes:
+        """Return the export of a network."""
+        made_of = [type(network).__name__, digest(network.state_dict()), *map(version, MAKERS)]
+        path = Path(self.folder) / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.onnx"
+        if not path.is_file():
+            write_bytes(path, self.export(network))
+        return path.read_bytes()

@@ -1,0 +1,189 @@
+"""Models on disk: one file each, which describes itself and runs no code when it is read.
+
+    *.safetensors    a model to be given away: half precision; the description stands in the header
+    *.pt             a model that training writes: single precision; `last.pt` also holds what a resumed run needs
+
+Both hold the description and a SHA-256 over description and weights, which is checked when they are read. The same model gives
+the same bytes. File format: https://github.com/huggingface/safetensors.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from strokelesion.networks import UserError
+from strokelesion.pipeline.models.description import Description
+from strokelesion.pipeline.runtime.files import write_bytes, written_whole
+
+RELEASED = ".safetensors"
+HEADER = "strokelesion"
+CHECKPOINT_VERSION = 2
+Weights = Mapping[str, torch.Tensor]
+
+
+class Model(NamedTuple):
+    """A model as read from its file.
+
+    Attributes:
+        description: what it says of itself.
+        weights: state of the network, in single precision.
+        state: what else a checkpoint holds: epoch, optimizer and so on; empty for a released model.
+        sha256: of description and weights.
+    """
+
+    description: Description
+    weights: dict[str, torch.Tensor]
+    state: dict[str, Any]
+    sha256: str
+
+
+def write_released(path: Path, description: Description, weights: Weights) -> None:
+    """Write a model to be given away, all of the file or nothing.
+
+    Raises:
+        UserError: when the name is no `.safetensors`, or a weight is not finite in half precision.
+    """
+    if path.suffix != RELEASED:
+        raise UserError(f"got the file name {path}; allowed are names that end in {RELEASED}.")
+    halved = {name: half(name, tensor) for name, tensor in weights.items()}
+    header = {"software": version("strokelesion"), "sha256": digest(description, halved), **description.model_dump(mode="json")}
+    # One entry, because their order in the file is not defined.
+    write_bytes(path, save(halved, {HEADER: json.dumps(header, sort_keys=True)}))
+
+
+def half(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in half precision; whole numbers as they are."""
+    if not tensor.is_floating_point():
+        return tensor.contiguous()
+    halved = tensor.half().contiguous()
+    if not halved.isfinite().all():
+        raise UserError(
+            f"{name} has weights up to {float(tensor.abs().max()):g}; allowed are numbers up to "
+            f"{torch.finfo(halved.dtype).max:g}, the largest of half precision. Train with a smaller --learning_rate."
+        )
+    return halved
+
+
+def write_checkpoint(path: Path, description: Description, weights: Weights, state: Mapping[str, Any]) -> None:
+    """Write a model that training made, with what else belongs to its state, all of the file or nothing."""
+    content = {
+        "version": CHECKPOINT_VERSION,
+        "description": description.model_dump(mode="json"),
+        "sha256": digest(description, weights),
+        "network": dict(weights),
+        **state,
+    }
+    # To an open file: given a path, torch would write its temporary name into the archive.
+    with written_whole(path) as beside, beside.open("wb") as file:
+        torch.save(content, file)
+
+
+def read_model(path: str | Path) -> Model:
+    """Read a model and check it.
+
+    Raises:
+        UserError: when the file is missing, damaged, changed, or no model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no model at {path}; expected a file that training or release wrote. Train first, or check the path.")
+    model = read_released(path) if path.suffix == RELEASED else read_checkpoint(path)
+    return model._replace(weights={name: single(tensor) for name, tensor in model.weights.items()})
+
+
+def read_released(path: Path) -> Model:
+    """Read a `.safetensors` file; weights as they are stored."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[HEADER])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        content = {name: value for name, value in header.items() if name not in ("sha256", "software")}
+        return checked(path, content, header["sha256"], weights, {})
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
+        raise not_a_model(path) from None
+
+
+def read_checkpoint(path: Path) -> Model:
+    """Read a `.pt` file."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = state.pop("version")
+    except PermissionError:
+        raise
+    except Exception:
+        # What torch says is long, and advises to run whatever the file holds.
+        raise not_a_model(path) from None
+    if found != CHECKPOINT_VERSION:
+        raise UserError(
+            f"{path} is a checkpoint of version {found}; expected version {CHECKPOINT_VERSION}. Use the version of this "
+            "project that wrote it, or train anew."
+        )
+    try:
+        return checked(path, state.pop("description"), state.pop("sha256"), state.pop("network"), state)
+    except (KeyError, TypeError):
+        raise not_a_model(path) from None
+
+
+def checked(path: Path, content: Any, sha256: str, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> Model:
+    """Return a model whose description and weights are those that were written.
+
+    Raises:
+        UserError: when they are not.
+    """
+    try:
+        description = Description.model_validate(content)
+        refuse_expressions(path, {name: value for name, value in content.items() if name != "network"})
+    except ValidationError as error:
+        where = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
+        raise UserError(
+            f"{path} describes itself wrongly ({where}); expected a model of this version of strokelesion. Get the file again."
+        ) from None
+    if (came := digest(description, weights)) != sha256:
+        raise UserError(
+            f"{path} has the SHA-256 {came}; expected {sha256}, as it says: the file was changed or cut short. Get it again."
+        )
+    return Model(description, weights, state, sha256)
+
+
+def refuse_expressions(path: Path, content: Any) -> None:
+    """Raise UserError where a description holds what MONAI would evaluate: options of a model go into the configuration."""
+    if isinstance(content, Mapping):
+        content = [*content, *content.values()]
+    if isinstance(content, list | tuple):
+        for part in content:
+            refuse_expressions(path, part)
+    elif isinstance(content, str) and (content.startswith(("$", "@", "%")) or content == "_target_"):
+        raise UserError(
+            f"{path} describes itself with {content!r}; expected words that MONAI does not evaluate. Use a model from a source "
+            "that you trust."
+        )
+
+
+def digest(description: Description, weights: Weights) -> str:
+    """Return the SHA-256 of a description and of named tensors, in hexadecimal digits."""
+    sha = hashlib.sha256(json.dumps(description.model_dump(mode="json"), sort_keys=True).encode())
+    for name, tensor in sorted(weights.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def single(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in single precision; whole numbers as they are."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def not_a_model(path: Path) -> UserError:
+    """Return the error of a file that is no model."""
+    return UserError(
+        f"{path} is no model of this project, or damaged; expected a file that training or release wrote. Copy it again, or "
+        "name another --weights."
+    )

@@ -1,0 +1,46 @@
+"""Write the table of all options for the documentation.
+
+python -m strokelesion.pipeline.options.option_table > docs/options.md
+"""
+
+from typing import Any
+
+from strokelesion.pipeline.options.option_types import allowed_values
+from strokelesion.pipeline.options.settings import OPTIONS, Settings
+
+HEAD = """# Options
+
+Generated from [`settings.py`](../pipeline/options/settings.py) with `python -m strokelesion.pipeline.options.option_table`.
+On the command line an option is `--option value`, in Python an argument of `monai.bundle.run`. Defaults are those of
+`bundles/resunet.json`; other bundle files list at their top what differs.
+
+## Basic options
+"""
+
+
+def as_markdown() -> str:
+    """Return the page: the options that most users need, then the others."""
+    return f"{HEAD}\n{table(is_basic=True)}\n\n## Advanced options\n\n{table(is_basic=False)}\n"
+
+
+def table(is_basic: bool) -> str:
+    """Return the rows of the basic options, or of the others."""
+    rows = ["| option | default | allowed | what it does | commands |", "|---|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        if (about := OPTIONS[name]).is_basic is is_basic:
+            default = about.default or f"`{plain(field.default)}`"
+            allowed = allowed_values(Settings.__annotations__[name])
+            cells = (f"`{name}`", f"{default} {about.unit}".strip(), allowed, field.description, ", ".join(about.commands))
+            rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows)
+
+
+def plain(default: Any) -> str:
+    """Return a default as it is typed."""
+    if isinstance(default, tuple):
+        return ",".join(default) if isinstance(default[0], str) else f"[{','.join(f'{number:g}' for number in default)}]"
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

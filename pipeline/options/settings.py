@@ -1,0 +1,331 @@
+"""Every option once: its type, range, unit, default, the commands that take it, and one line of help.
+
+The values come from the command line, from Python and from the bundle files alike; `workflow.py` reads them, checks them with
+`Settings` and puts the checked values into the running bundle. `option_table.py` writes `docs/options.md` from this table.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from strokelesion.networks import CommandLineError
+from strokelesion.networks.planes import AXIAL, PLANES
+from strokelesion.pipeline.options.option_types import (
+    Allowed,
+    Count,
+    Device,
+    ExtentMm,
+    Fold,
+    Index,
+    Part,
+    Portion,
+    PositiveShare,
+    Seed,
+    ShareBelowOne,
+    SpacingMm,
+    SplitForm,
+    Switch,
+    Text,
+    VolumeMl,
+    Words,
+    allowed_values,
+    some_of,
+)
+
+TRAINING, DOCTOR, EVALUATING, INFERENCE, RELEASE = "training", "doctor", "evaluating", "inference", "release"
+SYNTHESIS, EXPERIMENTS, REPORTING, SCORING = "synthesis", "experiments", "reporting", "scoring"
+COMMANDS = (TRAINING, EVALUATING, INFERENCE, RELEASE, DOCTOR, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING)
+# Commands that apply a trained model: the model says how, see `models/description.py`.
+APPLYING = (EVALUATING, INFERENCE, RELEASE)
+COMPILERS = ("g++", "clang++", "c++", "cl")
+# Commands that may run in several processes together.
+SHARED_COMMANDS = (TRAINING, INFERENCE)
+_LEARNING = (TRAINING, DOCTOR)
+_LABELED = (TRAINING, EVALUATING, RELEASE, DOCTOR, EXPERIMENTS, SCORING)
+_COMPUTING = (TRAINING, *APPLYING, SYNTHESIS)
+
+
+class About(NamedTuple):
+    """What the table says of an option beside its type and default.
+
+    Attributes:
+        commands: commands that take it.
+        part: part of a model's description that records it: `protocol`, `held_out`, `training` or none.
+        unit: unit of the value.
+        is_basic: whether most users need it.
+        default: what the default `None` stands for.
+    """
+
+    commands: tuple[str, ...]
+    part: str = ""
+    unit: str = ""
+    is_basic: bool = False
+    default: str = ""
+
+
+def option(default: Any, about: About, description: str) -> Any:
+    """Return the entry of an option."""
+    return Field(default, description=description, json_schema_extra={"about": about})  # type: ignore[dict-item]
+
+
+class Settings(BaseModel):
+    """The checked values of all options."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, validate_default=True)
+
+    # Data
+    dataset_dir: Text | None = option(
+        None,
+        About(_LABELED, "training", is_basic=True, default="the phantom"),
+        "Folder of an ATLAS release or a BIDS data set.",
+    )
+    split: SplitForm = option("5-fold", About((TRAINING, EXPERIMENTS), "held_out"), "Division of the persons into parts.")
+    fold: Fold = option(0, About((TRAINING,), "held_out", is_basic=True), "Part that is held out: a number, or a site's name.")
+    seed: Seed = option(
+        0,
+        About((TRAINING, SYNTHESIS, EXPERIMENTS), "held_out"),
+        "Seed of the split, the weights, the order and the augmentation.",
+    )
+    sub_lesions: Literal["masks", "components"] = option(
+        "masks",
+        About((TRAINING, DOCTOR, EXPERIMENTS, SCORING), "held_out"),
+        "Sub-lesions: as the data set's masks say, or all components but the largest.",
+    )
+    allow_empty: Switch = option(False, About(_LABELED), "Accept masks without a lesion.")
+    allow_gray: Switch = option(False, About(_LABELED), "Accept masks with values between background and lesion.")
+    scored: Literal["held_out", "all"] = option(
+        "held_out", About((EVALUATING,)), "Scans to score: those that the model's training held out, or all."
+    )
+    # What the network sees
+    intensities: Literal["brain", "tissue"] = option(
+        "tissue",
+        About(_LEARNING, "protocol"),
+        "Intensity scale: median tissue 1; or white matter 1 in a brain that is found first and cropped to.",
+    )
+    spacing_mm: SpacingMm = option(
+        (1.0, 1.0, 1.0),
+        About((*_LEARNING, SYNTHESIS), "protocol", "mm", True),
+        "Voxel size: three numbers, or one for all axes.",
+    )
+    slice_mm: ExtentMm = option(
+        (192.0, 224.0), About(_LEARNING, "protocol", "mm"), "Extent of the slices that the network sees."
+    )
+    crop_mm: ExtentMm | None = option(
+        None, About(_LEARNING, "protocol", "mm", default="whole slices"), "Extent of random windows of training slices."
+    )
+    planes: Annotated[tuple[str, ...], *some_of(*PLANES)] = option(
+        ("axial",), About(_LEARNING, "protocol"), "Planes of the slices; predictions are averaged over them."
+    )
+    neighbors: Annotated[int, Field(ge=0, le=8), Allowed("a whole number from 0 to 8")] = option(
+        0, About(_LEARNING, "protocol", "slices"), "Neighboring slices on each side, shown as channels."
+    )
+    # Training
+    run_dir: Text | None = option(
+        None,
+        About((TRAINING, EVALUATING, RELEASE, DOCTOR, SCORING), is_basic=True, default="`runs/<network>_<loss>`"),
+        "Folder of a run.",
+    )
+    cache_dir: Text = option("runs/slices", About((*_LEARNING, *APPLYING)), "Folder of prepared slices.")
+    loss: Annotated[str, Allowed("a name of the bundle's section loss_functions")] = option(
+        "cce_dice", About((TRAINING,), "training", is_basic=True), "Loss: cce, dice, or their sum cce_dice; also cce_lesion."
+    )
+    epochs: Count = option(100, About((TRAINING,), is_basic=True), "Number of epochs.")
+    batch_size: Count = option(32, About((TRAINING,), "training", "slices", True), "Slices of a batch, in each process.")
+    learning_rate: PositiveShare = option(0.001, About((TRAINING,), "training"), "Learning rate of Adam.")
+    schedule: Literal["constant", "cosine"] = option(
+        "constant", About((TRAINING,), "training"), "Learning rate over the epochs; cosine falls to zero."
+    )
+    slices: Literal["lesion", "brain", "all"] = option(
+        "brain", About(_LEARNING, "training"), "Slices to train on: with lesion, with brain, or all."
+    )
+    lesion_share: PositiveShare = option(0.5, About((TRAINING,), "training"), "Share of slices with lesion in an epoch.")
+    evenness: Portion = option(
+        0.0, About((TRAINING,), "training"), "0: each slice with lesion counts alike; 1: each scan does."
+    )
+    val_interval: Count = option(1, About((TRAINING,), unit="epochs"), "Epochs between validations.")
+    panel_interval: Count = option(5, About((TRAINING,), unit="epochs"), "Epochs between pictures in TensorBoard.")
+    panel_scans: Index = option(4, About((TRAINING,), unit="scans"), "Number of scans pictured in TensorBoard.")
+    num_workers: Index = option(
+        0, About((TRAINING, RELEASE, SYNTHESIS), unit="processes"), "Processes that prepare scans; 0 uses threads."
+    )
+    resume: Switch = option(False, About((TRAINING,), is_basic=True), "Continue the run in run_dir.")
+    init: Text | None = option(
+        None, About((TRAINING,), default="random weights"), "Model to start from: a file, or `pretrained`."
+    )
+    compile: Switch = option(False, About((TRAINING,)), "Compile the training step; needs a C++ compiler.")
+    amp: Switch = option(True, About((TRAINING, *APPLYING)), "Half precision where the device has fast units for it.")
+    device: Device = option(
+        "auto", About((*_COMPUTING, DOCTOR), is_basic=True), "Device of the networks; auto takes a GPU where there is one."
+    )
+    # Applying a model
+    weights: Text | None = option(
+        None,
+        About(APPLYING, is_basic=True, default="inference: pretrained; evaluating: the run's last.pt; release: its best.pt"),
+        "Model to apply: a file, or `pretrained`.",
+    )
+    threshold: PositiveShare | None = option(
+        None, About((EVALUATING, INFERENCE), default="the model's"), "Least probability of lesion."
+    )
+    min_component_ml: VolumeMl | None = option(
+        None, About((EVALUATING, INFERENCE), unit="ml", default="the model's"), "Smaller components are removed."
+    )
+    min_peak: Portion | None = option(
+        None,
+        About((EVALUATING, INFERENCE), default="the model's"),
+        "Components whose highest probability is lower are removed.",
+    )
+    overlap: ShareBelowOne = option(0.25, About((TRAINING, *APPLYING)), "Overlap of windows where a slice takes several.")
+    window_batch: Count | None = option(
+        None, About((TRAINING, *APPLYING), default="8, on GPUs 16"), "Slices that are computed at once."
+    )
+    tta: Switch | None = option(
+        None, About((TRAINING, *APPLYING), default="the model's"), "Average each scan with its left-right mirror image."
+    )
+    engine: Literal["auto", "torch", "onnx"] = option(
+        "auto", About((EVALUATING, INFERENCE)), "Software that computes the network; auto takes the faster one."
+    )
+    brain_weights: Text = option(
+        "pretrained", About((*_LEARNING, *APPLYING, SYNTHESIS)), "Model that finds the brain: a file, or `pretrained`."
+    )
+    surface_weights: Text | None = option(
+        None,
+        About((*_LEARNING, *APPLYING, SYNTHESIS), default="none; with save_brain pretrained"),
+        "Model that draws the brain's surface.",
+    )
+    prepare: Literal["none", "bias", "mni"] = option(
+        "none", About((EVALUATING, INFERENCE)), "Correct the bias field, or also bring the head to MNI space, first."
+    )
+    # New scans
+    scans: Text | None = option(
+        None, About((INFERENCE,), is_basic=True, default="none: name it"), "File, folder, glob, BIDS data set or DICOM folder."
+    )
+    participant: Annotated[Any, Allowed("labels of subjects, with commas; quote those of digits")] = option(
+        None, About((INFERENCE,), default="all"), "Subjects of a BIDS data set, with commas."
+    )
+    output_dir: Text | None = option(
+        None,
+        About(
+            (INFERENCE, RELEASE, SYNTHESIS), is_basic=True, default="inference: masks; synthesis: synthetic; release: name it"
+        ),
+        "Folder of the results.",
+    )
+    save_probabilities: Switch = option(False, About((EVALUATING, INFERENCE)), "Write probabilities of lesion.")
+    save_brain: Switch = option(False, About((INFERENCE,)), "Write brain masks.")
+    save_mni: Switch = option(False, About((INFERENCE,)), "Write results in MNI space, too.")
+    pages: Switch = option(True, About((INFERENCE,)), "Write pages to look at.")
+    atlas: Text | None = option(None, About((INFERENCE,), default="none"), "Label atlas in MNI space.")
+    atlas_labels: Text | None = option(None, About((INFERENCE,), default="none"), "Table of the atlas's regions.")
+    overwrite: Switch = option(False, About((INFERENCE,)), "Segment scans again that are done.")
+    part: Part | None = option(None, About((INFERENCE,), default="all scans"), "Part of the scans, such as 3/16.")
+    # Synthetic scans
+    heads: Words = option(
+        None, About((TRAINING, RELEASE, SYNTHESIS), default="none: name it"), "Folder or folders of label maps and T1 scans."
+    )
+    masks: Words = option(
+        None,
+        About((TRAINING, RELEASE, SYNTHESIS), default="procedural masks"),
+        "Folder or folders of lesion masks in MNI space.",
+    )
+    material_dir: Text = option("runs/material", About((TRAINING, RELEASE, SYNTHESIS)), "Folder of prepared heads and masks.")
+    side: Literal["training", "validation", "held_out"] = option(
+        "held_out", About((SYNTHESIS,)), "Heads and masks to use: those for training, for validation, or held out."
+    )
+    synthetic_scans: Annotated[int, Field(ge=1, le=100_000), Allowed("a whole number from 1 to 100000")] = option(
+        60, About((TRAINING, RELEASE, SYNTHESIS), "training", "scans"), "Synthetic scans to make, or to show in an epoch."
+    )
+    renewed_scans: Index = option(
+        0, About((TRAINING, RELEASE), "training", "scans"), "Synthetic scans that are new in each epoch."
+    )
+    validation_scans: Count = option(24, About((TRAINING, RELEASE), "training", "scans"), "Synthetic scans to validate on.")
+    lesion_free: Portion = option(
+        0.1, About((TRAINING, RELEASE, SYNTHESIS), "training"), "Share of synthetic scans without lesion."
+    )
+    any_contrast: Portion = option(
+        0.0, About((TRAINING, RELEASE), "training"), "Share of synthetic scans of any contrast, not T1."
+    )
+    scanner: Annotated[str, Allowed("a name of the table SCANNERS")] = option(
+        "mixed", About((TRAINING, RELEASE, SYNTHESIS), "training"), "Model of the scanner of synthetic scans."
+    )
+    # Data sets, experiments and reports
+    doctor_csv: Text | None = option(None, About((DOCTOR,), default="`<run_dir>/doctor.csv`"), "Table that doctor writes.")
+    networks: Annotated[tuple[str, ...], *some_of("unet", "segnet", "resunet")] = option(
+        "all", About((EXPERIMENTS,)), "Networks to compare."
+    )
+    losses: Annotated[tuple[str, ...], *some_of("cce", "dice", "cce_dice")] = option(
+        "all", About((EXPERIMENTS,)), "Losses to compare."
+    )
+    folds: Words = option("all", About((EXPERIMENTS,)), "Parts that are held out in turn, with commas.")
+    runs_dir: Text = option("runs", About((EXPERIMENTS, REPORTING)), "Folder of the runs.")
+    runs: Words = option(None, About((REPORTING,), default="all in `runs_dir`"), "Folders of runs, or globs.")
+    report_dir: Text = option("report", About((EXPERIMENTS, REPORTING)), "Folder of the report.")
+    shown: Text = option("best", About((REPORTING,)), "Experiment whose worst scans are shown.")
+    predictions: Text | None = option(None, About((SCORING,), default="none: name it"), "Folder of predicted masks.")
+    name: Text | None = option(None, About((SCORING,), default="none: name it"), "Name of the method that made the masks.")
+
+
+OPTIONS: dict[str, About] = {
+    name: field.json_schema_extra["about"]  # type: ignore[index,misc]
+    for name, field in Settings.model_fields.items()
+}
+
+
+def options_of(command: str) -> list[str]:
+    """Return the names of the options that a command takes."""
+    return [name for name, about in OPTIONS.items() if command in about.commands]
+
+
+def options_in(part: str) -> list[str]:
+    """Return the names of the options that a part of a model's description records."""
+    return [name for name, about in OPTIONS.items() if about.part == part]
+
+
+def check(values: Mapping[str, Any]) -> Settings:
+    """Return the checked values of options; those that are not named have their defaults.
+
+    Raises:
+        CommandLineError: names every wrong value, with what is allowed.
+    """
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        names = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors())
+        raise CommandLineError("\n".join(refusal(name, values.get(name)) for name in names)) from None
+
+
+def changed(values: Settings) -> list[str]:
+    """Return the options that do not have their defaults."""
+    return [name for name, value in vars(check({})).items() if getattr(values, name) != value]
+
+
+def require_consistent(values: Settings) -> None:
+    """Raise CommandLineError for options that contradict each other, or that this machine does not allow."""
+    if values.planes != (AXIAL,) and len(set(values.spacing_mm)) > 1:
+        raise CommandLineError(
+            f"got --planes {','.join(values.planes)} and --spacing_mm {list(values.spacing_mm)}; expected cubes, or slices of "
+            "other planes have other pixels. Give one number to --spacing_mm, or --planes axial."
+        )
+    if values.crop_mm is not None and any(crop > whole for crop, whole in zip(values.crop_mm, values.slice_mm, strict=True)):
+        raise CommandLineError(
+            f"got --crop_mm {list(values.crop_mm)} and --slice_mm {list(values.slice_mm)}; expected crops up to the extent of "
+            "slices. Give a smaller --crop_mm."
+        )
+    if values.init is not None and values.resume:
+        raise CommandLineError(
+            f"got --init {values.init} and --resume true; allowed is one of them. A resumed run has weights: omit --init."
+        )
+    if values.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), *COMPILERS))):
+        raise CommandLineError(
+            f"--compile got true, and there is no C++ compiler; expected one of {', '.join(COMPILERS)}. Install one, or leave "
+            "--compile out."
+        )
+
+
+def refusal(name: str, value: Any) -> str:
+    """Return what is said of a wrong value."""
+    allowed = allowed_values(Settings.__annotations__[name])
+    hint = " Quote a name that looks like a number twice: '\"01\"'." if allowed == "text" else ""
+    is_or_are = "is" if allowed.startswith(("a ", "text")) and " and the " not in allowed else "are"
+    return f"--{name} got {value!r}; allowed {is_or_are} {allowed}.{hint}"

@@ -1,0 +1,238 @@
+"""The report as a folder: one self-contained HTML page, its figures as PNG and its numbers as CSV.
+
+The page loads nothing, runs no script and says so in its Content-Security-Policy. What it says stands in `page.html`,
+a Jinja2 template that escapes every name from the data. Equal input gives equal bytes.
+"""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from strokelesion.networks import UserError
+from strokelesion.pipeline.evaluation.comparison import SCAN, with_truth
+from strokelesion.pipeline.report import figures
+from strokelesion.pipeline.report.published import published
+from strokelesion.pipeline.runtime.files import remove_parts, write_bytes, write_table, write_text
+
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known about the experiments; frames are sorted, an experiment is a (network, loss).
+
+    Attributes:
+        scores: a row a scan and lesion class.
+        lesions: a row a true lesion.
+        history: a row an epoch of a run; may be empty.
+        table: a row an experiment and lesion class, compared with the best.
+        summary: a row an experiment, lesion class and metric.
+        false_alarms: a row an experiment and lesion class, over scans without that class.
+        worst: title and PNG of the worst scans of the shown experiment.
+        settings: what all runs share.
+        notes: warnings to be read first.
+        is_phantom: whether the scans are synthetic.
+        shown: network and loss of the experiment shown in detail.
+    """
+
+    scores: pd.DataFrame
+    lesions: pd.DataFrame
+    history: pd.DataFrame
+    table: pd.DataFrame
+    summary: pd.DataFrame
+    false_alarms: pd.DataFrame
+    worst: Sequence[tuple[str, bytes]]
+    settings: Mapping[str, str]
+    notes: Sequence[str]
+    is_phantom: bool
+    shown: tuple[str, str]
+
+
+class Metric(NamedTuple):
+    """A column of the scores as the page names it.
+
+    Attributes:
+        column: name in `Report.scores`.
+        label: name and unit for readers; ↑ higher is better, ↓ lower is better, → 0 nearer to zero is better.
+        decimals: how many are shown.
+    """
+
+    column: str
+    label: str
+    decimals: int
+
+
+METRICS = {
+    "Plain, per scan": (
+        Metric("dice", "Dice ↑", 3),
+        Metric("precision", "precision ↑", 3),
+        Metric("recall", "recall ↑", 3),
+        Metric("hd95_mm", "95 % Hausdorff distance (mm) ↓", 1),
+        Metric("asd_mm", "average surface distance (mm) ↓", 1),
+        Metric("volume_difference_ml", "volume, predicted − true (ml) → 0", 1),
+    ),
+    "Seed study, mean over slices with any lesion; those without this class score 0": (Metric("seed_dice", "Dice ↑", 3),),
+    "ATLAS'22 challenge": (
+        Metric("atlas22_dice", "Dice ↑", 3),
+        Metric("atlas22_lesion_f1", "lesion F1, any overlap ↑", 3),
+        Metric("atlas22_volume_difference_voxels", "volume difference (voxels) ↓", 0),
+        Metric("atlas22_lesion_count_difference", "lesion count difference ↓", 1),
+    ),
+    "ISLES'26 challenge": (
+        Metric("isles26_dice", "Dice ↑", 3),
+        Metric("isles26_lesion_f1", "lesion F1, one-to-one, IoU ≥ .25 ↑", 3),
+        Metric("isles26_absolute_volume_difference_ml", "absolute volume difference (ml) ↓", 1),
+        Metric("isles26_lesion_count_difference", "lesion count difference ↓", 1),
+        Metric("isles26_pr_auc", "area under precision-recall curve ↑", 3),
+    ),
+}
+
+
+def write_page(report: Report, folder: Path) -> Path:
+    """Write `index.html`, `figures/*.png` and the CSV files behind them.
+
+    Args:
+        report: what is known.
+        folder: made if need be; files of an earlier report are replaced.
+
+    Returns:
+        The path of `index.html`.
+
+    Raises:
+        UserError: when the experiment to show has no scores.
+    """
+    if of_shown(report, report.scores).empty:
+        known = sorted(set(zip(report.scores["network"], report.scores["loss"], strict=True)))
+        raise UserError(f"got the experiment {' '.join(report.shown)} to show; allowed are {', '.join(map(' '.join, known))}.")
+    pictures = draw(report)
+    for old in (folder / "figures").glob("*.png"):
+        old.unlink()
+    for place in (folder, folder / "figures"):
+        remove_parts(place)
+    for name, content in pictures.items():
+        write_bytes(folder / "figures" / f"{name}.png", content)
+    for number, (_, content) in enumerate(report.worst, start=1):
+        write_bytes(folder / "figures" / f"worst_{number:02d}.png", content)
+    for name, frame in frames(report).items():
+        write_table(folder / f"{name}.csv", frame)
+    return write_text(folder / "index.html", render(report, pictures))
+
+
+def draw(report: Report) -> dict[str, bytes]:
+    """Return the figures as PNG, by name; those that there is nothing for are left out."""
+    main = with_truth(of_shown(report, report.scores), "main")
+    wanted: dict[str, tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame]] = {
+        "nine_cells": (figures.nine_cells, report.table),
+        "dice_by_volume": (figures.dice_by_volume, main),
+        "recall_by_size": (figures.recall_by_size, of_shown(report, report.lesions)),
+        "bland_altman": (figures.bland_altman, main),
+        "dice_by_site": (figures.dice_by_site, main),
+        "learning_curves": (figures.learning_curves, report.history),
+    }
+    return {name: figures.png(function(frame)) for name, (function, frame) in wanted.items() if not frame.empty}
+
+
+def frames(report: Report) -> dict[str, pd.DataFrame]:
+    """Return the tables that are written as CSV, by name."""
+    names = ("table", "summary", "false_alarms", "scores", "lesions", "history")
+    return {name: getattr(report, name) for name in names} | {"published": published()}
+
+
+def render(report: Report, pictures: Mapping[str, bytes]) -> str:
+    """Return the page as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "p_value": p_value, "data_uri": data_uri}
+    scores = of_shown(report, report.scores)
+    return environment.get_template("page.html").render(
+        report=report,
+        pictures=pictures,
+        metrics=METRICS,
+        scans=len(scores.drop_duplicates(SCAN)),
+        persons=scores["person"].nunique(),
+        sites=scores["site"].nunique(),
+        cells={(row.network, row.loss, row.lesion): row for row in report.table.itertuples()},
+        summary={(row.lesion, row.metric): row for row in of_shown(report, report.summary).itertuples()},
+        alarms=list(of_shown(report, report.false_alarms).itertuples()),
+        published=list(published().itertuples()),
+        here=measured_here(scores),
+        files=list(frames(report)),
+        **ranking(report.table),
+    )
+
+
+def measured_here(scores: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """Return the mean of each measure that published numbers compare with, by published lesion class and measure.
+
+    Unlike in the summary, scans whose truth lacks the class count as the measure says: the seed study and the challenges
+    score them, Dice is NaN there.
+    """
+    measures = sorted(set(published()["compare_with"]) - {""})
+    means = scores.groupby("lesion")[measures].mean()
+    classes = {"main": "main", "sub": "sub", "all": "both"}
+    return {(name, measure): means.loc[lesion, measure] for name, lesion in classes.items() for measure in measures}
+
+
+def ranking(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the order of the experiments by their Dice of main lesions, and how they stand to the best one.
+
+    Returns:
+        `networks` and `losses`, highest Dice first; `best`, a row; and lists of rows: `equals` are not told apart from it,
+        `lower` and `higher` are, `untested` could not be tested.
+    """
+    main = table[table["lesion"] == "main"].sort_values("dice", ascending=False, kind="stable")
+    others = main[~main["is_best"].astype(bool)]
+    is_sure = others["p_holm"] < SIGNIFICANCE
+    kinds = {
+        "equals": others["p_holm"] >= SIGNIFICANCE,
+        "lower": is_sure & (others["difference"] < 0),
+        "higher": is_sure & (others["difference"] >= 0),
+        "untested": others["p_holm"].isna(),
+    }
+    return {
+        "networks": list(main["network"].unique()),
+        "losses": list(main["loss"].unique()),
+        "best": next(main[main["is_best"].astype(bool)].itertuples(), None),
+        **{kind: list(others[rows].itertuples()) for kind, rows in kinds.items()},
+    }
+
+
+def of_shown(report: Report, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the experiment that is shown in detail."""
+    network, loss = report.shown
+    return frame[(frame["network"] == network) & (frame["loss"] == loss)]
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """Return a number as readers of papers know it: .577, −0.1, and a dash where there is none.
+
+    Three decimals are for shares, which lose the zero before the point.
+    """
+    if isnan(value):
+        return "–"
+    text = f"{value:.{decimals}f}".replace("-", "−")
+    return text.replace("0.", ".", 1) if decimals == 3 and abs(value) < 1 and "1." not in text else text
+
+
+def p_value(p: float) -> str:
+    """Return a p value as text."""
+    if isnan(p):
+        return "not tested"
+    return "p < .001" if p < 0.001 else f"p = {number(p)}"
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG as an address that needs no file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,0 +1,183 @@
+"""Any set of evaluated runs, gathered: their scores, lesions, learning curves and worst scans as tables.
+
+A run is a folder that holds `evaluation/held_out/`, a folder of scores as `scoring.py` writes it, and perhaps `history.csv`.
+Runs with the same network and loss are folds of one experiment: their settings must be the same, and no scan may be in
+two of them.
+"""
+
+import glob
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from strokelesion.networks import UserError
+from strokelesion.pipeline.cohorts.records import NAMES
+from strokelesion.pipeline.evaluation.comparison import EXPERIMENT, SCAN
+from strokelesion.pipeline.evaluation.scoring import ABOUT, LESIONS, SCORES, WORST
+from strokelesion.pipeline.options.option_types import words_of
+
+EVALUATION = Path("evaluation", "held_out")
+CURVES = ["epoch", "training_loss", "dice_main", "dice_sub", "dice_both"]
+# The same data may lie elsewhere on another machine.
+MAY_DIFFER = {"dataset_dir"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluated run.
+
+    Attributes:
+        folder: where it lies.
+        experiment: its `network`, `loss` and `fold`.
+        settings: what else makes it what it is.
+    """
+
+    folder: Path
+    experiment: dict[str, str]
+    settings: dict[str, Any]
+
+    def table(self, path: Path, **renamed: str) -> pd.DataFrame:
+        """Read one of its tables, each row with its network, loss and fold."""
+        # Names stay text: a subject may be "031768" and a site "NA".
+        text = dict.fromkeys(NAMES, str)
+        table = pd.read_csv(self.folder / path, dtype=text, keep_default_na=False, na_values=[""]).rename(columns=renamed)
+        names = [name for name in NAMES if name in table]
+        return table.assign(**table[names].fillna(""), **self.experiment)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Tables over all runs, each row with its `network`, `loss` and `fold`; sorted, whatever the order of the runs.
+
+    `to_hold_out` are the subjects that the splits of the runs have in some fold.
+    """
+
+    scores: pd.DataFrame
+    lesions: pd.DataFrame
+    history: pd.DataFrame
+    worst: pd.DataFrame
+    settings: dict[str, str]
+    to_hold_out: set[str]
+
+
+def find_runs(runs: str | Sequence[str]) -> list[Run]:
+    """Return the evaluated runs that folders or globs name, sorted by path.
+
+    Raises:
+        UserError: when none is found.
+    """
+    patterns = [str(word) for word in words_of(runs)]
+    named = [[pattern] if Path(pattern).is_dir() else glob.glob(pattern) for pattern in patterns]
+    folders = sorted({Path(path) for paths in named for path in paths})
+    found = [read_run(folder) for folder in folders if (folder / EVALUATION / SCORES).is_file()]
+    if not found:
+        raise UserError(
+            f"found no evaluated run in {', '.join(patterns)}; expected folders with {EVALUATION / SCORES}. Run the command "
+            "evaluating first, or check --runs; quote a glob so that the shell does not expand it."
+        )
+    return found
+
+
+def read_run(folder: Path) -> Run:
+    """Read what a run says about itself."""
+    about = json.loads((folder / EVALUATION / ABOUT).read_text())
+    return Run(folder, {key: str(about[key]) for key in (*EXPERIMENT, "fold")}, about["settings"])
+
+
+def gather(runs: Sequence[Run]) -> Gathered:
+    """Read the tables of runs into one of each kind.
+
+    Raises:
+        UserError: when folds of an experiment differ in a setting, two runs of it hold the same scan, or a scan has not the
+            same truth in all experiments.
+    """
+    require_same_settings(runs)
+    scores = of_all_runs(runs, EVALUATION / SCORES, SCAN)
+    require_each_scan_once(scores)
+    require_same_truth(scores)
+    curves = of_all_runs(runs, Path("history.csv"), ["fold", "epoch"], loss="training_loss")
+    return Gathered(
+        scores=scores.drop(columns="folder"),
+        lesions=of_all_runs(runs, EVALUATION / LESIONS, SCAN).drop(columns="folder"),
+        history=curves.reindex(columns=[*EXPERIMENT, "fold", *CURVES]),
+        worst=of_all_runs(runs, EVALUATION / WORST, SCAN),
+        settings=settings_of_all(runs),
+        to_hold_out=set().union(*map(subjects_in_folds, runs)),
+    )
+
+
+def subjects_in_folds(run: Run) -> set[str]:
+    """Return the subjects that the split of a run has in some fold; none where it has no split."""
+    path = run.folder / "split.csv"
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame({"subject": [], "fold": []})
+    return set(rows.loc[rows["fold"] != "", "subject"])
+
+
+def of_all_runs(runs: Sequence[Run], path: Path, by: Sequence[str], **renamed: str) -> pd.DataFrame:
+    """Return one table of all runs that have it, with the `folder` of each row's run; sorted by experiment and as said."""
+    tables = [run.table(path, **renamed).assign(folder=str(run.folder)) for run in runs if (run.folder / path).is_file()]
+    filled = [table for table in tables if not table.empty]
+    if not filled:
+        return pd.DataFrame(columns=[*EXPERIMENT, "fold", *by, "folder"])
+    return pd.concat(filled).sort_values([*EXPERIMENT, *by], kind="stable", ignore_index=True)
+
+
+def require_same_settings(runs: Sequence[Run]) -> None:
+    """Raise ValueError when two runs of an experiment were made with different settings: they are no folds of one."""
+    first: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        other = first.setdefault(name_of(run), run)
+        for key in sorted((run.settings.keys() | other.settings.keys()) - MAY_DIFFER):
+            if (came := run.settings.get(key)) != (was := other.settings.get(key)):
+                raise UserError(
+                    f"{run.folder} was made with {key} {came}, {other.folder} with {was}; expected the same for all folds of "
+                    f"{', '.join(name_of(run))}. Gather them apart, or train one of them again."
+                )
+
+
+def require_each_scan_once(scores: pd.DataFrame) -> None:
+    """Raise ValueError when two runs of an experiment hold the same scan."""
+    rows = scores[[*EXPERIMENT, *SCAN, "folder"]].drop_duplicates()
+    if not (twice := rows[rows.duplicated([*EXPERIMENT, *SCAN], keep=False)]).empty:
+        (network, loss, *scan, first), second = twice.iloc[0], twice["folder"].iloc[1]
+        raise UserError(
+            f"{first} and {second} both hold {' '.join(scan)} of {network}, {loss}; expected each scan once in an experiment. "
+            "Name one of them with --runs."
+        )
+
+
+def require_same_truth(scores: pd.DataFrame) -> None:
+    """Raise ValueError when a scan's true lesions have another volume in one experiment than in another."""
+    volumes = scores.groupby([*SCAN, "lesion"])["truth_ml"].agg(["min", "max"])
+    if not (differing := volumes[volumes["max"] > volumes["min"]]).empty:
+        (*scan, lesion), (least, most) = differing.index[0], differing.iloc[0]
+        raise UserError(
+            f"the true {lesion} lesion of {' '.join(scan)} has {least:g} ml in one run and {most:g} in another; expected the "
+            "same truth in all. Score them with the same data set and --sub_lesions."
+        )
+
+
+def name_of(run: Run) -> tuple[str, str]:
+    """Return network and loss of a run."""
+    return run.experiment["network"], run.experiment["loss"]
+
+
+def settings_of_all(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the settings of runs as words; where experiments differ in one, each value with those that have it."""
+    words: dict[str, dict[str, list[str]]] = {}
+    for run in runs:
+        for key, value in run.settings.items():
+            having = words.setdefault(key, {}).setdefault(str(value), [])
+            having += [name for name in [" ".join(name_of(run))] if name not in having]
+    return {key: spelled_out(values) for key, values in sorted(words.items())}
+
+
+def spelled_out(values: Mapping[str, Sequence[str]]) -> str:
+    """Return the one value, or each with who has it."""
+    if len(values) == 1:
+        return next(iter(values))
+    return "; ".join(f"{value} ({', '.join(having)})" for value, having in values.items())

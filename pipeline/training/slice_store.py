@@ -1,0 +1,307 @@
+"""The slice store: each scan is read and prepared once, its slices stay on disk, memory-mapped.
+
+One `.npy` file a scan, in NumPy's own format, a structured array with the fields `image` (half precision), `label`
+(bytes) and `lesion_voxels`. Its name carries a hash of the input files (path, size, time of change) and of the transforms
+that made it, so a second run reuses it, a changed input or transform makes a new one, and an interrupted build goes on
+where it stopped: a file is written beside its place and renamed when it is whole.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from strokelesion.networks import UserError
+from strokelesion.networks.planes import AXIAL
+from strokelesion.pipeline.runtime.errors import user_error
+from strokelesion.pipeline.runtime.files import remove_parts, written_whole
+from strokelesion.pipeline.runtime.processes import is_first, share
+from strokelesion.pipeline.runtime.workers import workers
+from strokelesion.transforms import Recipe
+
+STORE_VERSION = 1
+FILE_KEYS = ("image", "main_mask", "sub_masks", "tissues")
+# What else makes a composed scan what it is.
+COMPOSITION_KEYS = ("lesions", "seed")
+# Several runs may build one store; a file that nobody wrote to for so long is left from a run that was killed.
+DEAD_AFTER_S = 24 * 3600
+# Letters of subject and session in the name of a file; which scan it is, the digest says.
+LONGEST_NAME = 50
+logger = logging.getLogger(__name__)
+
+
+def files_of(record: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the image and mask files of a record."""
+    for key in FILE_KEYS:
+        value = record.get(key, ())
+        yield from map(Path, [value] if isinstance(value, str) else value)
+
+
+def store_path(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Path:
+    """Return where the slices of one scan lie: its name and 20 digits of the SHA-256 of inputs and transforms."""
+    name = f"{record['subject']}_{record['session']}"[:LONGEST_NAME]
+    inputs = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in files_of(record)]
+    composition = [record[key] for key in COMPOSITION_KEYS if key in record]
+    plane = [record["plane"]] if record.get("plane", AXIAL) != AXIAL else []
+    recipe = json.dumps([STORE_VERSION, inputs, composition, *plane, transform.fingerprint])
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:20]
+    return folder / f"{name}_{digest}.npy"
+
+
+def pack(image: torch.Tensor, label: torch.Tensor) -> NDArray[Any]:
+    """Return slices `(D, 1, H, W)` and their label maps as one structured array of length D."""
+    height, width = image.shape[-2:]
+    fields = [("image", "<f2", (height, width)), ("label", "u1", (height, width)), ("lesion_voxels", "<i4")]
+    slices = np.empty(len(image), dtype=fields)
+    slices["image"], slices["label"] = image[:, 0].numpy(force=True), label[:, 0].numpy(force=True)
+    slices["lesion_voxels"] = (label > 0).sum((1, 2, 3)).numpy(force=True)
+    return slices
+
+
+def prepare_scan(record: Mapping[str, Any], transform: Recipe) -> dict[str, Any]:
+    """Return the sample that training learns from: one scan, transformed.
+
+    Raises:
+        UserError: when a file cannot be read or prepared; the message names the scan and the reason. Other errors are faults of
+            this project and keep their traceback; a note names the scan.
+    """
+    try:
+        # A copy of its own: MONAI's readers hold state, and threads that share one mix up their files.
+        sample: dict[str, Any] = deepcopy(transform)(dict(record))
+        return sample
+    except Exception as error:
+        source = record.get("image", record["subject"])
+        if (known := user_error(error)) is not None:
+            raise UserError(f"cannot prepare {source}: {known}") from None
+        error.add_note(f"while preparing {source}")
+        raise
+
+
+def store_scan(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Path:
+    """Make the store of one scan unless it is there; return its path.
+
+    Raises:
+        UserError: when the scan cannot be prepared, see `prepare_scan`.
+    """
+    path = store_path(record, transform, folder)
+    if not path.exists():
+        sample = prepare_scan(record, transform)
+        with written_whole(path) as beside, beside.open("wb") as file:
+            np.save(file, pack(sample["image"], sample["label"]), allow_pickle=False)
+    return path
+
+
+def in_each_plane(records: Sequence[Mapping[str, Any]], planes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the records once for each plane, named `plane`; those that name one already, as they are."""
+    return [
+        {"plane": plane, **record} for record in records for plane in (planes if "plane" not in record else [record["plane"]])
+    ]
+
+
+class SliceStore:
+    """The stores that one chain of transforms makes of scans, in one folder, made when they are asked for.
+
+    Args:
+        transform: deterministic transforms that end in `ExtractSlicesd`.
+        folder: where the stores lie; made if need be.
+        processes: how many prepare scans; 0 are threads of this one, see `workers`.
+    """
+
+    def __init__(self, transform: Recipe, folder: str | Path, processes: int = 0) -> None:
+        self.transform, self.folder = transform, Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_parts(self.folder, older_than_s=DEAD_AFTER_S)
+        self.processes = processes
+        self.pool: Executor | None = None
+        self.begun: dict[Path, Future[Path]] = {}
+
+    def path(self, record: Mapping[str, Any]) -> Path:
+        """Return where the store of a scan lies, made or not."""
+        return store_path(record, self.transform, self.folder)
+
+    def begin(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Have the missing stores made while other things go on."""
+        missing = {path: record for record in records if not (path := self.path(record)).exists() and path not in self.begun}
+        if missing and self.pool is None:
+            self.pool = workers(self.processes)
+        for path, record in missing.items():
+            assert self.pool is not None
+            self.begun[path] = self.pool.submit(store_scan, record, self.transform, self.folder)
+
+    def paths(self, records: Sequence[Mapping[str, Any]], first: int = 0) -> list[Path]:
+        """Wait, with a progress bar, until all stores are made; return their paths, in order.
+
+        Of several processes that train together, each makes its share and waits for the others.
+
+        Args:
+            records: the scans.
+            first: number of the first of them among all, by which scans are shared out.
+        """
+        if idist.get_world_size() > 1:
+            self.finish(share(records, first))
+            idist.barrier()
+        # What others made for a disk that this machine does not see is still missing here.
+        return self.finish(records)
+
+    def finish(self, records: Sequence[Mapping[str, Any]]) -> list[Path]:
+        """Make the stores of these scans here, as far as they are missing; return their paths, in order."""
+        self.begin(records)
+        paths = [self.path(record) for record in records]
+        try:
+            for path in tqdm(paths, desc="slice store", unit="scan", leave=False, disable=not is_first()):
+                if path in self.begun:
+                    self.begun.pop(path).result()
+        except UserError as error:
+            self.close()
+            # Of a process, the error would bring its traceback as a cause.
+            raise UserError(str(error)) from None
+        except BaseException:
+            self.close()
+            raise
+        return paths
+
+    def close(self) -> None:
+        """Make no more."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+        self.pool, self.begun = None, {}
+
+
+def store_scans(records: Sequence[Mapping[str, Any]], transform: Recipe, folder: str | Path, processes: int = 0) -> list[Path]:
+    """Make the stores that are missing and return the paths of all, in order; see `SliceStore`."""
+    store = SliceStore(transform, folder, processes)
+    paths = store.paths(records)
+    store.close()
+    return paths
+
+
+@lru_cache(maxsize=256)
+def open_store(path: Path) -> NDArray[Any]:
+    """Open one store as a read-only memory map; only so many stay open, because each holds a file descriptor."""
+    slices: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return slices
+
+
+def as_item(image: NDArray[Any], label: NDArray[Any]) -> dict[str, torch.Tensor]:
+    """Return arrays as tensors: the image in single precision, the label map in bytes."""
+    return {"image": torch.from_numpy(image.astype(np.float32)), "label": torch.from_numpy(label.copy())}
+
+
+class SliceDataset(Dataset[dict[str, torch.Tensor]]):
+    """Slices of many scans as items `image` `(2 * neighbors + 1, H, W)` and `label` `(1, H, W)`.
+
+    With `renewed`, no epoch is like the one before: `set_epoch` drops the oldest scans and takes as many new ones, which were
+    prepared while the last epoch was running.
+
+    Args:
+        data: the scans' records, those of later epochs after those of earlier ones.
+        transform: deterministic transforms that end in `ExtractSlicesd`.
+        cache_dir: folder of the slice store.
+        processes: how many prepare scans; 0 are threads of this one.
+        planes: planes that the slices of each scan lie in, of scans that name none.
+        neighbors: how many stored slices below and above come with each, as channels; beyond the ends the last is repeated.
+        shown: how many scans there are at a time; None is all.
+        renewed: how many of them change from epoch to epoch.
+
+    Attributes:
+        paths: the stores of the scans that are shown now.
+        has_lesion: of each of their slices, one after the other.
+        scan_of: the number of each slice's scan.
+
+    Raises:
+        UserError: when no slice is left to train on.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Recipe,
+        cache_dir: str | Path,
+        processes: int = 0,
+        planes: Sequence[str] = (AXIAL,),
+        neighbors: int = 0,
+        shown: int | None = None,
+        renewed: int = 0,
+    ) -> None:
+        self.data = in_each_plane(data, planes)
+        self.store = SliceStore(transform, cache_dir, processes)
+        self.neighbors = neighbors
+        self.steps = np.arange(-neighbors, neighbors + 1)
+        self.shown, self.renewed = len(self.data) if shown is None else shown, renewed
+        self.paths: list[Path] = []
+        self.set_epoch(1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Show the scans of this epoch, and begin to prepare those that the next one adds, and one more for each process."""
+        first = self.renewed * (epoch - 1)
+        last = first + self.shown
+        paths = self.store.paths(self.data[first:last], first)
+        if self.renewed:
+            self.store.begin(share(self.data[last : last + self.renewed + self.store.processes], last))
+        if paths != self.paths:
+            self.show(paths)
+
+    def show(self, paths: list[Path]) -> None:
+        """Take the slices of these stores."""
+        self.paths = paths
+        stores = [open_store(path)["lesion_voxels"] for path in paths]
+        self.index = [(scan, number) for scan, store in enumerate(stores) for number in range(len(store))]
+        self.has_lesion = np.concatenate(stores) > 0
+        self.scan_of = np.repeat(np.arange(len(stores)), [len(store) for store in stores])
+        if not self.index:
+            raise UserError(f"none of {len(paths)} scans has a slice to train on; expected slices with lesion or brain.")
+        logger.info(
+            "%d slices, %d with lesion, of %d scans in %s",
+            len(self.index), int(self.has_lesion.sum()), len(paths), self.store.folder,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        scan, position = self.index[number]
+        store = open_store(self.paths[scan])
+        shown = (position + self.steps).clip(0, len(store) - 1)
+        return as_item(store["image"][shown], store["label"][position][None])
+
+
+class ScanDataset(Dataset[dict[str, Any]]):
+    """The same store, a whole scan an item: `image` and `label` `(1, H, W, D)`, with `subject` and `session`.
+
+    Of several processes that train together each has its share. Where there are fewer scans than processes, one without a scan
+    has the first without its lesions: all must have a score to put together, and that of a scan without the lesion class is in
+    no mean.
+    """
+
+    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Recipe, cache_dir: str | Path, processes: int = 0) -> None:
+        self.data = data
+        self.paths = store_scans(data, transform, cache_dir, processes)
+        self.own = share(range(len(self.paths)))
+
+    def __len__(self) -> int:
+        return len(self.own) or min(1, len(self.paths))
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        if self.own:
+            return self.scan(self.own[number])
+        stand_in = self.scan(0)
+        return {**stand_in, "label": torch.zeros_like(stand_in["label"])}
+
+    def scan(self, number: int) -> dict[str, Any]:
+        """Return one of all scans."""
+        slices = open_store(self.paths[number])
+        volumes = (np.moveaxis(slices[field], 0, -1)[None] for field in ("image", "label"))
+        names = {key: self.data[number][key] for key in ("subject", "session")}
+        return {**as_item(*volumes), **names}

@@ -1,4 +1,4 @@
-"""The three segmentation networks and what belongs to them; tensors in, tensors out, nothing known of scans or folders."""
+"""The three segmentation networks, their losses and inferers. They take and return tensors; they know no scans or folders."""
 
 from strokelesion.networks.losses import CrossEntropyDiceLoss, LesionDiceCELoss
 from strokelesion.networks.resunet import ResUNet

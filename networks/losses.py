@@ -1,4 +1,4 @@
-"""The losses: cross-entropy, Dice and their sum as in the Keras study, and one that finds lesions first and classes second."""
+"""Losses: cross-entropy, Dice and their sum as in the Keras study, and a loss whose Dice term joins both lesion classes."""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ class CrossEntropyDiceLoss(DiceCELoss):
         cross-entropy = mean over pixels of -log p(true class)
         Dice loss = mean over classes of 1 - (2 Σpg + s) / (Σp² + Σg² + s), sums over batch and pixels, s = 1e-5
 
-    Milletari et al., V-Net, 3DV 2016, for the Dice loss with squares.
+    Source of the Dice loss with squares: Milletari et al., V-Net, 3DV 2016.
 
     Args:
         cross_entropy: Weight of the cross-entropy.
@@ -35,20 +35,21 @@ class CrossEntropyDiceLoss(DiceCELoss):
 
 
 class LesionDiceCELoss(nn.Module):
-    """Sum of the cross-entropy of all classes and the Dice loss of lesion, of either class, against background.
+    """Sum of the cross-entropy of all classes and the Dice loss of lesion (main or sub) against background.
 
-    A slice rarely shows which lesion is the largest of the whole brain. Under a Dice loss of each class that doubt is most of
-    the loss. Here it stays in the cross-entropy, and Dice is that of what is decided on, p = p_main + p_sub. Half of it is
-    taken over the batch, where every pixel counts alike, so that large lesions decide; half of it over each slice, where every
-    slice counts alike, and in a slice without lesion a speck of s pixels costs half of what missing a large lesion does:
+    A slice rarely shows which lesion is the largest of the whole brain. In a Dice loss per class, this doubt makes up most of
+    the loss. Here the doubt affects only the cross-entropy, and Dice is computed from p = p_main + p_sub. Half of the Dice loss
+    is computed over the batch: every pixel has the same weight, so large lesions dominate. The other half is computed over each
+    slice: every slice has the same weight. In a slice without lesion, a small component of s pixels costs half as much as a
+    missed large lesion.
 
         loss = CE(logits, label) + 1 - (D_batch + mean of D_slice) / 2, D = (2 Σpg + s) / (Σp² + Σg² + s)
 
     with s = `smooth` over batch and pixels, and s = `speck_px` over the pixels of a slice.
 
     Args:
-        smooth: added to numerator and denominator of the batch's Dice.
-        speck_px: the same of each slice's Dice, in pixels.
+        smooth: Constant added to numerator and denominator of the batch Dice.
+        speck_px: Constant added to numerator and denominator of each slice's Dice, in pixels.
     """
 
     def __init__(self, smooth: float = 1e-5, speck_px: float = 10.0) -> None:

@@ -1,4 +1,4 @@
-"""Test-time augmentation: a head and its mirror image say the same, and their mean says it better."""
+"""Test-time augmentation by left-right mirroring."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 
-# Of a volume `(B, C, H, W, D)` in RAS that slices are cut from, H runs from left to right.
+# Axis H of a volume `(B, C, H, W, D)` in RAS, from left to right.
 LEFT_RIGHT = 2
 
 
 class MirrorInferer(Inferer):
-    """Average the logits of a volume and of its left-right mirror image, mirrored back.
+    """Average the logits of a volume and the logits of its left-right mirror image, mirrored back.
 
     Args:
-        inferer: how a volume goes through the network.
-        enabled: false hands the volume on unchanged.
+        inferer: Inferer that passes a volume through the network.
+        enabled: Whether to mirror; if false, only the original volume is used.
     """
 
     def __init__(self, inferer: Inferer, enabled: bool) -> None:
@@ -24,7 +24,7 @@ class MirrorInferer(Inferer):
         self.enabled = enabled
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> Any:
-        """Return the mean for `inputs` `(B, C, H, W, D)`; twice the work."""
+        """Return the mean logits of volumes `(B, C, H, W, D)`; mirroring doubles the time."""
         prediction = self.inferer(inputs, network, *args, **kwargs)
         if not self.enabled:
             return prediction

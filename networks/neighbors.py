@@ -1,18 +1,18 @@
-"""Slices with their neighbors: a 2D network that is shown the slices below and above, as channels, sees some depth."""
+"""Slices with their neighbors as channels, which give a 2D network some context along the third axis."""
 
 import torch
 
 
 def with_neighbors(volumes: torch.Tensor, chosen: torch.Tensor, neighbors: int) -> torch.Tensor:
-    """Return slices of volumes, each with the slices around it as channels; training batches get theirs from `SliceDataset`.
+    """Return slices of volumes with their neighboring slices as channels; `SliceDataset` does this for training batches.
 
     Args:
-        volumes: `(B, 1, H, W, D)`, sliced along D.
-        chosen: volume and position of each slice, whole numbers `(N, 2)`.
-        neighbors: n, slices on each side; beyond the ends of a volume its last slice is repeated.
+        volumes: Volumes `(B, 1, H, W, D)`, sliced along D.
+        chosen: Volume and position of each slice, integers `(N, 2)`.
+        neighbors: Number n of slices on each side; beyond the ends of a volume its last slice is repeated.
 
     Returns:
-        `(N, 2n + 1, H, W)`, the channels from the slice n below to the slice n above.
+        Slices `(N, 2n + 1, H, W)`; channels run from the slice n below to the slice n above.
     """
     volume, position = chosen.unsqueeze(-1).unbind(1)  # (N, 1) each
     steps = torch.arange(-neighbors, neighbors + 1, device=chosen.device)

@@ -1,6 +1,6 @@
-"""The networks computed by ONNX Runtime, which on processors without bfloat16 units is faster than torch.
+"""Networks computed by ONNX Runtime, which is faster than torch on processors without bfloat16 units.
 
-An extra, `pip install 'strokelesion[onnx]'`; logits differ from torch's by rounding only.
+ONNX Runtime is an extra: `pip install 'strokelesion[onnx]'`. Its logits differ from torch's by rounding only.
 """
 
 import logging
@@ -22,11 +22,11 @@ class OnnxNetwork(SliceNetwork):
     """A trained network computed by ONNX Runtime on the CPU, in single precision.
 
     Args:
-        network: what is computed, with its weights as they are now; later changes of them are not seen.
-        export: makes the ONNX model of it, see `exported`.
+        network: Trained network with its current weights; later changes of the weights have no effect.
+        export: Function that returns the ONNX model of the network, see `exported`.
 
     Raises:
-        UserError: when a package of `PACKAGES` is missing.
+        UserError: If a package of `PACKAGES` is missing.
     """
 
     def __init__(self, network: SliceNetwork, export: Callable[[SliceNetwork], bytes] | None = None) -> None:
@@ -44,14 +44,15 @@ class OnnxNetwork(SliceNetwork):
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Map slices of legal size `(B, in_channels, H, W)`, float32 on the CPU, to logits `(B, out_channels, H, W)`.
 
-        One by one: it takes no longer, and ONNX Runtime keeps the memory of the largest batch, 0.6 GiB for 16 slices.
+        Slices are computed one by one. This takes no longer, and ONNX Runtime keeps the memory of the largest batch
+        (0.6 GiB for 16 slices).
         """
         slices = x.contiguous()[:, None].numpy()
         return torch.cat([torch.from_numpy(self.session.run(None, {"slices": one})[0]) for one in slices])
 
 
 class Logits(nn.Module):
-    """What of a network is exported: the padding of its `forward`, which depends on the size, stays with torch."""
+    """Module that is exported: `logits` only. The padding in `forward` depends on the size and stays in torch."""
 
     def __init__(self, network: SliceNetwork) -> None:
         super().__init__()
@@ -72,14 +73,14 @@ def on_engine(
     """Return a trained network as it is, or computed by ONNX Runtime.
 
     Args:
-        network: what is computed.
-        engine: `torch`; `onnx`; or `auto`, which is ONNX Runtime where it is installed, fit for the network, and faster.
-        device: where the network shall be computed.
-        bfloat16: whether torch would compute it in bfloat16, which is faster than ONNX Runtime.
-        export: makes the ONNX model of the network, see `exported`.
+        network: Trained network.
+        engine: `torch`, `onnx` or `auto`; `auto` uses ONNX Runtime if it is installed, supports the network and is faster.
+        device: Device that computes the network.
+        bfloat16: Whether torch would use bfloat16, which is faster than ONNX Runtime.
+        export: Function that returns the ONNX model of the network, see `exported`.
 
     Raises:
-        UserError: when `onnx` is asked for and cannot be had.
+        UserError: If `engine` is `onnx` and ONNX Runtime is not available for this network and device.
     """
     fit = isinstance(network, SliceNetwork) and torch.device(device).type == "cpu"
     if engine == "onnx" and not fit:
@@ -92,15 +93,15 @@ def on_engine(
 
 
 def missing_packages() -> list[str]:
-    """Return what ONNX Runtime needs and is not installed."""
+    """Return the packages of `PACKAGES` that are not installed."""
     return [package for package in PACKAGES if find_spec(package) is None]
 
 
 def exported(network: SliceNetwork) -> bytes:
-    """Return the ONNX model of a network's `logits`, for any number of slices of any legal size; takes some seconds."""
+    """Return the ONNX model of a network's `logits`, for any number of slices of any legal size; this takes some seconds."""
     batch, height, width = (torch.export.Dim(name, max=1024) for name in ("batch", "height", "width"))
     multiple = network.size_multiple
-    # The exporter says which packages it does without.
+    # The exporter warns about optional packages that are missing.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(action="ignore"), torch.no_grad():
         program = torch.onnx.export(

@@ -1,4 +1,4 @@
-"""Slices in several planes: a network that was trained on slices in several planes sees each voxel in all of them."""
+"""Prediction from slices in several planes, for a network that was trained on slices in these planes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,9 +7,9 @@ import torch
 from monai.inferers import Inferer
 
 AXIAL = "axial"
-# Axes of a volume in RAS: the two of a slice, then the axis along which the slices are stacked.
+# Axes of a volume in RAS: two axes of the slice, then the axis along which the slices are stacked.
 PLANES = {AXIAL: (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
-# Smallest probability whose logarithm is taken.
+# Probabilities are raised to this value before the logarithm.
 LEAST = 1e-30
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -17,12 +17,12 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 class PlanesInferer(Inferer):
     """Average the probabilities that a network predicts from a volume's slices in several planes.
 
-    Each plane costs as much time as the first. Guha Roy et al. (QuickNAT, NeuroImage 2019) train one network for each plane;
-    here one network serves all planes.
+    The time is proportional to the number of planes. Guha Roy et al. (QuickNAT, NeuroImage 2019) train one network for each
+    plane; here one network serves all planes.
 
     Args:
         inferer: Inferer that passes volumes, sliced along their last axis, through the network.
-        planes: Planes that the network was trained on, some of `PLANES`.
+        planes: Planes that the network was trained on, a subset of `PLANES`.
     """
 
     def __init__(self, inferer: Inferer, planes: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ class PlanesInferer(Inferer):
         self.planes = tuple(planes)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return logits `(B, K, X, Y, Z)` of volumes `(B, 1, X, Y, Z)` in RAS; log probabilities for several planes."""
+        """Return logits `(B, K, X, Y, Z)` of volumes `(B, 1, X, Y, Z)` in RAS; for several planes, log probabilities."""
 
         def logits(volume: torch.Tensor) -> torch.Tensor:
             found: torch.Tensor = self.inferer(volume, network, *args, **kwargs)
@@ -46,7 +46,7 @@ class PlanesInferer(Inferer):
 
 
 def mean_over_planes(volume: torch.Tensor, function: Function, planes: Sequence[str]) -> torch.Tensor:
-    """Return the mean of a function of volumes over several planes; see `in_plane`."""
+    """Return the mean over several planes of a function of volumes, see `in_plane`."""
     first, *others = planes
     total = in_plane(volume, function, first)
     for plane in others:
@@ -59,7 +59,7 @@ def in_plane(volume: torch.Tensor, function: Function, plane: str) -> torch.Tens
 
     Args:
         volume: Volumes `(B, C, X, Y, Z)` in RAS.
-        function: Function that takes and returns volumes; it sees the slices of the plane along the last axis.
+        function: Function that takes and returns volumes; the slices of the plane lie along their last axis.
         plane: One of `PLANES`.
     """
     last = (-3, -2, -1)

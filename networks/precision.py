@@ -1,7 +1,7 @@
-"""Which number format a forward pass uses: half precision where the hardware multiplies it, single elsewhere.
+"""Number format of a forward pass: half precision where the hardware supports it, single precision elsewhere.
 
-On CUDA MONAI's engines do this themselves (`amp`). On processors with bfloat16 units the inferer below does it: a training
-step of the ResUNet takes about a third of its fp32 time there.
+On CUDA, MONAI's engines do this (`amp`). On processors with bfloat16 units, the inferer below does it; a training step of the
+ResUNet then takes about a third of its fp32 time.
 """
 
 import platform
@@ -13,27 +13,27 @@ from monai.inferers import Inferer
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Return whether this is a processor that multiplies bfloat16 in hardware (AVX512-BF16, AMX or the like)."""
+    """Return whether the device is a processor that multiplies bfloat16 in hardware (AVX512-BF16, AMX or similar)."""
     if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    # Of processors by Intel and AMD, torch says so of those with plain AVX512, too, which imitate it and are slower for it.
+    # On Intel and AMD, torch also reports plain AVX512 processors, which emulate bfloat16 and are slower with it.
     has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return has_units or platform.machine() not in ("x86_64", "AMD64")
 
 
 def uses_cuda_amp(amp: bool, device: str | torch.device) -> bool:
-    """Return whether MONAI's engines shall use half precision, which they do on CUDA only."""
+    """Return whether MONAI's engines use half precision; they do so on CUDA only."""
     return amp and torch.device(device).type == "cuda"
 
 
 class MixedPrecisionInferer(Inferer):
     """Run another inferer under CPU autocast to bfloat16, and return its predictions in single precision.
 
-    Nothing is changed on devices without fast bfloat16, see `has_fast_bfloat16`.
+    Devices without fast bfloat16 keep single precision, see `has_fast_bfloat16`.
 
     Args:
         inferer: Inferer for slices or volumes, such as `SimpleInferer` or `VolumeInferer`.
-        amp: Whether half precision is wanted.
+        amp: Whether to use half precision.
         device: Device of the network.
     """
 

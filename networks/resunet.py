@@ -1,4 +1,4 @@
-"""ResUNet as in the seed study: a U-Net of residual stages, 3,255,107 trainable parameters.
+"""ResUNet as in the Keras study: a U-Net of residual stages, 3,255,107 trainable parameters.
 
 Zhang, Liu, Wang: Road Extraction by Deep Residual U-Net. IEEE GRSL 2018. Residual stages: He et al., CVPR 2016.
 """
@@ -24,7 +24,7 @@ def convolution_block(in_channels: int, out_channels: int, stride: int = 1) -> n
 
 
 class ResidualStage(nn.Module):
-    """ReLU of the sum of a 1x1 shortcut and two convolution blocks; the first step carries the stride."""
+    """ReLU of the sum of a 1x1 shortcut and two convolution blocks; the stride is in the shortcut and in the first block."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -39,12 +39,12 @@ class ResidualStage(nn.Module):
 
 
 class UpwardStage(ResidualStage):
-    """The residual stage of a coarse map, upsampled by two (nearest), and of a skip beside it.
+    """Residual stage of a coarse map, upsampled by two (nearest), concatenated with a skip.
 
-    A convolution of two maps side by side is the sum of those of each. So processors need neither upsample nor concatenate:
-    the 1x1 shortcut of the coarse map is taken before upsampling, and its 3x3 convolution is a transposed one with the kernel
-    of `upsampling_kernel`. A training step takes three quarters of the time that it takes otherwise (docs/speed.md). On a GPU,
-    where a step is limited by how many kernels are started, the maps are put side by side.
+    The convolution of two concatenated maps is the sum of the convolutions of each. CPUs therefore need neither upsampling nor
+    concatenation: the 1x1 shortcut of the coarse map is computed before upsampling, and its 3x3 convolution becomes a
+    transposed convolution with the kernel of `upsampling_kernel`. This cuts the time of a training step to three quarters
+    (docs/speed.md). On a GPU the number of kernel launches limits the speed, so the maps are concatenated there.
     """
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
@@ -61,13 +61,13 @@ class UpwardStage(ResidualStage):
 
 
 def upsampling_kernel(weight: torch.Tensor) -> torch.Tensor:
-    """Return the kernel of a transposed convolution that does what nearest upsampling by two and a convolution do.
+    """Return the kernel of a transposed convolution that equals nearest upsampling by two followed by a convolution.
 
     Args:
-        weight: that of the convolution, `(out, in, 3, 3)`, padding 1.
+        weight: Weight of the convolution `(out, in, 3, 3)` with padding 1.
 
     Returns:
-        `(in, out, 4, 4)`, for stride 2 and padding 1.
+        Kernel `(in, out, 4, 4)` for stride 2 and padding 1.
     """
     shifted = [F.pad(weight, (i, 1 - i, j, 1 - j)) for i in (0, 1) for j in (0, 1)]
     return torch.stack(shifted).sum(dim=0).flip(2, 3).transpose(0, 1)
@@ -77,9 +77,9 @@ class ResUNet(SliceNetwork):
     """Residual encoder with strided stages, bridge, and residual decoder with nearest upsampling and concatenation.
 
     Args:
-        in_channels: 1 for T1.
-        out_channels: 3 for background, main lesion, sub-lesion.
-        channels: width of each stage, from full resolution down; the bridge has the last one.
+        in_channels: Number of input channels; 1 for T1.
+        out_channels: Number of classes; 3 for background, main lesion and sub-lesion.
+        channels: Number of channels of each stage, from full resolution down; the bridge has the last one.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 3, channels: Sequence[int] = (16, 32, 64, 128, 256)) -> None:

@@ -1,7 +1,7 @@
-"""SegNet as in the seed study (10,184,067 trainable parameters) and, as an option, with the paper's unpooling.
+"""SegNet as in the Keras study (10,184,067 trainable parameters) or, as an option, with the paper's unpooling.
 
 Badrinarayanan, Kendall, Cipolla: SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation.
-IEEE TPAMI 2017. Here with one convolution per stage instead of the paper's two or three.
+IEEE TPAMI 2017. Each stage here has one convolution instead of the paper's two or three.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ UNPOOLINGS = ("nearest", "indices")
 
 
 def convolution_block(in_channels: int, out_channels: int, relu: bool) -> nn.Sequential:
-    """Return 3x3 convolution, BatchNorm and, if asked for, ReLU: `(B, in, H, W)` to `(B, out, H, W)`."""
+    """Return 3x3 convolution, BatchNorm and, if `relu`, ReLU: `(B, in, H, W)` to `(B, out, H, W)`."""
     layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels)]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
 
@@ -27,15 +27,16 @@ class SegNet(SliceNetwork):
     """Encoder and decoder without skip connections.
 
     Args:
-        in_channels: 1 for T1.
-        out_channels: 3 for background, main lesion, sub-lesion.
-        channels: width of each encoder stage, from full resolution down.
-        unpooling: `nearest` is the seed's decoder: nearest upsampling, convolution, BatchNorm, widths 512-512-256-128-64.
-            `indices` is the paper's: values return to where their maximum was found, and ReLU ends every stage; its
-            widths are 512-256-128-64-64, because unpooling needs the width that was pooled.
+        in_channels: Number of input channels; 1 for T1.
+        out_channels: Number of classes; 3 for background, main lesion and sub-lesion.
+        channels: Number of channels of each encoder stage, from full resolution down.
+        unpooling: Kind of decoder. `nearest` is that of the Keras study: nearest upsampling, convolution, BatchNorm, with
+            512-512-256-128-64 channels. `indices` is that of the paper: unpooling puts each value back at the position of its
+            maximum, and each stage ends with ReLU. It has 512-256-128-64-64 channels, because unpooling needs as many
+            channels as were pooled.
 
     Raises:
-        UserError: on an unknown `unpooling`.
+        UserError: If `unpooling` is unknown.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""What the three networks share: slices of any size go in, and weights start as in the Keras study.
+"""Base class of the three networks: input of any size, and initial weights as in the Keras study.
 
-A network that halves its input n times works on sizes that are multiples of 2**n only. `SliceNetwork` pads a slice at
-its far edges to the next legal size and crops the logits back, so that callers never see the rule.
+A network that halves its input n times needs sizes that are multiples of 2**n. `SliceNetwork` pads the far edges of a slice to
+the next legal size and crops the logits back, so callers can use any size.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ class SliceNetwork(nn.Module, ABC):
     """Base class of the 2D networks.
 
     Attributes:
-        size_multiple: height and width that `logits` works on are multiples of this.
+        size_multiple: Number of which the height and width of the input of `logits` are multiples.
     """
 
     size_multiple: int
@@ -39,13 +39,13 @@ class SliceNetwork(nn.Module, ABC):
         """Return class logits of slices of any size.
 
         Args:
-            x: slices `(B, in_channels, H, W)`.
+            x: Slices `(B, in_channels, H, W)`.
 
         Returns:
-            Logits `(B, out_channels, H, W)`; softmax is left to the loss and to the post-processing.
+            Logits `(B, out_channels, H, W)`; the loss and the post-processing apply the softmax.
 
         Raises:
-            ValueError: when `x` is no batch of slices with the network's number of channels.
+            ValueError: If `x` is not a batch of slices with the network's number of channels.
         """
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
@@ -62,8 +62,8 @@ class SliceNetwork(nn.Module, ABC):
 def initialize_as_keras(network: nn.Module) -> None:
     """Draw all convolution kernels from Glorot's uniform distribution and set all biases to zero.
 
-    Keras starts so and the seed study relied on it; torch's own default shrinks the signal of the networks without
-    normalization from stage to stage. Source: Glorot and Bengio, AISTATS 2010, equation 16.
+    This is the default of Keras, which the Keras study used. In networks without normalization, torch's default shrinks the
+    signal from stage to stage. Source: Glorot and Bengio, AISTATS 2010, equation 16.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

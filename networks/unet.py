@@ -1,7 +1,7 @@
-"""U-Net as in the seed study: five stages, no normalization, 7,759,587 parameters.
+"""U-Net as in the Keras study: five stages, no normalization, 7,759,587 parameters.
 
 Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation. MICCAI 2015.
-Here with padded convolutions, half the paper's channels and ReLU throughout.
+This version has padded convolutions, half the paper's channels and ReLU throughout.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ class UNet(SliceNetwork):
     """Encoder and decoder of equal depth, joined by concatenation at every resolution.
 
     Args:
-        in_channels: 1 for T1.
-        out_channels: 3 for background, main lesion, sub-lesion.
-        channels: width of each stage, from full resolution down.
+        in_channels: Number of input channels; 1 for T1.
+        out_channels: Number of classes; 3 for background, main lesion and sub-lesion.
+        channels: Number of channels of each stage, from full resolution down.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 3, channels: Sequence[int] = (32, 64, 128, 256, 512)) -> None:

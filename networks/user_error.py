@@ -1,13 +1,13 @@
-"""The one kind of error that is raised on purpose for a user to read; every other exception is a fault and keeps its traceback.
+"""Errors whose message is written for the user. Every other exception is a bug and keeps its traceback.
 
-It is defined in the lowest layer, so that every layer can raise it.
+The classes are defined in the lowest layer so that every layer can raise them.
 """
 
 
 class UserError(ValueError):
-    """Something that the user gave and can correct.
+    """Wrong input that the user can correct.
 
-    The message says what came, what is allowed and what to do. `python -m monai.bundle run` prints it as one line and ends
+    The message says what was given, what is allowed and what to do. `python -m monai.bundle run` prints it as one line and ends
     with `exit_status`.
     """
 

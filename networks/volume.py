@@ -1,4 +1,4 @@
-"""From networks for slices to whole scans: a few slices at a time, so that little but the scan and its logits is ever held."""
+"""Whole scans through a network for slices, a few slices at a time, to keep the memory small."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,26 +10,25 @@ from monai.utils import convert_to_dst_type
 
 from strokelesion.networks.neighbors import with_neighbors
 
-# The softmax of this over a class of logit 0 is 1 in single precision, and that class gets 0.
+# In single precision, the softmax of this logit against logits of 0 is 1, and that of the others is 0.
 CERTAIN_LOGIT = 200.0
-# Snug windows are multiples of this, so that U-Net and ResUNet need not pad, and scans of like size have windows of one size.
+# Snug windows are multiples of this. U-Net and ResUNet then need no padding, and scans of similar size share a window size.
 SNUG_PX = 16
 
 
 class VolumeInferer(Inferer):
-    """Take volumes through a network for slices: each slice with its neighbors, those of nothing but air not at all.
+    """Pass volumes through a network for slices, each slice with its neighbors, and skip slices of air.
 
-    Slices of air are background with certainty. A scan that is cropped to its brain with a margin keeps some at both ends, a
-    twelfth of all at 1 mm, and others may hold nothing because the scan was padded.
+    Slices of air are certain background. A scan that is cropped to its brain with a margin has some at both ends (a twelfth
+    of all slices at 1 mm), and padding adds others.
 
     Args:
-        window: height and width of what the network sees at once, see MONAI's `sliding_window_inference`; smaller slices are
-            padded.
-        overlap: of windows, where a slice takes several.
-        neighbors: how many slices below and above the network is shown with each, as channels.
-        batch: slices at once, and windows of them.
-        snug: whether the air around all slices is left out, too, and windows are no larger than what remains: for networks
-            that learned from crops, which know slices without a wide margin.
+        window: Height and width of the network's input, see MONAI's `sliding_window_inference`; smaller slices are padded.
+        overlap: Overlap of the windows of one slice.
+        neighbors: Number of neighboring slices on each side, given to the network as channels.
+        batch: Number of slices, and of windows, per forward pass.
+        snug: Whether to crop the air around all slices and to limit the window to the remaining size. This is for networks
+            that were trained on crops and know slices without a wide margin.
     """
 
     def __init__(self, window: Sequence[int], overlap: float, neighbors: int, batch: int, snug: bool = False) -> None:
@@ -51,11 +50,11 @@ class VolumeInferer(Inferer):
             slices = with_neighbors(volumes, chosen, self.neighbors)
             predict = partial(network, *args, **kwargs)
             if tuple(window) == slices.shape[2:]:
-                return predict(slices)  # a slice is one window: none are cut out and put together
+                return predict(slices)  # each slice is one window, so the sliding is not needed
             return torch.as_tensor(sliding_window_inference(slices, window, self.batch, predict, self.overlap))
 
         first, *others = torch.split(slices_with_tissue(volumes), self.batch)
-        # Where all is air a slice of it says how many classes there are.
+        # If all slices are air, one of them is still needed for the number of classes.
         logits = background_like(answer := found(first if len(first) else first.new_zeros(1, 2)), whole)
         by_slice = logits[:, :, *box].movedim(-1, 1)
         by_slice[tuple(first.T)] = answer[: len(first)]
@@ -66,18 +65,18 @@ class VolumeInferer(Inferer):
 
 
 def slices_with_tissue(volumes: torch.Tensor) -> torch.Tensor:
-    """Return the slices of `(B, 1, H, W, D)` that are not air, which is 0, all over: volume and position, `(N, 2)`."""
+    """Return volume and position `(N, 2)` of the slices of `(B, 1, H, W, D)` that are not all air (0)."""
     return (volumes[:, 0] != 0).flatten(1, 2).any(dim=1).nonzero()
 
 
 def tissue_box(volumes: torch.Tensor) -> tuple[slice, slice]:
-    """Return rows and columns around all that is not air in volumes `(B, 1, H, W, D)`, multiples of `SNUG_PX` if that fits."""
+    """Return the rows and columns of volumes `(B, 1, H, W, D)` that hold all tissue, in multiples of `SNUG_PX` if they fit."""
     filled = (volumes != 0).any(dim=-1).flatten(0, 1).any(dim=0)
     return span(filled.any(dim=1)), span(filled.any(dim=0))
 
 
 def span(filled: torch.Tensor) -> slice:
-    """Return where a line is filled, from first to last, and so much around that a multiple of `SNUG_PX` comes out."""
+    """Return the range from the first to the last true element, extended to a multiple of `SNUG_PX` if that fits."""
     where = filled.nonzero().flatten().tolist() or [0, len(filled) - 1]
     needed = where[-1] + 1 - where[0]
     size = min(-(-needed // SNUG_PX) * SNUG_PX, len(filled))
@@ -86,7 +85,7 @@ def span(filled: torch.Tensor) -> slice:
 
 
 def background_like(logits: torch.Tensor, volumes: torch.Tensor) -> torch.Tensor:
-    """Return logits `(B, K, H, W, D)` of background all over, for slices with logits `(N, K, H, W)` of such volumes."""
+    """Return logits `(B, K, H, W, D)` of pure background for volumes whose slices have logits `(N, K, H, W)`."""
     batch, _, *extent = volumes.shape
     background = logits.new_zeros((batch, logits.shape[1], *extent))
     background[:, 0] = CERTAIN_LOGIT

@@ -1,4 +1,4 @@
-"""Pictures of one scan: an axial slice of its T1 with lesions outlined, front up, the patient's left on the left."""
+"""Draw pictures of one scan: an axial T1 slice with outlined lesions, anterior up, the patient's left on the left."""
 
 import io
 
@@ -16,12 +16,12 @@ MARK_COLOR = (255, 255, 255)
 def lesion_panel(image: NDArray[np.float32], label: NDArray[np.float32], pred: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return T1, T1 with truth and T1 with prediction side by side, `(H, W, 3)` bytes.
 
-    The slice is the axial one with the largest lesion in the truth. Front is up and the patient's left is on the left.
+    The slice is the axial slice with the largest true lesion area. Anterior is up; the patient's left is on the left.
 
     Args:
-        image: scaled T1 `(X, Y, Z)` in RAS, median tissue 1.
-        label: truth `(X, Y, Z)`.
-        pred: predicted labels `(X, Y, Z)`.
+        image: Scaled T1 `(X, Y, Z)` in RAS, median tissue 1.
+        label: True labels `(X, Y, Z)`.
+        pred: Predicted labels `(X, Y, Z)`.
     """
     level = int((label > 0).sum((0, 1)).argmax())
     t1, truth, prediction = (np.flipud(volume[..., level].T) for volume in (image, label, pred))
@@ -39,11 +39,11 @@ def outline(picture: NDArray[np.uint8], labels: NDArray[np.float32]) -> NDArray[
 
 
 def marked_png(panel: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> bytes:
-    """Return a panel as PNG, at the finer of its pixels' two edges, with an L at the patient's left.
+    """Return a panel as PNG with an L at the patient's left; square pixels have the smaller of the two pixel edges.
 
     Args:
-        panel: `(H, W, 3)`.
-        pixel_mm: width and height of its pixels.
+        panel: Picture `(H, W, 3)`.
+        pixel_mm: Width and height of a pixel.
     """
     height, width = panel.shape[:2]
     finest_mm = min(pixel_mm)
@@ -55,6 +55,6 @@ def marked_png(panel: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> bytes
 
 
 def with_mark(picture: Image.Image) -> Image.Image:
-    """Return a picture with an L at its left, where the patient's left is."""
+    """Return a picture with an L on its left side, which is the patient's left."""
     ImageDraw.Draw(picture).text((3, picture.height // 2), "L", fill=MARK_COLOR)
     return picture

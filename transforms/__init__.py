@@ -1,4 +1,4 @@
-"""MONAI dictionary transforms; each knows one sample, an array with its affine, and nothing of data sets."""
+"""MONAI dictionary transforms. Each works on one sample (arrays with their affines) and does not depend on a data set."""
 
 from strokelesion.transforms.augmentation import RandAugmentSlicesd
 from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, StripHeadd

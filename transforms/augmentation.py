@@ -1,8 +1,8 @@
-"""Random variants of slices: one spatial resampling, then intensities, for a whole batch on any device.
+"""Random augmentation of slices: one spatial resampling, then intensity changes, for a whole batch on any device.
 
-The five kinds of the seed study: rotation, horizontal and vertical flips, scaling and zoom, elastic deformation,
-brightness and contrast. All spatial kinds are composed into one displacement and sampled once, so that nothing is blurred
-twice and image and mask cannot part.
+The five kinds are those of the Keras study: rotation, horizontal and vertical flips, scaling and zoom, elastic deformation,
+brightness and contrast. All spatial kinds are combined into one displacement and sampled once. Images are therefore blurred
+only once, and image and mask stay aligned.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -19,43 +19,43 @@ from strokelesion.transforms.transfer import on_device
 
 # Control points of the elastic deformation along height and width.
 ELASTIC_GRID = (6, 7)
-# Columns of the basis after the control points', see `separable_basis`.
+# Columns of the basis that follow those of the control points, see `separable_basis`.
 POSITION, CONSTANT = -2, -1
 
 
 class RandAugmentSlicesd(RandomizableTransform, MapTransform):
-    """Deform image and label map together and vary the image's brightness and contrast.
+    """Deform image and label map together, and change the image's brightness and contrast.
 
-    Recipe, per slice:
+    Steps for each slice:
         1. With probability `spatial_prob`: rotate by up to `rotation_deg`, scale height and width each by 1 ± `scaling`
            and both by 1 ± `zoom`, and shift by a smooth random field of `elastic_px` standard deviation.
         2. Mirror left-right with `horizontal_flip_prob` and front-back with `vertical_flip_prob`.
-        3. Sample once: image linearly, label map by nearest neighbor; outside is air.
-        4. With probability `intensity_prob`: y = m + (x - m) * (1 ± `contrast`) + (± `brightness`) over tissue, where m is
-           the slice's mean tissue; air stays 0.
-        5. With `crop_size`: cut one window of this size, at a random place, out of all slices of the batch. It makes training
-           cheaper, not different: every part of the slice, the empty margin too, is seen in some window.
+        3. Sample once: the image linearly, the label map by nearest neighbor; outside is air.
+        4. With probability `intensity_prob`: y = m + (x - m) * (1 ± `contrast`) + (± `brightness`) in tissue, where m is the
+           mean tissue of the slice; air stays 0.
+        5. With `crop_size`: crop all slices of the batch to one random window of this size. This only reduces the cost of
+           training: every part of the slice, including the empty margin, appears in some window.
 
-    Random numbers come from the transform's own state (`set_random_state`) and are drawn on the host, so that the same
-    seed gives the same variants on every device. At zero strength the batch comes back unchanged, bit for bit.
+    Random numbers come from the transform's own state (`set_random_state`) and are drawn on the host, so the same random
+    seed gives the same result on every device. At zero strength the batch is returned unchanged, bit for bit.
 
     Args:
-        image_key: slices, perhaps with neighbors, `(B, C, H, W)`, floating point, air 0.
-        label_key: label maps `(B, 1, H, W)`.
-        rotation_deg: largest rotation, degrees.
-        scaling: largest relative change of each axis by itself.
-        zoom: largest relative change of both axes together.
-        elastic_px: standard deviation of the control points' shift, pixels.
-        horizontal_flip_prob: probability of a left-right flip.
-        vertical_flip_prob: probability of a front-back flip.
-        brightness: largest shift, as a share of the median tissue.
-        contrast: largest relative change of contrast.
-        spatial_prob: probability of rotation, scaling, zoom and deformation.
-        intensity_prob: probability of a change of brightness and contrast.
-        crop_size: height and width of the window in pixels; None keeps the slices whole.
+        image_key: Key of the slices `(B, C, H, W)`, floating point, air 0; C may include neighboring slices.
+        label_key: Key of the label maps `(B, 1, H, W)`.
+        rotation_deg: Largest rotation in degrees.
+        scaling: Largest relative change of each axis separately.
+        zoom: Largest relative change of both axes together.
+        elastic_px: Standard deviation of the control points' shift in pixels.
+        horizontal_flip_prob: Probability of a left-right flip.
+        vertical_flip_prob: Probability of a front-back flip.
+        brightness: Largest shift, as a share of the median tissue.
+        contrast: Largest relative change of contrast.
+        spatial_prob: Probability of rotation, scaling, zoom and deformation.
+        intensity_prob: Probability of a change of brightness and contrast.
+        crop_size: Height and width of the window in pixels; None keeps whole slices.
 
     Raises:
-        ValueError: when the window is larger than the slices.
+        ValueError: If the window is larger than the slices.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
         self.crop_size = crop_size
 
     def randomize(self, batch_size: int) -> None:
-        """Draw the parameters of `batch_size` slices; every slice takes the same number of draws."""
+        """Draw the parameters of `batch_size` slices, with the same number of draws for each slice."""
         draw = self.R.uniform(-1, 1, size=(batch_size, 6))
         field = self.R.normal(size=(batch_size, 2, *ELASTIC_GRID))
         chance = self.R.uniform(size=(batch_size, 4))
@@ -116,7 +116,7 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
         return batch
 
     def _window(self, size: Sequence[int], crop_size: Sequence[int]) -> tuple[Any, ...]:
-        """Draw where the window lies."""
+        """Return the index of a random window."""
         if any(cut > whole for cut, whole in zip(crop_size, size, strict=True)):
             raise ValueError(f"got crop_size {list(crop_size)} for slices of {list(size)}; allowed is up to their size.")
         starts = [self.R.randint(whole - cut + 1) for cut, whole in zip(crop_size, size, strict=True)]
@@ -135,9 +135,9 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
         return image, label
 
     def _sampling_grid(self, chosen: NDArray[np.integer[Any]], image: torch.Tensor) -> torch.Tensor:
-        """Return where each output pixel of the chosen slices looks, `(N, H, W, 2)` in grid_sample's coordinates.
+        """Return the sampling position of each output pixel of the chosen slices, `(N, H, W, 2)` in grid_sample's coordinates.
 
-        Affine map and bicubic field are both separable, so two small matrix products make them together.
+        Affine map and bicubic field are both separable, so two small matrix products compute their sum.
         """
         height, width = image.shape[-2:]
         rows, columns = (
@@ -148,7 +148,7 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
         return (rows @ (core @ columns.T)).permute(0, 2, 3, 1)
 
     def _grid_core(self, chosen: NDArray[np.integer[Any]], height: int, width: int) -> NDArray[np.floating[Any]]:
-        """Return the chosen slices' weights of each pair of basis functions, along height and width, for x and for y."""
+        """Return the weights of each pair of basis functions (height, width) for x and y of the chosen slices."""
         angle, (mirror_h, mirror_w) = self._angle_rad[chosen], self._mirror[chosen].T
         scale_h, scale_w = self._scale[chosen].T * (mirror_h, mirror_w)
         aspect = height / width  # rotation is rigid in pixels, not in normalized coordinates
@@ -166,16 +166,16 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
         )
         tissue = image > 0
         mean = image.sum((1, 2, 3), keepdim=True) / tissue.sum((1, 2, 3), keepdim=True).clamp(min=1)
-        # Slices that keep their brightness are multiplied by 1 and added 0: the same, bit for bit.
+        # Slices without a change are multiplied by 1, and 0 is added, so they stay the same bit for bit.
         varied = (image * contrast).add_(mean * (1 - contrast) + brightness).clamp_(min=0)
         return torch.where(tissue, varied, image)
 
 
 @lru_cache(maxsize=16)
 def separable_basis(points: int, size: int) -> NDArray[np.floating[Any]]:
-    """Return what each pixel of an axis takes of `points` control points, bicubic, of its position in [-1, 1], and of 1.
+    """Return the basis functions of an axis, `(size, points + 2)`: `points` bicubic ones, the position in [-1, 1], and 1.
 
-    Shape `(size, points + 2)`; positions are grid_sample's, those of the pixels' centers.
+    Each row is for one pixel; positions are those of the pixel centers in grid_sample's coordinates.
     """
     points_alone = torch.eye(points, dtype=torch.float64)[None, None]
     bicubic = F.interpolate(points_alone, size=(size, points), mode="bicubic", align_corners=True)[0, 0]

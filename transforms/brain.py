@@ -1,6 +1,6 @@
-"""Where the brain is: networks find it once for each scan; intensities, crops and predictions keep to it.
+"""Brain extraction by trained networks, once per scan; the mask is used for intensities, crops and predictions.
 
-The networks come in from outside, trained; this module brings a scan to them and their answer back to the scan's grid.
+The networks are passed in. This module resamples a scan for them and resamples their output to the scan's grid.
 """
 
 import hashlib
@@ -26,33 +26,33 @@ from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.recipe import Recipe, fingerprint
 
 Infer = Callable[[torch.Tensor, torch.nn.Module], torch.Tensor]
-# Less than this is no brain, however it was cropped: that of a newborn has 300 ml.
+# A smaller volume is not a brain, even if it is cropped; a newborn's brain has 300 ml.
 LEAST_BRAIN_ML = 100.0
-# Half the width of a large cortical infarct that opens to the surface.
+# Half the width of a large cortical infarct that reaches the surface; narrower cavities in the mask are closed.
 CLOSED_NOTCH_MM = 12.0
-# A smaller hole of a finely drawn brain is fluid deep in a sulcus, no infarct that was taken for fluid.
+# Smaller holes in a fine brain mask are fluid deep in a sulcus, not infarcts that were mistaken for fluid.
 LEAST_HOLE_ML = 0.1
-# Where all edges of the voxels are shorter, distances to the brain are computed at every second one.
+# If all edges of the voxels are shorter, distances to the brain are computed at every second voxel.
 FINE_MM = 1.5
 
 
 class BrainNetwork:
-    """A trained network for slices, brought to whole scans: how likely each voxel is brain.
+    """Trained slice network that predicts the probability of brain in whole scans.
 
-    The scan is brought to RAS and to the network's voxel size and scaled on tissue (`ScaleTissued`), as in training. The
-    network sees its slices in one plane, or in several, and then its answers are averaged: muscles of the neck that look
-    like cerebellum in axial slices do not in sagittal ones.
+    As in training, the scan is turned to RAS, resampled to the network's voxel size and scaled by its tissue (`ScaleTissued`).
+    Predictions are averaged if there are several planes: neck muscles that resemble the cerebellum in axial slices do not
+    in sagittal ones.
 
     Args:
-        network: logits `(B, 2, H, W)` of background and brain from slices `(B, 1, H, W)`; trained, on the CPU.
-        infer: takes a volume `(1, 1, H, W, D)` and the network, and returns the logits `(1, 2, H, W, D)` of its slices along D,
-            as MONAI's inferers do. Threads share it: it must not change with use.
-        spacing_mm: voxel size that the network was trained on, the same along all axes.
-        planes: those of `PLANES` that it looks at.
-        device: where the network computes; it goes there when it is first used.
+        network: Trained network, on the CPU, from slices `(B, 1, H, W)` to logits `(B, 2, H, W)` of background and brain.
+        infer: Function from a volume `(1, 1, H, W, D)` and the network to the logits `(1, 2, H, W, D)` of its slices along D,
+            such as MONAI's inferers. Threads share it, so it must not change with use.
+        spacing_mm: Voxel size of the training data, the same along all axes.
+        planes: Planes of the slices, a subset of `PLANES`.
+        device: Device that computes the network; the network is moved there at its first use.
 
     Attributes:
-        fingerprint: SHA-256 of the network's weights and all settings that decide the answer.
+        fingerprint: SHA-256 of the network's weights and of all settings that affect the output.
     """
 
     version = 1
@@ -67,7 +67,7 @@ class BrainNetwork:
     ) -> None:
         if not planes or not set(planes) <= set(PLANES):
             raise UserError(f"got planes {list(planes)}; expected some of {', '.join(PLANES)}.")
-        # In this order of memory, processors take about two thirds of the time.
+        # This memory format reduces the time on processors to about two thirds.
         self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.infer = infer
         self.place = Recipe(
@@ -87,14 +87,14 @@ class BrainNetwork:
         """Return the probability of brain `(1, x, y, z)` on a grid of the network's voxel size, with its affine.
 
         Args:
-            image: a T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
-            near: where to look, 0/1 `(1, x, y, z)` on any grid, with its affine; elsewhere the probability is 0. Without it,
-                all but air is looked at.
+            image: T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
+            near: Search region, 0/1 `(1, x, y, z)` on any grid with its affine; the probability is 0 elsewhere. By default,
+                everything but air is searched.
 
         Raises:
-            UserError: when the image is no T1 scan, see `tissue_scale`.
+            UserError: If `tissue_scale` refuses the image.
         """
-        # A tensor of its own: what is done to it here must not be undone when predictions go back to the scan's grid.
+        # A new tensor, so that inverting the scan's transforms on predictions does not also invert these.
         sample: dict[Hashable, Any] = self.place({"image": MetaTensor(image.as_tensor(), affine=image.affine)})
         sample["near"] = is_tissue(sample["image"]) if near is None else resampled(near, sample["image"]) >= 0.5
         cropped: dict[Hashable, Any] = self.crop(sample)
@@ -104,34 +104,34 @@ class BrainNetwork:
         return MetaTensor(probability, affine=cropped["image"].affine)
 
     def averaged(self, volume: torch.Tensor) -> torch.Tensor:
-        """Return the probability of brain in a volume, averaged over the planes; both `(1, x, y, z)`."""
+        """Return the probability of brain in a volume, averaged over the planes; input and output are `(1, x, y, z)`."""
         self.network.to(self.device)
         return mean_over_planes(volume[None], self.by_slice, self.planes)[0]
 
     def by_slice(self, volume: torch.Tensor) -> torch.Tensor:
-        """Return the probability of brain in a volume, both `(1, 1, x, y, z)`, from slices along its last axis."""
+        """Return the probability of brain from slices along the last axis; input and output are `(1, 1, x, y, z)`."""
         with torch.no_grad():
             logits = torch.as_tensor(self.infer(volume, self.network))
         return logits.softmax(dim=1)[:, 1:]
 
 
 class BrainExtractor:
-    """Find the brain, lesions and ventricles included, in a T1 scan on any grid: whole head, stripped or cropped.
+    """Find the brain, including lesions and ventricles, in a T1 scan on any grid: whole head, skull-stripped or cropped.
 
-    1. `find` looks for brain in the whole scan.
-    2. The largest 26-connected component stays, its holes are filled.
-    3. `refine`, when there is one, looks again, finer, up to `margin_mm` from there, and its answer is cleaned likewise, but
-       for holes of less than `LEAST_HOLE_ML`.
-    4. The probabilities come back to the scan's grid, trilinearly, and are cut at the threshold.
+    1. `find` predicts the brain in the whole scan.
+    2. Its largest 26-connected component is kept, and the holes are filled.
+    3. `refine`, if given, predicts again at a finer voxel size, up to `margin_mm` outside that component. Its result is
+       cleaned in the same way, except that holes smaller than `LEAST_HOLE_ML` stay.
+    4. The probabilities are resampled to the scan's grid, trilinearly, and thresholded.
 
     Args:
-        find: a network that tells brains from all else in a head, at coarse voxels.
-        refine: one that draws their surface, at fine voxels.
-        margin_mm: how far the first may have been wrong.
-        threshold: least probability of brain.
+        find: Network with coarse voxels that locates the brain.
+        refine: Network with fine voxels that refines the brain's surface.
+        margin_mm: Largest expected error of `find`.
+        threshold: Least probability of brain.
 
     Attributes:
-        fingerprint: SHA-256 of all that decides the mask.
+        fingerprint: SHA-256 of everything that affects the mask.
     """
 
     version = 1
@@ -144,16 +144,16 @@ class BrainExtractor:
         self.fingerprint = fingerprint([self.version, find, refine, margin_mm, CLOSED_NOTCH_MM, LEAST_HOLE_ML, threshold])
 
     def __call__(self, image: MetaTensor) -> torch.Tensor:
-        """Return where the brain is.
+        """Return the brain mask.
 
         Args:
-            image: a T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
+            image: T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
 
         Returns:
             Booleans `(1, X, Y, Z)`.
 
         Raises:
-            UserError: when there is no brain of `LEAST_BRAIN_ML`, or the image is no T1 scan, see `tissue_scale`.
+            UserError: If the brain is smaller than `LEAST_BRAIN_ML`, or if `tissue_scale` refuses the image.
         """
         found = in_one_piece(self.find(image), self.threshold)
         if self.refine is not None and (found >= self.threshold).any():
@@ -164,7 +164,7 @@ class BrainExtractor:
         return brain
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "BrainExtractor":
-        """Return itself. Nothing in it changes with use, so the chains that are copied for each scan share the networks."""
+        """Return itself: it does not change with use, so the chains that are copied for each scan can share the networks."""
         return self
 
 
@@ -178,12 +178,12 @@ def digest(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def in_one_piece(probability: MetaTensor, threshold: float, least_hole_ml: float = 0.0) -> MetaTensor:
-    """Return probabilities `(1, X, Y, Z)` with other pieces than the largest set to 0, and the holes in it to 1.
+    """Return probabilities `(1, X, Y, Z)` with 0 outside the largest component and 1 in its holes.
 
     Args:
-        probability: of brain, with its affine.
-        threshold: from which on a voxel is brain.
-        least_hole_ml: smaller holes stay.
+        probability: Probability of brain, with its affine.
+        threshold: Least probability of a brain voxel.
+        least_hole_ml: Least volume of a hole that is filled.
     """
     values = probability.as_tensor()
     found = values >= threshold
@@ -197,7 +197,7 @@ def in_one_piece(probability: MetaTensor, threshold: float, least_hole_ml: float
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the largest 26-connected component of a mask; of an empty one, nothing."""
+    """Return the largest 26-connected component of a mask; an empty mask stays empty."""
     numbers, sizes = components(torch.as_tensor(mask))
     sizes[0] = 0
     largest: NDArray[np.bool_] = mask & (numbers == sizes.argmax())
@@ -205,7 +205,7 @@ def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def require_brain(volume_ml: float) -> None:
-    """Raise ValueError unless so much can be a brain."""
+    """Raise UserError unless the volume is large enough for a brain."""
     if volume_ml < LEAST_BRAIN_ML:
         raise UserError(
             f"found {volume_ml:.0f} ml of brain; expected at least {LEAST_BRAIN_ML:.0f} ml. Check that this is a T1 scan of a "
@@ -217,9 +217,9 @@ class ExtractBraind(MapTransform):
     """Add a scan's brain mask `(1, X, Y, Z)`, 0/1 bytes on the scan's own grid.
 
     Args:
-        keys: the scan, `(1, X, Y, Z)`.
-        extract: a `BrainExtractor`, or what takes and returns the same.
-        brain_key: where the mask goes.
+        keys: Scan `(1, X, Y, Z)`.
+        extract: `BrainExtractor`, or a function with the same input and output.
+        brain_key: Key of the resulting mask.
     """
 
     version = 1
@@ -239,12 +239,12 @@ class ExtractBraind(MapTransform):
 
 
 class OutsideBraind(MapTransform, ABC):
-    """Overwrite what lies more than some millimeters outside the brain, see `outside_of`: masks of the brain are not exact.
+    """Overwrite voxels outside the brain and a margin, see `outside_of`; the margin is needed because brain masks are inexact.
 
     Args:
-        keys: volumes `(C, X, Y, Z)`.
-        brain_key: the brain mask `(1, X, Y, Z)` on the same grid, with its affine.
-        margin_mm: what is kept around the brain.
+        keys: Volumes `(C, X, Y, Z)`.
+        brain_key: Key of the brain mask `(1, X, Y, Z)` on the same grid, with its affine.
+        margin_mm: Margin around the brain that is kept.
     """
 
     def __init__(self, keys: KeysCollection, brain_key: str = "brain", margin_mm: float = 3.0) -> None:
@@ -263,13 +263,13 @@ class OutsideBraind(MapTransform, ABC):
 
     @abstractmethod
     def overwrite(self, volume: torch.Tensor, outside: torch.Tensor) -> None:
-        """Overwrite a volume `(C, X, Y, Z)` where `outside` `(X, Y, Z)`."""
+        """Overwrite a volume `(C, X, Y, Z)` in the mask `outside` `(X, Y, Z)`."""
 
 
 class StripHeadd(OutsideBraind):
-    """Make air of a scaled scan outside the brain: scalp, eyes and neck are nothing that a network must learn to pass over.
+    """Set a scaled scan to air outside the brain, so that the network need not learn to ignore scalp, eyes and neck.
 
-    Leave a margin for the CSF of the sulci, which brain masks leave out.
+    Use a margin that includes the CSF of the sulci, which brain masks exclude.
     """
 
     version = 1
@@ -280,7 +280,7 @@ class StripHeadd(OutsideBraind):
 
 
 class KeepInBraind(OutsideBraind):
-    """Make background, the first class, of what was predicted outside the brain."""
+    """Set predictions outside the brain to background, the first class."""
 
     def overwrite(self, volume: torch.Tensor, outside: torch.Tensor) -> None:
         """Write the probability 1 for background and 0 for all else."""
@@ -289,16 +289,16 @@ class KeepInBraind(OutsideBraind):
 
 
 def outside_of(mask: MetaTensor, margin_mm: float, notch_mm: float = CLOSED_NOTCH_MM) -> torch.Tensor:
-    """Return which voxels lie further than a margin from a mask whose notches are closed.
+    """Return the voxels that are further than a margin from the closed mask.
 
-    The mask grows by margin and notch and shrinks by the notch. So an old infarct that reaches the surface, and that was
-    taken for fluid around the brain, still lies inside. On grids finer than `FINE_MM` the distances are those of every second
-    voxel, interpolated: a border that is 0.3 mm off on average, in a tenth of the time.
+    The mask is dilated by margin + `notch_mm` and eroded by `notch_mm`, which closes cavities at the surface. A chronic infarct
+    that reaches the surface and was mistaken for fluid is then still inside. On grids finer than `FINE_MM`, distances are
+    computed at every second voxel and interpolated: the border differs by 0.3 mm on average, in a tenth of the time.
 
     Args:
-        mask: 0/1, `(1, X, Y, Z)`, with its affine.
-        margin_mm: how far from the closed mask is not outside.
-        notch_mm: half the width of the widest notch that is closed; 0 closes none.
+        mask: Mask 0/1 `(1, X, Y, Z)` with its affine.
+        margin_mm: Margin around the closed mask that is not outside.
+        notch_mm: Half the width of the widest cavity that is closed; 0 closes none.
 
     Returns:
         Booleans `(X, Y, Z)`, on the device of the mask.
@@ -314,12 +314,12 @@ def outside_of(mask: MetaTensor, margin_mm: float, notch_mm: float = CLOSED_NOTC
 
 
 def surplus_mm(inside: torch.Tensor, spacing_mm: Sequence[float], margin_mm: float, notch_mm: float) -> torch.Tensor:
-    """Return by how many millimeters each voxel `(X, Y, Z)` lies beyond the margin of a mask with closed notches."""
+    """Return the distance in mm of each voxel `(X, Y, Z)` beyond the margin of the closed mask; positive is outside."""
     reach_mm = margin_mm + notch_mm
-    rims = [int(reach_mm / edge_mm) + 1 for edge_mm in spacing_mm]  # so that what is outside is seen beyond the edge, too
+    rims = [int(reach_mm / edge_mm) + 1 for edge_mm in spacing_mm]  # padding, so that the outside exists beyond the edge too
     padded = F.pad(inside, [rim for rim in reversed(rims) for _ in range(2)])
     beyond_mm = distances_mm(padded, spacing_mm) - reach_mm
     if notch_mm > 0:
-        # What is exactly at the notch is outside.
+        # A voxel at a distance of exactly `notch_mm` is outside.
         beyond_mm = float(np.nextafter(notch_mm, np.inf)) - distances_mm(beyond_mm > 0, spacing_mm)
     return beyond_mm[tuple(slice(rim, -rim) for rim in rims)].float()

@@ -1,4 +1,4 @@
-"""Crop a scan to what a network shall see: the head's tissue, or the brain with a margin."""
+"""Crop a scan to the network's field of view: the tissue of the head, or the brain with a margin."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from strokelesion.transforms.intensity import is_tissue
 
 
 class CropToTissued(CropForegroundd):
-    """Crop a scaled scan, and what lies on its grid, to its tissue, see `is_tissue`.
+    """Crop a scaled scan, and volumes on its grid, to its tissue, see `is_tissue`.
 
     Args:
-        keys: volumes `(C, X, Y, Z)`; missing keys are skipped.
-        source_key: the scaled scan.
+        keys: Volumes `(C, X, Y, Z)`; missing keys are skipped.
+        source_key: Scaled scan.
     """
 
     version = 1
@@ -26,9 +26,9 @@ class CropToBraind(CropForegroundd):
     """Crop volumes to the brain and a margin around it.
 
     Args:
-        keys: volumes `(C, X, Y, Z)`; missing keys are skipped.
-        source_key: the brain mask `(1, X, Y, Z)`, with its affine.
-        margin_mm: margin on each side.
+        keys: Volumes `(C, X, Y, Z)`; missing keys are skipped.
+        source_key: Brain mask `(1, X, Y, Z)` with its affine.
+        margin_mm: Margin on each side.
     """
 
     version = 1

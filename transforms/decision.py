@@ -1,4 +1,4 @@
-"""From class probabilities to a label map: from which probability on a voxel is lesion, and which lesions are believed."""
+"""From class probabilities to a label map: the threshold for lesion voxels, and the removal of unlikely lesions."""
 
 from collections.abc import Hashable, Mapping
 from math import ceil
@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from strokelesion.transforms.lesions import FULLY_CONNECTED
 
-# Affines come in single precision: a volume that is off by less than this share of a voxel is no other volume.
+# Affines are stored in single precision, so volumes that differ by less than this share of a voxel count as equal.
 VOXEL_TOLERANCE = 1e-3
 
 
@@ -22,19 +22,19 @@ class DecideLesionsd(MapTransform):
     """Turn class probabilities into the label map {0 background, 1 main, 2 sub}.
 
     1. A voxel is lesion where p_main + p_sub >= `threshold`.
-    2. Its class is the likelier of the two; of equals, main.
-    3. 26-connected components, of both classes together, of less than `min_component_ml`, or in which p_main + p_sub is
-       nowhere as high as `min_peak`, become background. With two thresholds, lesions are outlined generously but only where
-       the network is sure somewhere: the hysteresis of Canny, IEEE PAMI 1986.
+    2. Its class is the more probable of the two, or main if both are equal.
+    3. 26-connected components of both classes together become background if they are smaller than `min_component_ml`, or if
+       their maximum of p_main + p_sub is below `min_peak`. With two thresholds, outlines are generous, but each lesion needs
+       a voxel of high probability (hysteresis thresholding: Canny, IEEE PAMI 1986).
 
-    With the defaults and one class beside the background, this is argmax.
+    With the defaults and only one lesion class, this is argmax.
 
     Args:
-        keys: probabilities of background, main and sub `(3, X, Y, Z)`; or of background and any other classes.
-        threshold: probability, above 0 and at most 1.
-        min_component_ml: volume in milliliters; above 0, the probabilities must be a `MetaTensor`, whose affine says how
-            large a voxel is.
-        min_peak: probability, at most 1; up to `threshold` it asks for nothing more.
+        keys: Probabilities of background, main and sub `(3, X, Y, Z)`, or of background and any other classes.
+        threshold: Least probability of a lesion voxel, above 0 and at most 1.
+        min_component_ml: Least volume of a component in milliliters. Above 0, the probabilities must be a `MetaTensor`, whose
+            affine gives the voxel volume.
+        min_peak: Least maximum probability of a component, at most 1; it has no effect up to `threshold`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class DecideLesionsd(MapTransform):
 
     @property
     def rule(self) -> dict[str, float]:
-        """The decision rule, by the names of its options."""
+        """Return the decision rule as a mapping from option to value."""
         return {name: getattr(self, name) for name in ("threshold", "min_component_ml", "min_peak")}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -68,7 +68,7 @@ class DecideLesionsd(MapTransform):
         return labels.to(torch.uint8)[None]
 
     def is_believed(self, mask: torch.Tensor, likely: torch.Tensor, least: int) -> torch.Tensor:
-        """Return where a mask belongs to a component of so many voxels that is likely enough somewhere; all `(X, Y, Z)`."""
+        """Return the components of a mask with at least `least` voxels and a peak of `min_peak` or more; all `(X, Y, Z)`."""
         numbers, sizes = components(mask)
         is_sure = peaks(likely.numpy(force=True), numbers, len(sizes)) >= self.min_peak
         return torch.as_tensor(((sizes >= least) & is_sure)[numbers], device=mask.device)
@@ -78,18 +78,17 @@ def components(mask: torch.Tensor) -> tuple[NDArray[np.int32], NDArray[np.int64]
     """Number the 26-connected components of a mask.
 
     Args:
-        mask: `(X, Y, Z)`.
+        mask: Mask `(X, Y, Z)`.
 
     Returns:
-        The number of each voxel's component `(X, Y, Z)`, from 1; and how many voxels each number has, with that of the
-        background, 0, first.
+        Component number of each voxel `(X, Y, Z)`, from 1 (background 0), and the voxel count of each number, from 0.
     """
     numbers, _ = ndimage.label(mask.numpy(force=True), structure=FULLY_CONNECTED)
     return numbers, np.bincount(numbers.ravel())
 
 
 def peaks(likely: NDArray[np.floating[Any]], numbers: NDArray[np.int32], count: int) -> NDArray[np.floating[Any]]:
-    """Return the highest value, of at least 0, in each of so many numbered components `(X, Y, Z)`; 0 for the background, 0."""
+    """Return the maximum (at least 0) in each of `count` numbered components `(X, Y, Z)`; that of the background is 0."""
     found = np.zeros(count, likely.dtype)
     inside = numbers > 0
     np.maximum.at(found, numbers[inside], likely[inside])
@@ -97,15 +96,15 @@ def peaks(likely: NDArray[np.floating[Any]], numbers: NDArray[np.int32], count: 
 
 
 def least_voxels(volume_ml: float, voxel_ml: float) -> int:
-    """Return how many voxels make up a volume at least."""
+    """Return the least number of voxels that makes up a volume."""
     return ceil(volume_ml / voxel_ml - VOXEL_TOLERANCE)
 
 
 def voxel_volume_ml(array: torch.Tensor) -> float:
-    """Return the volume of a voxel of an array with affine in milliliters.
+    """Return the voxel volume of an array with affine, in milliliters.
 
     Raises:
-        ValueError: when there is no affine.
+        ValueError: If there is no affine.
     """
     if not isinstance(array, MetaTensor):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""How far each voxel is from a mask, exactly: SciPy's transform on processors, the same in torch on GPUs."""
+"""Exact Euclidean distances to a mask, by SciPy on processors and by torch on GPUs."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from scipy import ndimage
 
 
 def distances_mm(mask: torch.Tensor, spacing_mm: Sequence[float]) -> torch.Tensor:
-    """Return the Euclidean distance of each voxel's center to the nearest one of a mask, 0 inside.
+    """Return the Euclidean distance from each voxel's center to that of the nearest mask voxel, 0 inside the mask.
 
     Args:
-        mask: booleans `(X, Y, Z)`, on any device; infinity is returned where nothing is set.
-        spacing_mm: edges of a voxel.
+        mask: Booleans `(X, Y, Z)`, on any device.
+        spacing_mm: Edges of a voxel.
 
     Returns:
-        Distances `(X, Y, Z)` in double precision, on the same device.
+        Distances `(X, Y, Z)` in double precision, on the same device; infinity if the mask is empty.
     """
     if not mask.any():
         return torch.full(mask.shape, torch.inf, dtype=torch.float64, device=mask.device)
@@ -24,10 +24,10 @@ def distances_mm(mask: torch.Tensor, spacing_mm: Sequence[float]) -> torch.Tenso
 
 
 def lower_envelopes(mask: torch.Tensor, spacing_mm: Sequence[float]) -> torch.Tensor:
-    """Return the squared distances `(X, Y, Z)` to a mask, one axis after the other: d'(i) = min over j of d(j) + (i - j)^2.
+    """Return the squared distances `(X, Y, Z)` to a mask, axis by axis: d'(i) = min over j of d(j) + (i - j)^2.
 
-    Source: Felzenszwalb, Huttenlocher: Distance Transforms of Sampled Functions, Theory of Computing 2012, equation 1, with
-    the minimum taken over all j at once, which suits a GPU.
+    Source: Felzenszwalb, Huttenlocher: Distance Transforms of Sampled Functions, Theory of Computing 2012, equation 1. The
+    minimum is taken over all j at once, which suits a GPU.
     """
     squared = torch.full(mask.shape, torch.inf, device=mask.device).masked_fill(mask, 0)
     for axis, edge_mm in enumerate(spacing_mm):

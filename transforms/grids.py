@@ -1,4 +1,4 @@
-"""A volume on the grid of another: same size, same affine, whatever either was."""
+"""Resampling of a volume to the grid (size and affine) of another volume."""
 
 import itertools
 
@@ -10,17 +10,17 @@ from nibabel.affines import apply_affine
 
 
 def resampled(volume: MetaTensor, target: MetaTensor, mode: str = "bilinear", padding_mode: str = "zeros") -> MetaTensor:
-    """Return a volume on the grid and the device of another, as floats, with nothing of its history.
+    """Return a volume resampled to the grid and the device of another, as floats, without its applied operations.
 
     Args:
-        volume: `(C, x, y, z)` with its affine, of any type.
-        target: `(C, X, Y, Z)` with its affine.
-        mode: `bilinear` (trilinear), or `nearest` for labels.
-        padding_mode: beyond the edge of the volume `zeros`, or `border`, its nearest voxel.
+        volume: Volume `(C, x, y, z)` with its affine, of any type.
+        target: Volume `(C, X, Y, Z)` with its affine, which defines the grid.
+        mode: Interpolation: `bilinear` (trilinear), or `nearest` for labels.
+        padding_mode: Values beyond the edge of the volume: `zeros`, or `border` for the nearest voxel.
     """
     resample = SpatialResample(mode=mode, padding_mode=padding_mode, dtype=np.float32)
     alone = MetaTensor(volume.as_tensor().to(target.device).float(), affine=volume.affine)
-    # Where zeros come out need not be computed: of a whole head, a brain is a quarter.
+    # Voxels that become 0 need not be computed. A brain fills about a quarter of a whole-head scan.
     box = reach(volume, target) if padding_mode == "zeros" else tuple(slice(0, size) for size in target.shape[1:])
     affine = target.affine.clone()
     affine[:3, 3] += affine[:3, :3] @ torch.tensor([part.start for part in box], dtype=affine.dtype)
@@ -32,7 +32,7 @@ def resampled(volume: MetaTensor, target: MetaTensor, mode: str = "bilinear", pa
 
 
 def reach(volume: MetaTensor, target: MetaTensor) -> tuple[slice, ...]:
-    """Return the box of a target's voxels outside of which a volume, with zeros around it, is 0."""
+    """Return the box of target voxels that the volume can reach; outside it the resampled volume is 0."""
     corners = np.array(list(itertools.product(*((-1, size) for size in volume.shape[1:]))))
     there = apply_affine(np.linalg.inv(target.affine.numpy()) @ volume.affine.numpy(), corners)
     low, high = np.floor(there.min(axis=0)), np.ceil(there.max(axis=0)) + 1

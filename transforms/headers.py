@@ -1,7 +1,7 @@
-"""What the header of a scan promises, checked before memory is taken for it.
+"""Checks of a scan's header before memory is allocated for the voxels.
 
-A damaged header may promise 30,000 cubed voxels, a complex number in each, or more bytes than its file can hold; and a gzip
-stream whose checksum is wrong may still unpack. All of this is refused here, in words, before the voxels are read.
+A damaged header may promise 30,000^3 voxels, complex numbers, or more bytes than its file can hold. A gzip stream with a wrong
+checksum may still unpack. These functions refuse such files with a clear message before the voxels are read.
 """
 
 import gzip
@@ -18,29 +18,29 @@ from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
 
-# A head of 200 mm at 0.2 mm, as no scanner makes it; 4 GiB in single precision.
+# A head of 200 mm at 0.2 mm, finer than any scanner; 4 GiB in single precision.
 MOST_VOXELS = 2**30
-# Axes of images that ITK reads for Python.
+# Numbers of axes of the images that ITK reads in Python.
 ITK_AXES = (2, 3, 4)
-# zlib's own limit, see https://zlib.net/zlib_tech.html.
+# Largest compression ratio of zlib, see https://zlib.net/zlib_tech.html.
 DEFLATE_RATIO = 1032
-# Tags behind the voxels of .mgz, extensions: a file may hold so much more than its voxels.
+# A file may hold this much more than its voxels: tags at the end of .mgz, extensions.
 SLACK_BYTES = 2**20
 CHUNK_BYTES = 2**20
-# Edges of voxels. Those of ATLAS R3.0 run from 0.25 to 6.2 mm; beyond these two the unit is another, or the header broken.
+# Allowed edges of voxels. In ATLAS R3.0 they run from 0.25 to 6.2 mm. Beyond the limits, the unit or the header is wrong.
 EDGES_MM = (0.1, 10.0)
-# With much room: 500 mm along each axis are 125 liters.
+# A generous limit: 500 mm along each axis are 125 liters.
 MOST_LITERS = 250.0
-# Between an affine and the voxel sizes beside it; headers round.
+# Relative difference between an affine and the voxel sizes in the same header, for rounding.
 EDGE_TOLERANCE = 0.01
-# Least volume of a voxel as a share of that of a box with its edges; below, axes lie in one plane.
+# Least volume of a voxel as a share of a box with the same edges. Below this, the axes lie in one plane.
 LEAST_SHEAR = 0.01
-# How headers of MetaImage and NRRD name another file for their voxels.
+# Fields of MetaImage and NRRD headers that name the file with the voxels.
 _NAMED = re.compile(rb"^(?:data ?file\s*:|ElementDataFile\s*[=:])([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
 class Promise(NamedTuple):
-    """What a header says is there: axes, bytes a voxel, bytes before the first, and the file that holds them, if known."""
+    """Content that a header promises: shape, bytes per voxel, bytes before the first voxel, and the file, if known."""
 
     shape: tuple[int, ...]
     voxel_bytes: int
@@ -49,19 +49,19 @@ class Promise(NamedTuple):
 
     @property
     def data_bytes(self) -> int:
-        """Bytes of the unpacked file, up to the last voxel."""
+        """Return the bytes of the unpacked file up to the last voxel."""
         return self.offset_bytes + prod(self.shape) * self.voxel_bytes
 
 
 def check_nibabel_file(path: str) -> NDArray[np.float64]:
-    """Refuse a NIfTI, Analyze or FreeSurfer file that is too large, shorter than it says, damaged, or holds no numbers.
+    """Refuse a NIfTI, Analyze or FreeSurfer file that is too large, truncated, damaged or not of real numbers.
 
     Returns:
-        Voxels to mm, `(4, 4)`: the sform of NIfTI where it has one. MONAI prefers what agrees with the voxel sizes beside it;
-        then the mask would lie elsewhere than the scan.
+        Affine from voxels to mm `(4, 4)`; the sform of NIfTI if there is one. MONAI instead prefers the form that agrees with
+        the voxel sizes in the header; scan and mask would then be placed differently.
 
     Raises:
-        UserError: says which, and what is allowed; other errors as nibabel raises them.
+        UserError: With the problem and the allowed values. Errors of nibabel pass through.
     """
     image: Any = nib.load(path)
     kind = image.get_data_dtype()
@@ -80,10 +80,10 @@ def check_nibabel_file(path: str) -> NDArray[np.float64]:
 
 
 def check_itk_file(path: str, count: int = 1) -> None:
-    """Refuse a file, or a series of so many, that ITK would read into too much memory.
+    """Refuse a file, or a series of `count` files, that ITK cannot read or that needs too much memory.
 
     Raises:
-        UserError: says why, and what is allowed; other errors as ITK raises them.
+        UserError: With the problem and the allowed values. Errors of ITK pass through.
     """
     io = itk.ImageIOFactory.CreateImageIO(path, itk.CommonEnums.IOFileMode_ReadMode)
     if io is None:
@@ -93,17 +93,17 @@ def check_itk_file(path: str, count: int = 1) -> None:
     if io.GetNumberOfComponents() != 1:
         raise UserError(f"its voxels have {io.GetNumberOfComponents()} components; expected one number each")
     shape = tuple(int(io.GetDimensions(axis)) for axis in range(io.GetNumberOfDimensions()))
-    if len(shape) not in ITK_AXES:  # ITK would load all that it has, to say that there is nothing for it
+    if len(shape) not in ITK_AXES:  # ITK would load the whole file before it refuses it
         raise UserError(f"it has {len(shape)} axes; expected {ITK_AXES[0]} to {ITK_AXES[-1]}. Convert it to one 3D volume")
     check_size(Promise((*shape, count), int(io.GetComponentSize()), 0, voxel_file(Path(path))), DEFLATE_RATIO)
 
 
 def voxel_file(path: Path) -> Path | None:
-    """Return the file that holds the voxels of a MetaImage or NRRD header; None for other formats, which pack as they like.
+    """Return the file that holds the voxels of a MetaImage or NRRD header; None for other formats (unknown compression).
 
     Raises:
-        UserError: when the header names a file that is not beside it, or any file at all where it should hold the voxels
-            itself: whoever made it could have any file of this computer read as an image.
+        UserError: If a `.mhd` names a file that is not in its folder, or another format names any file. Such a header could
+            make the reader load any file of the computer as an image.
     """
     kind = path.suffix.lower()
     if kind not in (".mha", ".mhd", ".nrrd"):
@@ -119,7 +119,7 @@ def voxel_file(path: Path) -> Path | None:
 
 
 def check_size(promise: Promise, ratio: int) -> None:
-    """Refuse a promise of too many voxels, of none, or of more bytes than its file can hold when packed `ratio` to 1."""
+    """Refuse a header with no voxels, too many voxels, or more bytes than its file can hold at a compression ratio."""
     if not 0 < prod(promise.shape) <= MOST_VOXELS:
         raise UserError(
             f"its header promises {' x '.join(map(str, promise.shape))} voxels; allowed are 1 to {MOST_VOXELS}. The header is "
@@ -133,10 +133,10 @@ def check_size(promise: Promise, ratio: int) -> None:
 
 
 def check_stream(path: Path, data_bytes: int) -> None:
-    """Unpack a gzip file, keeping nothing, and compare its checksum: readers stop at the last voxel, before it.
+    """Unpack a gzip file without keeping it, to verify the checksum at its end; readers stop before it, at the last voxel.
 
     Raises:
-        UserError: when there is much more in it than `data_bytes`; errors of gzip and zlib when it is damaged.
+        UserError: If it holds much more than `data_bytes`. Errors of gzip and zlib pass through if it is damaged.
     """
     unpacked = 0
     with gzip.open(path) as stream:
@@ -146,7 +146,7 @@ def check_stream(path: Path, data_bytes: int) -> None:
 
 
 def check_edges(affine: NDArray[np.float64], edges_mm: Sequence[float]) -> None:
-    """Refuse an affine whose voxels have other edges than the header says beside it: one is wrong, and so are volumes."""
+    """Refuse an affine that disagrees with the voxel sizes in the header, because volumes would be unreliable."""
     of_affine_mm = np.linalg.norm(affine[:3, : len(edges_mm)], axis=0)
     if not np.allclose(of_affine_mm, edges_mm, rtol=EDGE_TOLERANCE, atol=0):
         raise UserError(
@@ -161,14 +161,14 @@ def in_words(edges_mm: Iterable[float]) -> str:
 
 
 def check_grid(shape: tuple[int, ...], affine: NDArray[np.float64]) -> None:
-    """Refuse a grid that no scan of a head can have; what follows would fill the memory, or find nothing.
+    """Refuse a grid that is impossible for a head scan; later steps would fill the memory or find nothing.
 
     Args:
-        shape: X, Y, Z.
-        affine: voxels to mm, `(4, 4)`.
+        shape: Size along X, Y and Z.
+        affine: Affine from voxels to mm `(4, 4)`.
 
     Raises:
-        UserError: says what the grid is, and what is allowed.
+        UserError: With the given grid and the allowed values.
     """
     edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not (EDGES_MM[0] <= edges_mm).all() or not (edges_mm <= EDGES_MM[1]).all():

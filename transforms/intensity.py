@@ -1,8 +1,8 @@
-"""One intensity scale for all scanners: air becomes 0, and the median of the tissue or the white of the brain 1.
+"""One intensity scale for all scanners: air is 0, and the median tissue or the white matter is 1.
 
-T1 scans have no unit; the maxima of ATLAS R3.0 run from 70 to 5.6 million. A scale that rests on the median of the
-tissue ignores both the brightest voxels (fat, vessels, artifacts) and how much air surrounds the head. Where the brain is
-known, a scale that rests on it also ignores how much scalp and neck there is.
+T1 scans have no unit; the maxima in ATLAS R3.0 run from 70 to 5.6 million. A scale based on the median tissue does not depend
+on the brightest voxels (fat, vessels, artifacts) or on the amount of air around the head. A scale based on the brain also does
+not depend on the amount of scalp and neck.
 """
 
 from collections.abc import Hashable, Mapping
@@ -15,34 +15,35 @@ from monai.transforms import MapTransform
 from strokelesion.networks import UserError
 from strokelesion.transforms.sample_error import SampleError, source_of
 
-# The robust range and the share of it below which a voxel is air: Smith, Human Brain Mapping 2002 (BET), section 2.2.
+# The robust range, and the share of it below which a voxel is air. Source: Smith, Human Brain Mapping 2002 (BET), section 2.2.
 ROBUST_PERCENTILES = (2.0, 98.0)
 AIR_SHARE = 0.1
-# In the brain: fluid is darker than half the bright tissue; white matter is the upper quartile of what is no fluid.
+# In the brain, fluid is darker than half the bright tissue. White matter is the upper quartile of all voxels but fluid.
 BRIGHT_PERCENTILE = 90.0
 FLUID_SHARE = 0.5
 WHITE_PERCENTILE = 75.0
-# On the scale of this module: what counts as tissue, and where bright fat and vessels are cut off.
+# On the scale of this module: lower limit of tissue, and upper limit at which bright fat and vessels are clipped.
 TISSUE_LEVEL = 0.1
 BRIGHTEST = 3.0
 
 
 def percentile(values: torch.Tensor, percent: float) -> float:
-    """Return a percentile by rank; `torch.quantile` refuses whole volumes."""
+    """Return a percentile by rank; `torch.quantile` does not accept whole volumes."""
     rank, flat = max(1, round(percent / 100 * values.numel())), values.flatten()
-    # One block of a GPU would look for the rank; all of them sort.
+    # On a GPU, kthvalue uses a single block, while sorting uses all of them.
     return float(flat.sort().values[rank - 1] if flat.is_cuda else flat.kthvalue(rank).values)
 
 
 def tissue_scale(image: torch.Tensor) -> tuple[float, float]:
-    """Return the intensity of air and that of the median tissue.
+    """Return the intensities of air and of the median tissue.
 
     1. Take the range of all non-zero voxels from the 2nd to the 98th percentile.
-    2. Tissue is what lies more than 10 % of that range above its lower end (the whole of it, in brain-extracted scans).
-    3. Air is zero where the background is zero, else the lower end.
+    2. Air is 0 if the background is zero, else the lower end of that range.
+    3. Tissue is every voxel that is brighter than air by more than 10 % of the distance from air to the upper end
+       (in brain-extracted scans, all of the brain).
 
     Raises:
-        SampleError: when the image has NaN or infinite values, no contrast, or is no magnitude image.
+        SampleError: If the image has NaN or infinite values or no contrast, or is not a magnitude image.
     """
     if not torch.isfinite(image).all():
         raise SampleError(
@@ -65,20 +66,21 @@ def tissue_scale(image: torch.Tensor) -> tuple[float, float]:
 
 
 def brain_scale(image: torch.Tensor, brain: torch.Tensor) -> tuple[float, float]:
-    """Return the intensity of air and that of the brain's white matter.
+    """Return the intensities of air and of the brain's white matter.
 
-    1. Leave out fluid: brain voxels darker than half the way from air to the brain's 90th percentile.
-    2. Of the others take the 75th percentile.
+    1. Leave out fluid: brain voxels darker than halfway from air to the brain's 90th percentile.
+    2. Take the 75th percentile of the other brain voxels.
 
-    The median of the brain would not do: it lies between gray and white matter, where voxels are few, and one old infarct
-    as dark as fluid moves it far. In two labeled heads one of 200 ml moved the median by 5 to 14 %, this by up to 3 %.
+    The median of the brain is less robust. It lies between gray and white matter, where voxels are few, so a chronic infarct
+    as dark as fluid shifts it strongly. In two labeled heads, an infarct of 200 ml changed the median by 5 to 14 %, and this
+    scale by up to 3 %.
 
     Args:
-        image: a T1 scan `(C, X, Y, Z)`.
-        brain: its brain mask, not zero in the brain.
+        image: T1 scan `(C, X, Y, Z)`.
+        brain: Brain mask of the scan, nonzero in the brain.
 
     Raises:
-        UserError: when the brain is empty or no brighter than air, or as `tissue_scale` does.
+        UserError: If the brain is empty or not brighter than air, or if `tissue_scale` refuses the image.
     """
     air, _ = tissue_scale(image)
     values = image[brain.expand_as(image) > 0]
@@ -89,12 +91,12 @@ def brain_scale(image: torch.Tensor, brain: torch.Tensor) -> tuple[float, float]
 
 
 class ScaleTissued(MapTransform):
-    """Scale a scan to `clip((x - air) / (tissue - air), 0, 3)`, so that air is 0 and `tissue` 1.
+    """Scale a scan to `clip((x - air) / (tissue - air), 0, 3)`, so that air is 0 and `tissue` is 1.
 
     Args:
-        keys: scans `(C, X, Y, Z)`.
-        mask_key: the brain mask `(1, X, Y, Z)`, for a tissue of `brain_scale`; without one, it is that of `tissue_scale`.
-        allow_missing_keys: pass over scans that are not there.
+        keys: Scans `(C, X, Y, Z)`.
+        mask_key: Brain mask `(1, X, Y, Z)` for the scale of `brain_scale`; without it, `tissue_scale` is used.
+        allow_missing_keys: Whether to skip scans that are missing.
     """
 
     version = 1
@@ -114,5 +116,5 @@ class ScaleTissued(MapTransform):
 
 
 def is_tissue(image: torch.Tensor) -> torch.Tensor:
-    """Return where a scaled image is not air."""
+    """Return a mask of the tissue (not air) in a scaled image."""
     return image > TISSUE_LEVEL

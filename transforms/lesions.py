@@ -1,9 +1,9 @@
 """From the mask files of a scan to one label map {0 background, 1 main lesion, 2 sub-lesion}.
 
 The masks of ATLAS R1.x were exported through a 32-bit integer scale: they load as floats k * (2**32 - 1) / 2**32 with k in
-{0, 1, 2, 253, 254, 255}. Three kinds of file occur: {0, 0.99999}, {0, 254.99999} and 0/255 files with rounding noise
-k = 1, 2, 253, 254. An integer cast turns 0.99999 into 0 and loses the lesion; `> 0` keeps the noise. The rule that is
-right for all of them is `mask > max(mask) / 2`.
+{0, 1, 2, 253, 254, 255}. There are three kinds of files: {0, 0.99999}, {0, 254.99999} and 0/255 files with rounding noise
+k = 1, 2, 253, 254. An integer cast turns 0.99999 into 0 and loses the lesion; `> 0` keeps the noise. The rule
+`mask > max(mask) / 2` is right for all of them.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -22,24 +22,24 @@ from strokelesion.transforms.loading import load_volume
 from strokelesion.transforms.sample_error import SampleError, source_of
 
 MAIN, SUB = 1, 2
-# Values further than this from 0 and from 1, as a share of the maximum, are no rounding noise (k = 2 of 255 is 0.008).
+# Values that differ from both 0 and 1 by more than this share of the maximum are not rounding noise (k = 2 of 255 is 0.008).
 ROUNDING_TOLERANCE = 0.02
-# A mask whose corners lie further than this from those of its image was drawn on another grid.
+# A mask whose corners are further than this from those of its image has another grid.
 GRID_TOLERANCE_MM = 0.1
 FULLY_CONNECTED = np.ones((3, 3, 3), dtype=bool)
 
 
 def binarize_mask(mask: torch.Tensor, allow_empty: bool = False, allow_gray: bool = False) -> torch.Tensor:
-    """Return where one mask is set: `mask > max(mask) / 2`, as 0/1 bytes of the same shape.
+    """Return one mask as 0/1 bytes of the same shape, by `mask > max(mask) / 2`.
 
     Args:
-        mask: values of any scale; background 0.
-        allow_empty: accept a mask without lesion.
-        allow_gray: accept values between background and lesion (an interpolated mask) and cut them at one half.
+        mask: Mask with values of any scale and background 0.
+        allow_empty: Whether to accept a mask without lesion.
+        allow_gray: Whether to accept values between background and lesion (an interpolated mask) and cut them at one half.
 
     Raises:
-        SampleError: on values below zero, NaN or infinity; and, unless allowed, on an empty mask or one that is not
-            two-valued after rounding.
+        SampleError: If values are negative, NaN or infinite; and, unless allowed, if the mask is empty or not two-valued
+            after rounding.
     """
     top = float(mask.max())
     if not torch.isfinite(mask).all() or float(mask.min()) < 0:
@@ -68,10 +68,10 @@ def binarize_mask(mask: torch.Tensor, allow_empty: bool = False, allow_gray: boo
 
 
 class LoadMasksd(MapTransform):
-    """Load masks: a path, or several, becomes `(C, X, Y, Z)` with affine, a channel a file.
+    """Load one or several mask files of a key as `(C, X, Y, Z)` with affine, one channel per file.
 
     Raises:
-        SampleError: when a file is no single 3D volume, see `load_volume`, or those of one key have different grids.
+        SampleError: If a file is not a single 3D volume, see `load_volume`, or if the files of a key have different grids.
     """
 
     version = 1
@@ -89,7 +89,7 @@ class LoadMasksd(MapTransform):
 
 
 class BinarizeMasksd(MapTransform):
-    """Set each channel of each mask to 0 or 1 by `binarize_mask`; channels may be coded differently."""
+    """Set each channel of each mask to 0 or 1 by `binarize_mask`; channels may have different scales."""
 
     version = 1
 
@@ -129,18 +129,18 @@ class FuseSubmasksd(MapTransform):
 class LabelLesionsd(MapTransform):
     """Write the label map {0 background, 1 main, 2 sub} of a scan and drop its masks.
 
-    A voxel in both masks is main: the main mask is traced first and the sub-masks add to it. Releases with one mask for
-    all lesions can be divided on request: the largest 26-connected component is main, the rest sub. That definition is
-    this project's, not that of the data set.
+    A voxel in both masks is main, because the main mask is traced first and the sub-masks add to it. For releases with one
+    mask for all lesions, `divide` can label the largest 26-connected component main and the rest sub. This definition comes
+    from this project, not from the data set.
 
     Args:
-        keys: the main mask `(1, X, Y, Z)` and, if the sample has it, the fused sub-mask.
-        label_key: where the label map goes.
-        image_key: the scan; its grid must be that of the masks.
-        divide: `masks` takes main and sub as the files say; `components` divides the main mask where there is no sub-mask.
+        keys: Main mask `(1, X, Y, Z)` and fused sub-mask, which samples need not have.
+        label_key: Key of the resulting label map.
+        image_key: Key of the scan, which must have the grid of the masks.
+        divide: Source of the classes: `masks` for the mask files, `components` to divide a main mask without sub-mask.
 
     Raises:
-        UserError: on an unknown `divide`, or a mask on another grid than its scan.
+        UserError: If `divide` is unknown, or if a mask has another grid than its scan.
     """
 
     version = 1
@@ -178,7 +178,7 @@ class LabelLesionsd(MapTransform):
 
 
 def divide_components(mask: torch.Tensor) -> torch.Tensor:
-    """Label the largest 26-connected component of a 0/1 mask `(1, X, Y, Z)` main and all others sub."""
+    """Return a label map of a 0/1 mask `(1, X, Y, Z)`: the largest 26-connected component is main, all others are sub."""
     components, count = ndimage.label(mask[0].numpy(force=True), structure=FULLY_CONNECTED)
     if count < 2:
         return mask * MAIN
@@ -188,9 +188,9 @@ def divide_components(mask: torch.Tensor) -> torch.Tensor:
 
 
 class FillBackgroundd(MapTransform):
-    """Set the first channel of class probabilities to one less all others, so that every voxel's add up to 1.
+    """Set the first channel of class probabilities to 1 minus the sum of the others, so that they sum to 1 in every voxel.
 
-    Bringing probabilities back to a scan's own grid leaves zeros in every class where the network saw nothing.
+    Resampling to the scan's own grid leaves zeros in every class outside the network's field of view.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -217,7 +217,7 @@ def require_same_grid(image: MetaTensor, mask: MetaTensor) -> None:
 
 
 def corner_shift_mm(shape: Sequence[int], one: Any, other: Any) -> float:
-    """Return how far apart two affines place a corner of a volume of this shape `(X, Y, Z)`, at most."""
+    """Return the largest distance in mm between the corners of a volume `(X, Y, Z)` under two affines."""
     corners = np.array(np.meshgrid(*[(0, size - 1) for size in shape])).reshape(3, -1)
     difference = np.asarray(one, dtype=float) - np.asarray(other, dtype=float)
     return float(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0).max())

@@ -1,4 +1,4 @@
-"""Scans from files: the right reader for each format, and what is damaged or no single 3D volume in space is refused."""
+"""Loading of scans: selection of the reader, and refusal of files that are damaged or not a single 3D volume."""
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
@@ -24,23 +24,23 @@ logger = logging.getLogger(__name__)
 class SeriesReader(ITKReader):
     """Read the files of one DICOM series, in the order of its slices, as one volume.
 
-    MONAI's reader takes a folder and warns when it holds several series; files it stacks as channels.
+    MONAI's reader expects a folder and warns if it holds several series. It stacks a list of files as channels.
     """
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
-        """Return ITK's image of the volume."""
+        """Return the volume as an ITK image."""
         return itk.imread([str(file) for file in ensure_tuple(data)], **{**self.kwargs, **kwargs})
 
 
 class LoadScand(MapTransform):
-    """Load a scan: NIfTI, Analyze and .mgz with nibabel, all else with ITK, the files of a DICOM series as one volume.
+    """Load a scan: NIfTI, Analyze and .mgz with nibabel, other formats with ITK, a DICOM series as one volume.
 
     Args:
-        keys: a path, or the files of a series in order; becomes `(1, X, Y, Z)` with affine (RAS, mm).
-        name_key: where a sample says what a series is called, as a path; what is written for it is named so.
+        keys: Path, or files of a series in order; replaced by a volume `(1, X, Y, Z)` with affine (RAS, mm).
+        name_key: Key of the name of a series, as a path; results are named after it.
 
     Raises:
-        SampleError: when it is damaged or no single 3D volume in space, see `load_volume`.
+        SampleError: If the scan is damaged or not a single 3D volume, see `load_volume`.
     """
 
     version = 1
@@ -61,13 +61,13 @@ def load_volume(source: PathLike | Sequence[PathLike], name: str = "", dtype: ty
     """Load a file, or the files of a DICOM series, as one volume `(1, X, Y, Z)` with affine (RAS, mm).
 
     Args:
-        source: a path, or the files of a series in order.
-        name: what it is called in messages and results; its path where there is none.
-        dtype: of the values.
+        source: Path, or files of a series in order.
+        name: Name in messages and results; the path by default.
+        dtype: Type of the values.
 
     Raises:
-        SampleError: when it cannot be read, is damaged as far as that can be seen, see `headers`, or has several volumes; a
-            fourth axis of length 1 is fine.
+        SampleError: If the source cannot be read, is damaged (see the checks of `headers`), or has several volumes; a fourth
+            axis of length 1 is allowed.
     """
     name = name or str(ensure_tuple(source)[0])
     try:
@@ -87,31 +87,31 @@ def load_volume(source: PathLike | Sequence[PathLike], name: str = "", dtype: ty
 
 
 def read(source: PathLike | Sequence[PathLike], dtype: type) -> MetaTensor:
-    """Return what is in a file, or in the files of a series, after a look at its header."""
+    """Return the image in a file, or in the files of a series, after a check of its header."""
     reader, files = reader_of(source, dtype), [str(file) for file in ensure_tuple(source)]
     for file in files:
-        open(file, "rb").close()  # the readers do not say whether a file is damaged or forbidden
+        open(file, "rb").close()  # the readers do not distinguish damaged from forbidden files
     if not isinstance(reader, NibabelReader):
         check_itk_file(files[0], len(files))
         read_by_itk: MetaTensor = LoadImage(image_only=True, dtype=dtype)(source, reader=reader)
         check_grid(tuple(read_by_itk.shape[:3]), read_by_itk.affine.numpy())
         return read_by_itk
     affine = torch.from_numpy(check_nibabel_file(files[0]))
-    # The reader comes with the call: MONAI then tries no other and says what this one could not read.
+    # With the reader in the call, MONAI tries no other reader and reports the error of this one.
     loaded: Any = LoadImage(image_only=True, dtype=dtype)(source, reader=reader)
     loaded.affine = loaded.meta["original_affine"] = affine
     return MetaTensor(loaded)
 
 
 def is_analyze(path: str) -> bool:
-    """Return whether a file is of a pair without orientation; pairs of NIfTI have one."""
+    """Return whether a file is part of an Analyze pair, which has no orientation; NIfTI pairs have one."""
     return path.lower().endswith((".hdr", ".img")) and not isinstance(nib.load(path), nib.Nifti1Pair)
 
 
 def reader_of(source: PathLike | Sequence[PathLike], dtype: type) -> ImageReader:
-    """Return what reads a file, or the files of a series.
+    """Return the reader of a file, or of the files of a series.
 
-    ITK reads into floating numbers at once: for Python it knows no images of 8 bits with a sign, nor all of 64.
+    ITK reads directly into floating-point numbers, because its Python wrapping lacks signed 8-bit and some 64-bit images.
     """
     pixel_type = itk.D if dtype == np.float64 else itk.F
     if not isinstance(source, str | Path):

@@ -1,7 +1,7 @@
-"""What a labeled scan shows at a glance, at 4 mm: numbers that raise a suspicion and prove nothing.
+"""Thumbnail of a labeled scan at 4 mm, and measures of it that indicate possible problems but prove none.
 
-A *portrait* is small whatever the scan: axes in RAS, voxels of 4 mm, air 0 and the median tissue 1, and beside it the share of
-each voxel that a mask fills. Each function below says what its number can tell, and what it cannot.
+The thumbnail (`Portrait`) has axes in RAS, voxels of 4 mm, air 0 and median tissue 1. It also has the share of each voxel that
+each mask fills. Each function below states what its measure can and cannot detect.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ from torch.nn import functional as F
 from strokelesion.transforms.intensity import BRIGHTEST, tissue_scale
 
 VOXEL_MM = 4.0
-# A head is what is connected of this brightness, with gaps of up to twice the reach: cavities, sinuses, old infarcts.
+# The head is the largest component above this level. Gaps up to twice the reach are closed: cavities, sinuses, old infarcts.
 HEAD_LEVEL = 0.2
 GAP_REACH_MM = 20.0
-# Scalp and skull end before this share of the way from the surface to the middle of a head.
+# Scalp and skull are shallower than this share of the largest depth of the head.
 CORE_DEPTH = 0.45
-# Coils brighten what is near them, over distances like this; fluid and tissue change places over shorter ones.
+# Coil shading varies over distances like this; fluid and tissue alternate over shorter distances.
 COIL_SIGMA_MM = 12.0
-# Where the middle nine tenths of a core are more alike than this, it shows no fluid.
+# A core whose middle nine tenths of intensities have a smaller spread shows no fluid.
 LEAST_SPREAD = 0.2
 RIM_MM = 12.0
-# What asymmetry is compared on: a box about the head's middle, large enough for any.
+# Box about the middle of the head for `asymmetry`, large enough for any head.
 BOX_MM = (192.0, 240.0, 208.0)
 ASYMMETRY_MM = 8.0
 
@@ -38,11 +38,11 @@ Mask = NDArray[np.bool_]
 
 
 class Portrait:
-    """A small picture of a labeled scan.
+    """Thumbnail of a labeled scan.
 
     Attributes:
-        image: `(X, Y, Z)`, air 0, median tissue 1.
-        masks: `(M, X, Y, Z)`, which share of each voxel each mask fills, the main mask first.
+        image: Image `(X, Y, Z)` with air 0 and median tissue 1.
+        masks: Share of each voxel that each mask fills `(M, X, Y, Z)`, the main mask first.
     """
 
     def __init__(self, image: Array, masks: Array) -> None:
@@ -51,7 +51,7 @@ class Portrait:
 
     @cached_property
     def head(self) -> Mask:
-        """Where the head is, its cavities included."""
+        """Return the mask of the head, including its cavities."""
         reach = round(GAP_REACH_MM / VOXEL_MM)
         components, count = ndimage.label(np.pad(self.image > HEAD_LEVEL, reach + 1))
         largest = components == 1 + np.argmax(np.bincount(components.ravel())[1:]) if count else components > 0
@@ -61,28 +61,28 @@ class Portrait:
 
     @cached_property
     def near_lesion(self) -> Mask:
-        """Where a mask is, or touches."""
+        """Return the union of the masks, dilated by one voxel."""
         touched: Mask = ndimage.binary_dilation(self.masks.max(axis=0) > 0)
         return touched
 
     @cached_property
     def core(self) -> Mask:
-        """The inner part of the head, without skull, scalp and lesions."""
+        """Return the mask of the inner head, without skull, scalp and lesions."""
         depth = ndimage.distance_transform_edt(np.pad(self.head, 1))[1:-1, 1:-1, 1:-1]
         inner: Mask = (depth > CORE_DEPTH * depth.max()) & ~self.near_lesion
         return inner
 
 
 def portray(image: MetaTensor, masks: Sequence[torch.Tensor], scale: tuple[float, float] | None = None) -> Portrait:
-    """Return the portrait of a T1 and its 0/1 masks, all `(1, X, Y, Z)` on one grid.
+    """Return the thumbnail of a T1 scan and its 0/1 masks, all `(1, X, Y, Z)` on one grid.
 
     Args:
-        image: the T1.
-        masks: the masks, the main mask first.
-        scale: what `tissue_scale` says of the image, where that is known.
+        image: T1 scan.
+        masks: Masks, the main mask first.
+        scale: Result of `tissue_scale` for the image, if known.
 
     Raises:
-        SampleError: the image is no T1 scan, see `tissue_scale`.
+        SampleError: If `tissue_scale` refuses the image.
     """
     air, tissue = scale or tissue_scale(image)
     scaled = ((image - air) / (tissue - air)).clamp(0, BRIGHTEST)
@@ -90,25 +90,25 @@ def portray(image: MetaTensor, masks: Sequence[torch.Tensor], scale: tuple[float
     turned: Any = Orientation(axcodes="RAS", labels=None)(MetaTensor(plain, affine=image.affine))
     edges_mm = turned.affine[:3, :3].norm(dim=0).tolist()
     size = [max(1, round(n * edge_mm / VOXEL_MM)) for n, edge_mm in zip(turned.shape[1:], edges_mm, strict=True)]
-    # Each new voxel is the mean of those it covers: no voxel of a small lesion gets lost.
+    # Each new voxel is the mean of the voxels that it covers, so small lesions are not lost.
     small = F.interpolate(torch.as_tensor(turned)[None], size=size, mode="area")[0].numpy()
     return Portrait(small[0], small[1:])
 
 
 def outside_shares(portrait: Portrait) -> list[float]:
-    """Return which share of each mask lies outside the head; of an empty mask, 0.
+    """Return the share of each mask outside the head, 0 for an empty mask.
 
-    Tells a mask of another scan, or one shifted or turned by centimeters. Cannot tell one that lies in the wrong part of the
-    head.
+    This detects masks of another scan and masks that are shifted or rotated by centimeters. It cannot detect a mask in the
+    wrong part of the head.
     """
     return [float(mask[~portrait.head].sum() / max(mask.sum(), 1e-9)) for mask in portrait.masks]
 
 
 def right_share(portrait: Portrait) -> float:
-    """Return which share of the main mask lies right of the head's middle; NaN where there is no lesion or no head.
+    """Return the share of the main mask to the right of the head's middle; NaN if there is no lesion or no head.
 
-    The middle is that of the head's voxels from left to right. In a head turned aside, or one of which much is cut off, it is
-    off by some mm; lesions near the middle are on both sides then.
+    The middle is the center of mass of the head from left to right. It is wrong by some mm if the head is rotated or much of it
+    is cut off; lesions near the middle then appear on both sides.
     """
     if not portrait.head.any() or not portrait.masks[0].any():
         return float("nan")
@@ -117,12 +117,12 @@ def right_share(portrait: Portrait) -> float:
 
 
 def bright_fluid(portrait: Portrait) -> float:
-    """Return how much further the bright tail of the head's core reaches than the dark one, from -1 to 1; 0 without any tail.
+    """Return the skewness of intensities in the head's core, from -1 (dark tail) to 1 (bright tail); 0 without a tail.
 
-    (p95 - 2 p50 + p5) / (p95 - p5) of the intensities, each divided by the mean around it (Kelly's skewness; the division takes
-    off the coil's shading). Fluid is the tail: dark in T1 and in FLAIR, bright in T2. In 51 T1s, 47 of them composed, it was
-    below -0.05; painted as T2s, seven of ten labeled heads were above 0.1, and four of them without skull. It cannot tell FLAIR
-    from T1, nor anything where the core shows no fluid.
+    Kelly's skewness is (p95 - 2 p50 + p5) / (p95 - p5). Each intensity is first divided by its local mean, to remove coil
+    shading. Fluid forms the tail: dark in T1 and FLAIR, bright in T2. In 51 T1 scans (47 of them synthetic) it was below -0.05.
+    Ten labeled heads were rendered as T2: it was above 0.1 in seven, and in four of them without skull. It cannot distinguish
+    FLAIR from T1, and it detects nothing if the core shows no fluid.
     """
     core = portrait.core.astype(np.float32)
     if core.sum() < 2:
@@ -134,10 +134,10 @@ def bright_fluid(portrait: Portrait) -> float:
 
 
 def bright_lesion(portrait: Portrait) -> float:
-    """Return the median of all lesions by the upper quartile of what lies within 12 mm of them; 0 where either is missing.
+    """Return the median of all lesions divided by the upper quartile within 12 mm of them; 0 if either is missing.
 
-    Old infarcts are darker than white matter in T1: in 42 composed T1s this was at most 0.8. In T2 and, but for their cavities,
-    in FLAIR they are brighter than all around. Fresh blood and masks that were drawn on fat can also raise it.
+    Chronic infarcts are darker than white matter in T1: in 42 synthetic T1 scans the ratio was at most 0.8. In T2 and (except
+    for cavities) in FLAIR they are brighter than their surroundings. Fresh blood and masks on fat can also raise the ratio.
     """
     lesion = portrait.masks.max(axis=0)
     inside = lesion >= min(0.5, 0.9 * float(lesion.max()))
@@ -148,10 +148,10 @@ def bright_lesion(portrait: Portrait) -> float:
 
 
 def asymmetry(portrait: Portrait) -> Array:
-    """Return the right half of a head less its left half, at 8 mm, about the head's middle; 0 at lesions and opposite to them.
+    """Return the right minus the left half of a head at 8 mm, about its middle; 0 in lesions and opposite to them.
 
-    Heads, coils and the way faces are cut off are a little lopsided, alike within a site; a scan that was mirrored has the
-    signs reversed. Where a site's heads are not alike it tells nothing.
+    Heads, coils and defacing are slightly asymmetric, in a similar way within a site. A mirrored scan has the signs
+    reversed. If the heads of a site are not similar, the result shows nothing.
     """
     size = [round(extent_mm / VOXEL_MM) for extent_mm in BOX_MM]
     shift = np.round([n // 2 - 0.5 - middle for n, middle in zip(portrait.image.shape, _middle(portrait.head), strict=True)])

@@ -1,4 +1,4 @@
-"""What a saved prediction must be before it is scored: on its scan's grid, whole labels, probabilities in [0, 1]."""
+"""Checks of a saved prediction before it is scored: grid of the scan, integer labels, probabilities in [0, 1]."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -11,21 +11,21 @@ from strokelesion.transforms.lesions import MAIN, SUB, require_same_grid
 from strokelesion.transforms.sample_error import source_of
 
 LABELS = (0, MAIN, SUB)
-# Probabilities are written in single precision; the last of three is one less the others.
+# Probabilities are stored in single precision, and one of the three is computed as 1 minus the others.
 PROBABILITY_TOLERANCE = 1e-4
 
 
 class CheckPredictiond(Transform):
-    """Refuse a predicted label map, and class probabilities where there are any, that cannot be scored.
+    """Refuse a predicted label map or class probabilities that cannot be scored.
 
     Args:
-        image_key: the scan `(1, X, Y, Z)`.
-        pred_key: predicted labels `(1, X, Y, Z)` in {0, 1, 2}.
-        probabilities_key: probabilities of lesion `(1, X, Y, Z)`, or of background, main and sub `(3, X, Y, Z)`; need not be
-            there.
+        image_key: Key of the scan `(1, X, Y, Z)`.
+        pred_key: Key of the predicted labels `(1, X, Y, Z)` in {0, 1, 2}.
+        probabilities_key: Key of the probabilities of lesion `(1, X, Y, Z)`, or of background, main and sub `(3, X, Y, Z)`;
+            optional.
 
     Raises:
-        UserError: names the file, what is wrong with it and what to do.
+        UserError: With the file, the problem and advice.
     """
 
     def __init__(self, image_key: str = "image", pred_key: str = "pred", probabilities_key: str = "probabilities") -> None:
@@ -34,7 +34,7 @@ class CheckPredictiond(Transform):
         self.probabilities_key = probabilities_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with its predicted labels as bytes, and predictions with the scan's affine."""
+        """Return the sample with predicted labels as bytes and with the scan's affine for all predictions."""
         sample = dict(data)
         image, pred = sample[self.image_key], sample[self.pred_key]
         require_same_grid(image, pred)
@@ -43,14 +43,14 @@ class CheckPredictiond(Transform):
         if self.probabilities_key in sample:
             require_same_grid(image, sample[self.probabilities_key])
             check_probabilities(sample[self.probabilities_key])
-        # Affines that differ by rounding could still be turned to different axes.
+        # Affines that differ by rounding could otherwise lead to different axes in reorientation.
         for key in {self.pred_key, self.probabilities_key} & sample.keys():
             sample[key].affine = image.affine
         return sample
 
 
 def check_labels(pred: torch.Tensor) -> None:
-    """Raise UserError unless a predicted label map `(1, X, Y, Z)` holds labels only."""
+    """Raise UserError unless a predicted label map `(1, X, Y, Z)` holds only labels."""
     values = pred.as_subclass(torch.Tensor)
     strange = values[~torch.isin(values, torch.tensor(LABELS, dtype=values.dtype))]
     if len(strange) or len(values) != 1:
@@ -70,7 +70,7 @@ def check_probabilities(probabilities: torch.Tensor) -> None:
             f"{len(LABELS)} along the last axis of the file: background, main, sub."
         )
     low, high = float(values.min()), float(values.max())
-    # NaN compares false.
+    # Comparisons with NaN are false, so NaN is refused too.
     if not (low >= -PROBABILITY_TOLERANCE and high <= 1 + PROBABILITY_TOLERANCE):
         raise UserError(
             f"{source_of(probabilities)} runs from {low:g} to {high:g}; expected probabilities from 0 to 1. Write softmax "

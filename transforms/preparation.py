@@ -1,4 +1,4 @@
-"""What a scan as it comes from the scanner may need first: an even bias field, and a head that lies as those in training."""
+"""Preparation of scans from the scanner: bias field correction, and resampling to MNI space as in training."""
 
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -19,28 +19,28 @@ from scipy import ndimage
 from strokelesion.networks import UserError
 from strokelesion.transforms.registration import Registration, register_brain
 
-# N4 sees a brain in voxels of about this size; the field is far smoother than they are.
+# Approximate voxel size of the image given to N4; the field is far smoother.
 N4_VOXEL_MM = 4.0
 N4_ITERATIONS = (50, 50, 50, 50)
-# ITK's N4 makes nothing of values below 1, so scans of unit range, and of any other, are brought up to this first.
+# Median of the image given to N4. ITK's N4 ignores values below 1, so all scans are rescaled first.
 N4_MEDIAN = 1000.0
 MNI_SPACE = "MNI152NLin2009aSym"
-# Its grid, which ATLAS R2.0 is on: extent and the center of its first voxel of 1 mm.
+# Grid of this space, also used by ATLAS R2.0: extent, and center of the first voxel of 1 mm.
 MNI_EXTENT_MM = (197, 233, 189)
 MNI_FIRST_MM = (-98.0, -134.0, -72.0)
 logger = logging.getLogger(__name__)
 
 
 class CorrectBiasd(MapTransform):
-    """Divide a scan by its bias field, as N4 finds it in the brain.
+    """Divide a scan by its bias field, estimated by N4 in the brain.
 
-    1. Take every so manieth voxel, so that they are about 4 mm large.
-    2. Let ITK's N4 find the field there, over four levels of 50 iterations.
-    3. Bring the field's logarithm back to the scan's grid, and divide.
+    1. Take every n-th voxel, for a spacing of about 4 mm.
+    2. Estimate the field with ITK's N4, over four levels of 50 iterations.
+    3. Interpolate the field's logarithm on the scan's grid, and divide.
 
     Args:
-        keys: scans `(1, X, Y, Z)` with affines.
-        brain_key: the brain mask `(1, X, Y, Z)` on the same grid.
+        keys: Scans `(1, X, Y, Z)` with their affines.
+        brain_key: Key of the brain mask `(1, X, Y, Z)` on the same grid.
 
     Source: Tustison et al., N4ITK, IEEE Trans Med Imaging 29 (2010).
     """
@@ -58,7 +58,7 @@ class CorrectBiasd(MapTransform):
 
 
 def bias_field(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
-    """Return by what a scan `(1, X, Y, Z)` is too bright, 1 on average in the brain `(1, X, Y, Z)`."""
+    """Return the bias field of a scan `(1, X, Y, Z)`, with a geometric mean of 1 in the brain `(1, X, Y, Z)`."""
     steps = [max(1, round(N4_VOXEL_MM / edge_mm)) for edge_mm in image.pixdim.tolist()]
     thin = tuple(slice(step // 2, None, step) for step in steps)
     values = np.ascontiguousarray(image.as_tensor()[0][thin].float().clamp(min=0).numpy())
@@ -66,7 +66,7 @@ def bias_field(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
     values *= N4_MEDIAN / np.median(values[mask > 0])
     log_field = np.log(np.maximum(values, 1e-6)) - np.log(np.maximum(n4(values, mask), 1e-6))
     nearest = ndimage.distance_transform_edt(mask == 0, return_distances=False, return_indices=True)
-    log_field = log_field[tuple(nearest)]  # outside the brain, N4's field was fitted to nothing and may go anywhere
+    log_field = log_field[tuple(nearest)]  # N4's field is not fitted outside the brain and may take any value there
     axes = [(np.arange(size) - step // 2) / step for size, step in zip(image.shape[1:], steps, strict=True)]
     where = np.meshgrid(*axes, indexing="ij")
     whole = ndimage.map_coordinates(log_field - log_field[mask > 0].mean(), where, order=1, mode="nearest")
@@ -84,23 +84,23 @@ def n4(values: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float
 
 
 def mni_grid(spacing_mm: Sequence[float]) -> tuple[torch.Tensor, list[int]]:
-    """Return the affine `(4, 4)` and the size of the grid of `MNI_SPACE` for voxels of a size."""
+    """Return the affine `(4, 4)` and the size of the grid of `MNI_SPACE` for a voxel size."""
     size = [ceil(extent / edge) for extent, edge in zip(MNI_EXTENT_MM, spacing_mm, strict=True)]
     return torch.from_numpy(from_matvec(np.diag(spacing_mm), MNI_FIRST_MM)), size
 
 
 class PlaceInMNId(MapTransform, InvertibleTransform):
-    """Bring a scan to the grid of MNI152NLin2009aSym, on which the heads of ATLAS and all composed ones lie.
+    """Resample a scan to the grid of MNI152NLin2009aSym, which ATLAS scans and all synthetic scans have.
 
-    Its millimeters are MNI's from then on. The inverse brings what was predicted there back to the scan's own grid and
-    millimeters, trilinearly. A scan that cannot be registered stays as it is, with a warning in the log.
+    The affine of the result maps to MNI millimeters. The inverse resamples predictions to the scan's own grid and millimeters,
+    trilinearly. A scan that cannot be registered stays unchanged, with a warning in the log.
 
     Args:
-        keys: the scan `(1, X, Y, Z)` with its affine.
-        spacing_mm: voxel size of the grid along its three axes.
-        brain_key: the brain mask `(1, X, Y, Z)` on the scan's grid.
-        register: finds how a brain lies in MNI space; raises ValueError where it cannot.
-        to_mni_key: where the affine `(4, 4)` from the scan's millimeters to MNI's goes; nan where there is none.
+        keys: Scan `(1, X, Y, Z)` with its affine.
+        spacing_mm: Voxel size of the grid along its three axes.
+        brain_key: Key of the brain mask `(1, X, Y, Z)` on the scan's grid.
+        register: Function that registers a brain to MNI space; it raises UserError if it fails.
+        to_mni_key: Key of the resulting affine `(4, 4)` from the scan's millimeters to MNI's; nan if registration failed.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
         self.register = register
         self.to_mni_key = to_mni_key
         self.grid, self.size = mni_grid(spacing_mm)
-        # Half the memory and time of double precision, for a thousandth of a voxel.
+        # Single precision halves memory and time and changes positions by a thousandth of a voxel.
         self.resample = SpatialResample(mode="bilinear", padding_mode="zeros", dtype=np.float32)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -132,7 +132,7 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
         return sample
 
     def found(self, image: MetaTensor, brain: torch.Tensor) -> NDArray[np.floating]:
-        """Return the affine `(4, 4)` to MNI's millimeters; nan where there is none."""
+        """Return the affine `(4, 4)` to MNI's millimeters; nan if registration failed."""
         try:
             return self.register(image, brain).to_mni
         except UserError as error:
@@ -140,7 +140,7 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
             return np.full((4, 4), np.nan)
 
     def traced(self, image: MetaTensor) -> MetaTensor:
-        """Return a scan as it is, with a trace of its affine."""
+        """Return the unchanged scan with its affine recorded for the inverse."""
         placed = MetaTensor(image.as_tensor(), meta=image.meta, applied_operations=image.applied_operations)
         affine = image.affine.double()
         self.push_transform(placed, orig_size=image.shape[1:], extra_info={"affine": affine})  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""A chain of transforms with a fingerprint, so that what it made can be found again on disk."""
+"""A chain of transforms with a fingerprint, by which its results are found again on disk."""
 
 import hashlib
 import inspect
@@ -11,14 +11,14 @@ from monai.transforms import Compose
 
 
 class Recipe(Compose):
-    """MONAI's `Compose` of deterministic transforms that knows a hash of itself.
+    """MONAI's `Compose` of deterministic transforms, with a hash of the chain.
 
     The hash covers every transform's class, attributes and `version`. Raise the `version` of a transform of this project when
-    it computes something else; `tests/test_versions.py` notices when that was forgotten. The hash is taken when the chain is
-    made, because MONAI's transforms change when they are used (readers remember their last file).
+    its results change; `tests/test_versions.py` fails if you forget. The hash is computed when the chain is created, because
+    MONAI's transforms change when they are used (readers remember their last file).
 
     Attributes:
-        fingerprint: SHA-256 in hexadecimal digits; the same in every process.
+        fingerprint: SHA-256 in hexadecimal digits, the same in every process.
     """
 
     def __init__(self, transforms: Any) -> None:
@@ -27,15 +27,15 @@ class Recipe(Compose):
 
 
 def fingerprint(thing: Any) -> str:
-    """Return the SHA-256, in hexadecimal digits, of what `parts` returns."""
+    """Return the SHA-256, in hexadecimal digits, of the result of `parts`."""
     return hashlib.sha256(json.dumps(parts(thing), sort_keys=True).encode()).hexdigest()
 
 
 def parts(thing: Any) -> Any:
-    """Return what a transform is made of as plain lists, dictionaries and words.
+    """Return the class, version and attributes of a transform as plain lists, dictionaries and strings.
 
     An object with a `fingerprint` attribute (a chain in a chain, a network) is represented by that hash alone. The state of a
-    random transform is left out: it differs between processes, and where results must be the same the sample has a seed.
+    random transform is left out because it differs between processes. Where results must be the same, the sample has a seed.
     """
     if isinstance(known := getattr(thing, "fingerprint", None), str):
         return known

@@ -1,4 +1,4 @@
-"""Why a sample is refused, in parts: the file, what is wrong with it and what to do. As text it is one message."""
+"""Error for a refused sample, in three parts (file, problem, advice) that form one message."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from strokelesion.networks import UserError
 
 
 class SampleError(UserError):
-    """A sample that cannot be used.
+    """Error for a sample that cannot be used.
 
     Attributes:
-        source: the file, or what the message calls it.
-        what: what is wrong with it, and what is expected instead; without a full stop.
-        advice: what to do, as sentences.
+        source: File, or another name for the sample.
+        what: Problem and expected state, without a full stop.
+        advice: Advice to the user, in full sentences.
     """
 
     def __init__(self, source: str, what: str, advice: str) -> None:
@@ -24,5 +24,5 @@ class SampleError(UserError):
 
 
 def source_of(array: Any, otherwise: str = "a mask") -> str:
-    """Return the file that an array was loaded from, for messages, or what else to call it."""
+    """Return the file that an array was loaded from, or `otherwise` if that is unknown; used in messages."""
     return str(array.meta.get("filename_or_obj", otherwise)) if isinstance(array, MetaTensor) else otherwise

@@ -1,4 +1,4 @@
-"""From a volume to the stack of slices that a 2D network learns from."""
+"""Extraction of the slices of a volume on which a 2D network is trained."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from strokelesion.networks.planes import AXIAL, PLANES
 from strokelesion.transforms.intensity import is_tissue
 
 SELECTIONS = ("lesion", "brain", "all")
-# A slice whose tissue covers less than this share of the window holds the tip of the skull, not brain.
+# A slice with less tissue than this share of the window shows the top of the skull, not brain.
 LEAST_TISSUE_SHARE = 0.02
 
 
@@ -32,7 +32,7 @@ def select_slices(image: torch.Tensor, label: torch.Tensor, select: str, brain: 
 
 
 def extent_px(extent_mm: Sequence[float] | None, spacing_mm: Sequence[float]) -> list[int] | None:
-    """Return an extent of slices in voxels: those of the first axes; None for none."""
+    """Return an extent of slices in voxels, from the spacing of the first axes; None if there is no extent."""
     if extent_mm is None:
         return None
     return [max(1, round(length_mm / edge_mm)) for length_mm, edge_mm in zip(extent_mm, spacing_mm, strict=False)]
@@ -42,8 +42,8 @@ class TurnToPlaned(MapTransform):
     """Turn volumes so that slices along their last axis lie in the plane that the sample names.
 
     Args:
-        keys: volumes `(C, X, Y, Z)` in RAS, with their affine; missing keys are skipped.
-        plane_key: key of the plane, one of `PLANES`; samples without it keep their axes: their slices are axial.
+        keys: Volumes `(C, X, Y, Z)` in RAS with their affines; missing keys are skipped.
+        plane_key: Key of the plane, one of `PLANES`. Samples without it keep their axes, so their slices are axial.
     """
 
     version = 1
@@ -66,16 +66,16 @@ class ExtractSlicesd(MapTransform):
     """Replace a volume and its label map by their slices along the last axis, cropped or padded about the center.
 
     Args:
-        keys: the image and the label map, both `(1, X, Y, Z)`.
-        slice_size: height and width of the slices in voxels; of axial ones, left-right and posterior-anterior.
-        select: `lesion` keeps slices with lesion (the protocol of the seed study), `brain` all slices with brain,
-            `all` every slice.
-        brain_key: the brain mask `(1, X, Y, Z)`. In samples that have it, `brain` keeps the slices with brain; in others
-            skull and brain are not told apart, and a slice through the neck counts too.
+        keys: Image and label map, both `(1, X, Y, Z)`.
+        slice_size: Height and width of the slices in voxels; for axial slices, left-right and posterior-anterior.
+        select: Slices to keep: `lesion` for slices with lesion (as in the Keras study), `brain` for slices with brain or
+            lesion, `all` for every slice.
+        brain_key: Brain mask `(1, X, Y, Z)`, for `brain`. In samples without it, skull and brain are not distinguished, and
+            slices through the neck count too.
 
     Raises:
-        UserError: on an unknown `select`, or when lesion lies outside the window, because such a slice would teach that
-            there is none.
+        UserError: If `select` is unknown, or if lesion lies outside the window: the network would learn from such a slice
+            that there is no lesion.
     """
 
     version = 1

@@ -1,4 +1,4 @@
-"""Small numbers on their way from the host to the device that works with them."""
+"""Transfer of small arrays from the host to a device."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from numpy.typing import ArrayLike
 
 
 def on_device(values: ArrayLike, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """Return numbers of the host as a tensor on a device.
+    """Return values of the host as a tensor on a device.
 
-    A plain copy to a GPU waits until all work given to it before is done, and the GPU then waits for the next. This one goes
-    through pinned memory and waits for nothing.
+    A plain copy to a GPU waits until all queued work is done, and then the GPU is idle until new work arrives. This copy uses
+    pinned memory and does not wait.
     """
     numbers: Any = torch.as_tensor(values, dtype=dtype)
     if device.type == "cuda":

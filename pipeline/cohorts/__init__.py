@@ -1,1 +1,1 @@
-"""From a folder to records of scans and their division into parts."""
+"""Read the scans of a folder as records and split them into parts."""

@@ -1,7 +1,7 @@
-"""Who goes into which fold: k folds or a share, even over the sites, or one fold a site.
+"""Assign persons to folds: k folds or a share, balanced over the sites, or one fold per site.
 
-Pure functions of names. The order of persons is that of a hash, so that it is the same on every machine. Those who are
-placed already stay where they are; None is the fold of somebody who is never held out.
+The results depend only on names and seed. A hash orders the persons, so the order is the same on every machine. Persons who
+have a fold already keep it. The fold None means: never held out.
 """
 
 import hashlib
@@ -12,22 +12,22 @@ Placed = Mapping[str, int | None]
 
 
 def assign_folds(sites: Mapping[str, str], folds: int, seed: int = 0, placed: Placed | None = None) -> dict[str, int | None]:
-    """Give every person a fold, each site spread evenly over the folds.
+    """Return a fold for every person, with each site spread evenly over the folds.
 
-    Recipe, within each site on its own, so that a new site moves nobody elsewhere:
+    Recipe, for each site separately, so that a new site changes no fold at other sites:
         1. Order the persons by sha256("{seed}:{person}").
-        2. fold = (floor(rank * folds / n_site) + offset) mod folds: blocks, so that one more person shifts only those
-           at their edges. The offset is sha256("{seed}:{site}") mod folds: small sites do not all land in fold 0.
-        3. At a site with persons who are placed the new ones go, in the same order, each to the fold that has the fewest.
+        2. fold = (floor(rank * folds / n_site) + offset) mod folds. These are blocks of ranks: one more person moves only
+           persons at block edges. The offset is sha256("{seed}:{site}") mod folds, so small sites start in different folds.
+        3. If persons of the site have folds already, each new person goes, in this order, to the fold with the fewest.
 
     Args:
         sites: Site of each person.
         folds: Number of folds.
         seed: Seed of the order.
-        placed: Fold of the persons who are placed already; they too are in `sites`.
+        placed: Fold of each person who has one already; `sites` contains these persons too.
 
     Returns:
-        Fold of each person: first those placed, as they were, then the new ones.
+        Fold of each person: first the placed persons, unchanged, then the new ones.
     """
     assigned = dict(placed or {})
     taken: defaultdict[str, Counter[int | None]] = defaultdict(Counter)
@@ -42,21 +42,21 @@ def assign_folds(sites: Mapping[str, str], folds: int, seed: int = 0, placed: Pl
 
 
 def assign_share(sites: Mapping[str, str], share: float, seed: int = 0, placed: Placed | None = None) -> dict[str, int | None]:
-    """Hold out a share of the persons as fold 0, about that share of each site.
+    """Return fold 0 for a share of the persons, about this share of each site, and None for the others.
 
-    Recipe, the method of largest remainders given one seat at a time:
+    Recipe, the method of largest remainders, one person at a time:
         1. Order the persons of each site by sha256("{seed}:{person}").
-        2. Hold out the next person of the site that lacks most, share * n_site - held_out_site, until round(share * n)
-           persons are held out. Among equals sha256("{seed}:{site}") decides.
+        2. Hold out the next person of the site with the largest share * n_site - held_out_site, until round(share * n)
+           persons are held out. Between equal sites, sha256("{seed}:{site}") decides.
 
     Args:
         sites: Site of each person.
         share: Share to hold out, above 0 and below 1.
         seed: Seed of the order.
-        placed: 0 or None for the persons who are placed already; they too are in `sites`.
+        placed: Fold, 0 or None, of each person who has one already; `sites` contains these persons too.
 
     Returns:
-        0, or None for training, for each person: first those placed, as they were, then the new ones.
+        Fold of each person, 0 or None (training): first the placed persons, unchanged, then the new ones.
     """
     assigned = dict(placed or {})
     counts = Counter(sites.values())
@@ -73,14 +73,14 @@ def assign_share(sites: Mapping[str, str], share: float, seed: int = 0, placed: 
 
 
 def assign_sites(sites: Mapping[str, str], placed: Placed | None = None) -> dict[str, int | None]:
-    """Make every site a fold: numbered in the order of their names, new ones after those that have their number.
+    """Return folds that are the sites, numbered in the order of their names; new sites follow those with a number.
 
     Args:
         sites: Site of each person.
-        placed: Fold of the persons who are placed already; they too are in `sites`.
+        placed: Fold of each person who has one already; `sites` contains these persons too.
 
     Returns:
-        Fold of each person: first those placed, as they were, then the new ones.
+        Fold of each person: first the placed persons, unchanged, then the new ones.
     """
     assigned = dict(placed or {})
     numbers = {sites[person]: fold for person, fold in assigned.items() if fold is not None}
@@ -90,7 +90,7 @@ def assign_sites(sites: Mapping[str, str], placed: Placed | None = None) -> dict
 
 
 def _newcomers(sites: Mapping[str, str], assigned: Placed, seed: int) -> dict[str, list[str]]:
-    """By site, in order, those who have no place yet."""
+    """Return the persons without a fold by site, in the order of their hashes."""
     newcomers = defaultdict(list)
     for person in sorted(sites.keys() - assigned.keys(), key=lambda person: _hash(seed, person)):
         newcomers[sites[person]].append(person)

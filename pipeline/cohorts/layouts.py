@@ -1,7 +1,7 @@
-"""From a folder of scans to records: one record a T1w scan with its lesion masks.
+"""Read a folder of scans as records: one record for each T1w scan with its lesion masks.
 
-`LAYOUTS` is the table of contents: one row a release, each saying how that release names its T1w scans, its masks and
-its metadata table. Everything below the table is one code path that reads them all. No image is opened.
+`LAYOUTS` has one row for each release, with the names of its T1w scans, its masks and its metadata table. The code below the
+table is the same for all releases. No image is opened.
 
 Sources: ATLAS R1.1/R1.2 (Liew et al. 2018, doi:10.1038/sdata.2018.11), R2.0 (Liew et al. 2022,
 doi:10.1038/s41597-022-01401-7), BIDS 1.10 (https://bids-specification.readthedocs.io).
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 class CohortError(UserError):
-    """The folder cannot be read as one cohort; the message lists the files and says what to do."""
+    """Error of a folder that is no single cohort; the message lists the files and says what to do."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one release names its files: regular expressions on the path below the parent of the cohort folder."""
+    """File names of one release, as regular expressions on the path below the parent of the cohort folder."""
 
     release: str
     example: str
@@ -99,7 +99,7 @@ class _Key(NamedTuple):
 
 @dataclass
 class _Scan:
-    """The files of one scan, as they are met."""
+    """Files of one scan, collected one by one."""
 
     layout: Layout
     site: str
@@ -112,22 +112,22 @@ class _Scan:
         return len(self.t1) == len(self.main) == 1
 
     def items(self) -> list[dict[str, str]]:
-        """Its files, each by itself."""
+        """Return each file as an item of its own."""
         return [{"image": path} for path in self.t1] + [{"main_mask": path} for path in self.main + self.sub]
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What lies below a folder, also where it is no cohort to learn from.
+    """Content of a folder, also if it is not a valid cohort.
 
     Attributes:
         root: The folder.
-        records: The scans that have all their files, sorted, with persons linked.
-        loose: The files of all other scans, each an item with an `image` or a `main_mask` alone.
-        names: Of all scans met, by layout: subject and session ("031768t01"), and the subject alone.
+        records: Records of the scans that have all their files, sorted, with persons linked.
+        loose: Files of all other scans; each item has only an `image` or only a `main_mask`.
+        names: Names of all scans, by layout: subject and session ("031768t01"), and the subject alone.
         tables: Metadata tables, by layout.
-        hidden: Files and folders that were passed over, because their names begin with a dot.
-        faults: Why it is no cohort; empty where it is one.
+        hidden: Skipped files and folders, whose names begin with a dot.
+        faults: Reasons why the folder is not a valid cohort; empty for a valid one.
     """
 
     root: Path
@@ -140,29 +140,29 @@ class Survey:
 
 
 def read_cohort(folder: str | Path) -> list[Record]:
-    """Read the records of all labeled scans below a folder; the layout is recognized from the tree.
+    """Return the records of all labeled scans below a folder; the folder tree shows which layout it has.
 
     Recipe:
-        1. Walk the tree once, skipping hidden files; the first row of `LAYOUTS` that matches names a file.
+        1. Walk the tree once and skip hidden files; the first matching row of `LAYOUTS` identifies a file.
         2. Group T1w scans and masks by release, subject and session; a mask with a number is a sub-mask.
-        3. Drop R2.0's Testing scans (published without masks) and, where R1.2 lies in standard space and natively,
-           the native scans of that release: one cohort, one space. Both are logged.
-        4. Add the metadata row and the site: from the folder, for R3.0 and BIDS from the table where it names one.
-        5. Link the records of one person (`link_persons`); refuse releases of which no table says who is who: a person
-           could end on both sides of a split.
+        3. Drop R2.0's Testing scans (published without masks). If R1.2 is there in standard and in native space, drop its
+           native scans, because a cohort has one space. Both are logged.
+        4. Add the metadata row and the site. The site comes from the folder; for R3.0 and BIDS, a site in the table wins.
+        5. Link the records of one person (`link_persons`). Refuse releases that no table links: a person could be on both
+           sides of a split.
 
-    R2.1 and R3.0 share their names: "R2.1" is told by the path (`ATLAS_2.1`, `R2.1`), everything else is "R3.0".
-    Below one folder, BIDS data sets are read as one: their subjects must have names of their own.
+    R2.1 and R3.0 have the same file names: a path with `ATLAS_2.1` or `R2.1` means "R2.1", any other path "R3.0".
+    Several BIDS data sets below one folder are read as one: their subjects must have different names.
 
     Args:
-        folder: The folder of a release or the one above it, a BIDS data set, or R2.0's Training folder.
+        folder: Folder of a release or the one above it, a BIDS data set, or R2.0's Training folder.
 
     Returns:
-        Records sorted by release, subject and session. `session` is "" where BIDS has none.
+        Records sorted by release, subject and session. `session` is "" if BIDS has none.
 
     Raises:
-        CohortError: The folder is missing or holds nothing known, files of a scan are missing or ambiguous, a table cannot
-            be read, or a person may be in two releases unseen. All findings come in one message.
+        CohortError: The folder is missing or has no known files, files of a scan are missing or ambiguous, a table cannot be
+            read, or a person may be in two releases without a link. One message lists all faults.
     """
     survey = survey_cohort(folder)
     refuse([finding(fault.what, fault.files, fault.advice) for fault in survey.faults], CohortError)
@@ -170,10 +170,10 @@ def read_cohort(folder: str | Path) -> list[Record]:
 
 
 def survey_cohort(folder: str | Path) -> Survey:
-    """Return what lies below a folder, read as `read_cohort` does, with what that refuses.
+    """Return the content of a folder, read as in `read_cohort`, with the faults that `read_cohort` refuses.
 
     Raises:
-        CohortError: The folder is missing or holds nothing known.
+        CohortError: The folder is missing or has no known files.
     """
     root = Path(os.path.abspath(folder))
     if not root.is_dir():
@@ -192,12 +192,12 @@ def survey_cohort(folder: str | Path) -> Survey:
 
 
 def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """All files, and the hidden files and folders, into which the walk does not go."""
+    """Return all files, and the hidden files and folders, which are skipped."""
     files: list[str] = []
     hidden: list[str] = []
     for folder, folders, names in os.walk(root, followlinks=True):
         hidden += (os.path.join(folder, name) for name in sorted(folders + names) if name.startswith("."))
-        # In place: os.walk goes down into what is left.
+        # In place: os.walk enters only the folders that remain in this list.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files += (os.path.join(folder, name) for name in sorted(names) if not name.startswith("."))
     return files, hidden
@@ -256,7 +256,7 @@ def _release(layout: Layout, path: str) -> str:
 
 def _without_testing(scans: dict[_Key, _Scan]) -> dict[_Key, _Scan]:
     def is_testing(key: _Key, scan: _Scan) -> bool:
-        # Testing/R001/sub-r001s001/ses-1/anat: the folder above the site, not one of that name further up.
+        # Testing/R001/sub-r001s001/ses-1/anat: only the folder directly above the site counts.
         return key.release == "R2.0" and not scan.main and Path(scan.t1[0]).parents[4].name == "Testing"
 
     kept = {key: scan for key, scan in scans.items() if not is_testing(key, scan)}
@@ -277,7 +277,7 @@ def _without_native(scans: dict[_Key, _Scan]) -> dict[_Key, _Scan]:
 
 
 def _incomplete(scans: Collection[_Scan]) -> list[Fault]:
-    """Scans that have not exactly one T1w scan and exactly one main mask."""
+    """Return the faults of scans without exactly one T1w scan and exactly one main mask."""
     return [
         Fault(
             "T1w scans without a main lesion mask",

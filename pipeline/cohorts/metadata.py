@@ -1,4 +1,4 @@
-"""The tables beside the scans (CSV, TSV, XLSX): one row a scan or a subject, found by the names of both."""
+"""Metadata tables of data sets (CSV, TSV, XLSX): one row per scan or subject, looked up by their names."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ Row = dict[str, str | float | int]
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it was read.
+    """Content of a metadata table.
 
     Attributes:
-        path: The file.
-        rows: Its rows in order, without empty cells.
-        padded: How many cells that name scans have spaces around them, which are taken off.
+        path: File of the table.
+        rows: Rows in order, without empty cells.
+        padded: Number of cells with scan names that had spaces around them; the spaces are removed.
     """
 
     path: str
@@ -26,17 +26,17 @@ class Table:
 
 
 def read_table(path: str) -> Table:
-    """Read a table.
+    """Return a table from its file.
 
     Raises:
-        UserError: It cannot be read; the message says why, without the file.
+        UserError: The file cannot be read; the message gives the reason without the file name.
     """
     separator = "\t" if path.endswith(".tsv") else ","
     try:
         table = pd.read_excel(path) if path.endswith(".xlsx") else pd.read_csv(path, sep=separator)
     except Exception as error:
         raise UserError(f"{type(error).__name__}: {error}") from None
-    # Gaps turn whole numbers into floats, and subject 31768 into "31768.0"; convert_dtypes() undoes that.
+    # Empty cells turn whole numbers into floats, and subject 31768 into "31768.0"; convert_dtypes() undoes that.
     cells = table.convert_dtypes().to_dict("records")
     rows = [{str(column): _plain(cell) for column, cell in row.items() if pd.notna(cell)} for row in cells]
     naming = [column for column in table.columns if _is_naming(str(column))]
@@ -44,12 +44,12 @@ def read_table(path: str) -> Table:
 
 
 def rows_by_scan(rows: Iterable[Row]) -> dict[str, Row]:
-    """Metadata rows by the names of their scans; of two rows with one name the last counts."""
+    """Return metadata rows by the names of their scans; if two rows have the same name, the last one counts."""
     return {name: row for row in rows for name in scan_names(row)}
 
 
 def scan_names(row: Mapping[str, str | float | int]) -> list[str]:
-    """Return what a row's scan may be called: subject and session ("031768t01"), or subject alone where it has no session."""
+    """Return the possible names of a row's scan: subject and session ("031768t01"), or the subject if there is no session."""
     session = str(row.get("Session", ""))
     names = (identifier(cell) for column, cell in row.items() if column.upper().endswith("ID"))
     return [name.removesuffix(session) + session for name in names]
@@ -68,6 +68,6 @@ def _plain(cell: object) -> str | float | int:
 
 
 def identifier(cell: str | float | int) -> str:
-    """INDI's subjects are numbers in tables and have six digits on disk; "sub-1_ses-1" becomes "sub-1ses-1"."""
+    """Return a cell as a name on disk: INDI's subjects get six digits; "sub-1_ses-1" becomes "sub-1ses-1"."""
     name = str(cell).replace("_", "")
     return name.zfill(6) if name.isdigit() else name

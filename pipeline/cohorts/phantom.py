@@ -1,9 +1,9 @@
 """The phantom: a small synthetic cohort in the layout of ATLAS R1.1, for the first run without any data.
 
-**A phantom is no patient.** Its heads are deformed copies of one average brain in a painted skull, its lesions are dark
-blobs. It shows that a training runs and learns; scores on it are no results and say nothing about real scans. Two
-things are made easier than in ATLAS, because few scans must be enough: the median main lesion has 15 ml instead of 4.3
-and none is below 5 ml, so that main and sub-lesions differ in size; and all are clearly darker than gray matter.
+**A phantom is not a patient.** Its heads are deformed copies of one average brain in a synthetic skull; its lesions are
+dark regions. It shows that a training runs and learns. Its scores are not results and do not apply to real scans. It is
+easier than ATLAS in two ways, because a few scans must be enough. The median main lesion has 15 ml instead of 4.3 ml and
+none is below 5 ml, so main and sub-lesions differ in size. All lesions are clearly darker than gray matter.
 
     phantom.json                              parameters and version; other parameters are refused
     ATLAS_R1.1/
@@ -13,7 +13,7 @@ and none is below 5 ml, so that main and sub-lesions differ in size; and all are
             099001_LesionSmooth_stx.nii.gz    main lesion
             099001_LesionSmooth_1_stx.nii.gz  further lesions, in about half of the scans
 
-Masks come in the three codings found in ATLAS R1.1, in turn. How the images are made is in `phantom_anatomy.py`.
+Masks use the three codings found in ATLAS R1.1, in turn. `phantom_anatomy.py` makes the images.
 """
 
 import json
@@ -54,15 +54,15 @@ SUB_COUNT_ODDS = (0.5, 0.25, 0.15, 0.1)
 
 @dataclass(frozen=True)
 class Territory:
-    """A place where infarcts happen, on the right side.
+    """Typical location of infarcts, on the right side.
 
     Attributes:
-        vessel: the artery, as the metadata name it.
+        vessel: Artery, as named in the metadata.
         location: Cortical, Subcortical, Cerebellum or Brainstem.
-        center_mm: in MNI space.
-        aspect: relative radii along x, y and z.
-        least_ml: smallest main lesion here.
-        most_ml: largest main lesion here.
+        center_mm: Center in MNI space.
+        aspect: Relative radii along x, y and z.
+        least_ml: Volume of the smallest main lesion here.
+        most_ml: Volume of the largest main lesion here.
     """
 
     vessel: str
@@ -89,7 +89,7 @@ TERRITORIES = (
 
 @dataclass(frozen=True)
 class Infarct:
-    """One stroke of a subject: where it came from, on which side, and how it looks."""
+    """One infarct of a subject: its territory, its side and its appearance."""
 
     territory: Territory
     side: str
@@ -98,7 +98,7 @@ class Infarct:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is decided about a subject before any image exists; the first infarct is the main lesion."""
+    """Plan of a subject, made before any image; the first infarct is the main lesion."""
 
     number: int
     site: int
@@ -107,30 +107,29 @@ class Subject:
 
     @property
     def identifier(self) -> int:
-        """INDI subject ID; six digits with a leading zero on disk."""
+        """Return the INDI subject ID; on disk it has six digits with a leading zero."""
         return FIRST_ID + self.number
 
 
 def write_phantom(folder: str | Path, subjects: int = 20, sites: int = 4, voxel_mm: float = 1.0, seed: int = 0) -> Path:
-    """Write the synthetic cohort, or what is missing of it.
+    """Write the synthetic cohort, or its missing scans.
 
-    Every scan appears at once or not at all, so an interrupted call is continued by the next one. A subject depends
-    on the seed and its own number only: a larger cohort begins with the smaller one. The second subject has two
-    sessions, the third has only t02.
+    Each scan is written completely or not at all, so the next call continues an interrupted one. A subject depends only on
+    the seed and its own number: a larger cohort begins with the subjects of a smaller one. The second subject has two
+    sessions; the third has only t02.
 
     Args:
-        folder: where the release folder goes; made if it is not there.
-        subjects: 1 to 220.
-        sites: 1 to 9; subjects take turns.
-        voxel_mm: 1 is the grid of ATLAS (about 6 s and 9 MB a scan); 2 and 4 are for tests.
-        seed: 0 or more; the same seed gives the same bytes on the same machine.
+        folder: Folder for the release folder; created if it is missing.
+        subjects: Number of subjects, 1 to 220.
+        sites: Number of sites, 1 to 9; subjects are assigned to them in turn.
+        voxel_mm: Voxel size: 1 is the grid of ATLAS (about 6 s and 9 MB a scan); 2 and 4 are for tests.
+        seed: Seed, 0 or more; the same seed gives the same bytes on the same machine.
 
     Returns:
-        The release folder, `<folder>/ATLAS_R1.1`.
+        Release folder, `<folder>/ATLAS_R1.1`.
 
     Raises:
-        UserError: a parameter is out of its range, or the folder holds a phantom with other parameters.
-        FileExistsError: the folder holds a release that is no phantom.
+        UserError: A parameter is out of its range, or the folder has a phantom with other parameters or a real release.
     """
     _check(subjects, sites, seed)
     _, affine = grid(voxel_mm)
@@ -149,7 +148,7 @@ def write_phantom(folder: str | Path, subjects: int = 20, sites: int = 4, voxel_
 
 
 def _check(subjects: int, sites: int, seed: int) -> None:
-    """Refuse what R1.1 has no names for."""
+    """Raise UserError for numbers of subjects or sites that R1.1 has no names for, or a negative seed."""
     most = LAST_ID - FIRST_ID + 1
     allowed = {"subjects": (subjects, 1, most), "sites": (sites, 1, MOST_SITES), "seed": (seed, 0, 2**63)}
     for name, (value, least, largest) in allowed.items():
@@ -158,7 +157,7 @@ def _check(subjects: int, sites: int, seed: int) -> None:
 
 
 def _claim(folder: Path, parameters: dict[str, float]) -> None:
-    """Leave the parameters in the folder, or refuse it if it belongs to something else."""
+    """Write the parameters to the folder; raise UserError if it has other parameters or a release that is no phantom."""
     record = folder / "phantom.json"
     if record.exists():
         found = json.loads(record.read_text())
@@ -172,19 +171,19 @@ def _claim(folder: Path, parameters: dict[str, float]) -> None:
 
 
 def _generators(seed: int, number: int) -> list[np.random.Generator]:
-    """Independent random streams of a subject: plan, head with outlines, scan t01, scan t02."""
+    """Return a subject's independent random generators: plan, head with lesion outlines, scan t01, scan t02."""
     return np.random.default_rng([seed, number]).spawn(4)
 
 
 def _subject(number: int, sites: int, seed: int) -> Subject:
-    """Decide about a subject."""
+    """Return the plan of a subject."""
     plan, *_ = _generators(seed, number)
     sessions = {1: ("t01", "t02"), 2: ("t02",)}.get(number, ("t01",))
     return Subject(number, number % sites + 1, sessions, tuple(_infarcts(plan)))
 
 
 def _infarcts(rng: np.random.Generator) -> list[Infarct]:
-    """One main lesion of log-normal volume where it fits, then up to three small ones at a distance."""
+    """Return one main lesion of log-normal volume in a fitting territory, then up to three small, separate lesions."""
     volume_ml = float(np.clip(rng.lognormal(np.log(MAIN_MEDIAN_ML), MAIN_LOG_DEVIATION), MAIN_LEAST_ML, MAIN_MOST_ML))
     fitting = [territory for territory in TERRITORIES if territory.least_ml <= volume_ml <= territory.most_ml]
     infarcts = [_infarct(fitting[rng.integers(len(fitting))], str(rng.choice(["Left", "Right"])), volume_ml, rng)]
@@ -198,7 +197,7 @@ def _infarcts(rng: np.random.Generator) -> list[Infarct]:
 
 
 def _infarct(territory: Territory, side: str, volume_ml: float, rng: np.random.Generator) -> Infarct:
-    """An infarct near the center of its territory; a small one is dark, or nobody could tell it from a sulcus."""
+    """Return an infarct near the center of its territory; small ones are dark, because they would look like a sulcus."""
     x, y, z = np.array(territory.center_mm) + rng.uniform(-4, 4, size=3)
     to_the_right = 1 if side == "Right" else -1
     small = volume_ml < 2
@@ -213,23 +212,23 @@ def _infarct(territory: Territory, side: str, volume_ml: float, rng: np.random.G
 
 
 def _apart(one: Stroke, other: Stroke) -> bool:
-    """Whether healthy tissue is left between two lesions, with room for their irregular outlines."""
+    """Return whether healthy tissue remains between two lesions, with a margin for their irregular outlines."""
     distance_mm = np.linalg.norm(np.subtract(one.center_mm, other.center_mm))
     return bool(distance_mm > 1.6 * (one.radius_mm + other.radius_mm) + 6)
 
 
 def _aged(stroke: Stroke) -> Stroke:
-    """The same lesion at the second session: a little larger and darker."""
+    """Return the same lesion at the second session: slightly larger and darker."""
     return replace(stroke, growth=1.1, darkness=min(1.0, stroke.darkness + 0.1))
 
 
 def _session_folder(release: Path, subject: Subject, session: str) -> Path:
-    """Folder of one session; it is there if and only if the scan is complete."""
+    """Return the folder of one session; it exists if and only if the scan is complete."""
     return release / f"Site{subject.site}" / f"{subject.identifier:06d}" / session
 
 
 def _write_scan(folder: Path, subject: Subject, session: str, seed: int, affine: NDArray[np.float64]) -> None:
-    """Render one session and write it beside the release, then move it in; a second writer changes nothing."""
+    """Render one session, write it to a temporary folder and move it into the release, unless the session exists."""
     _, head, *scans = _generators(seed, subject.number)
     second = session == "t02"
     strokes = [_aged(infarct.stroke) if second else infarct.stroke for infarct in subject.infarcts]
@@ -249,7 +248,7 @@ def _write_scan(folder: Path, subject: Subject, session: str, seed: int, affine:
 
 
 def _coded(mask: Mask, kind: int) -> NDArray[np.float64]:
-    """A mask as ATLAS R1.1 stores it: {0, 255}, {0, 1} or 0 to 255 with rounding noise at the outline, scaled."""
+    """Return a mask as ATLAS R1.1 stores it: {0, 255}, {0, 1} or 0 to 255 with rounding noise at the outline, scaled."""
     if kind == 1:
         return mask * np.float64(MASK_SCALE)
     levels = np.where(mask, 255.0, 0.0)
@@ -260,7 +259,7 @@ def _coded(mask: Mask, kind: int) -> NDArray[np.float64]:
 
 
 def _save(array: NDArray[np.floating], affine: NDArray[np.float64], path: Path) -> None:
-    """Write a NIfTI file in MNI space that says what it is."""
+    """Write a NIfTI file in MNI space; its header says that it is a phantom."""
     image = nib.Nifti1Image(array, affine)
     image.header["descrip"] = b"synthetic phantom, not a patient"
     image.header["xyzt_units"] = MILLIMETERS
@@ -269,7 +268,7 @@ def _save(array: NDArray[np.floating], affine: NDArray[np.float64], path: Path) 
 
 
 def _metadata(subject: Subject, session: str) -> dict[str, object]:
-    """One row of the table, with the columns of R1.1 (the leading space of the session is theirs)."""
+    """Return one metadata row with the columns of R1.1, where the session has a leading space too."""
     main = subject.infarcts[0]
     places = [(infarct.side, infarct.territory.location) for infarct in subject.infarcts]
     return {
@@ -292,7 +291,7 @@ def _metadata(subject: Subject, session: str) -> dict[str, object]:
 
 
 def dataset_or_phantom(dataset_dir: str | Path | None) -> Path:
-    """Return the data set that was named, or make the phantom cohort and say so."""
+    """Return the given data set; if there is none, write the phantom cohort and log it."""
     if dataset_dir is not None:
         return Path(dataset_dir)
     logger.info(
@@ -303,5 +302,5 @@ def dataset_or_phantom(dataset_dir: str | Path | None) -> Path:
 
 
 def is_phantom_subject(subject: str) -> bool:
-    """Return whether a subject's name is one that phantoms have."""
+    """Return whether a subject has the name of a phantom."""
     return subject.isdigit() and FIRST_ID <= int(subject) <= LAST_ID

@@ -1,13 +1,13 @@
-"""Arrays of the phantom: a synthetic T1-weighted head with chronic infarcts at given places.
+"""Image arrays of the phantom: a synthetic T1-weighted head with chronic infarcts at given locations.
 
-This module knows millimeters and intensities; `phantom.py` decides who has which stroke, and knows the folders.
+This module handles millimeters and intensities; `phantom.py` plans the infarcts of each subject and writes the files.
 
-Everything is painted on one scale of *template intensities*, where the tissues are told apart by brightness alone
-(air < bone < cerebrospinal fluid < muscle < gray matter < white matter < fat). So the steps stay independent:
+All steps use one scale of *template intensities*, in which brightness alone distinguishes the tissues
+(air < bone < cerebrospinal fluid < muscle < gray matter < white matter < fat). This keeps the steps independent:
 
-1. `_head`: MNI152 brain (shipped inside nilearn), wrapped in layers of skull and scalp.
-2. `_template_points`: for each voxel of the subject, the place in that head it is taken from.
-3. `_paint`: lesions darken the warped head; their masks have exactly the wanted volume.
+1. `_head`: MNI152 brain (part of nilearn) with layers of skull and scalp around it.
+2. `_template_points`: for each voxel of the subject, the point of that head that it is sampled from.
+3. `_paint`: lesions darken the warped head; their masks have exactly the requested volume.
 4. `_acquire`: tissue contrast of the subject, bias field, blur, Rician noise, scale of the site.
 
 Source of the anatomy: Fonov et al., NeuroImage 54 (2011), MNI ICBM152 nonlinear symmetric 2009a.
@@ -52,12 +52,12 @@ class Stroke:
     """One infarct, in the space of the template.
 
     Attributes:
-        center_mm: where it is, in MNI space (x to the right, y to the front, z up).
-        aspect: relative radii along x, y and z; only their ratios matter.
-        volume_ml: volume of its mask.
-        darkness: 0 is subtle (between gray matter and fluid), 1 is as dark as cerebrospinal fluid.
-        rim_mm: width of the gliotic rim around the cavity.
-        growth: the same lesion at another time, cut at this multiple of its volume.
+        center_mm: Center in MNI space (x to the right, y to the front, z up).
+        aspect: Relative radii along x, y and z; only their ratios matter.
+        volume_ml: Volume of the mask.
+        darkness: Darkness from 0 (subtle, between gray matter and fluid) to 1 (as dark as cerebrospinal fluid).
+        rim_mm: Width of the gliotic rim around the cavity.
+        growth: Factor on the volume, for the same lesion at another time.
     """
 
     center_mm: tuple[float, float, float]
@@ -69,18 +69,18 @@ class Stroke:
 
     @property
     def radius_mm(self) -> float:
-        """Radius of the ball of this volume, whatever the growth."""
+        """Return the radius of a ball of this volume, without growth."""
         return float((1000 * self.volume_ml * 3 / (4 * np.pi)) ** (1 / 3))
 
 
 def grid(voxel_mm: float) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    """Shape and RAS affine of the field sampled at a voxel size.
+    """Return shape and RAS affine of the field at a voxel size.
 
     Args:
-        voxel_mm: one of `VOXEL_SIZES_MM`; 1 gives 197x233x189, the grid of ATLAS R1.1.
+        voxel_mm: One of `VOXEL_SIZES_MM`; 1 gives 197x233x189, the grid of ATLAS R1.1.
 
     Raises:
-        UserError: the voxels do not divide the field.
+        UserError: The voxels do not divide the field.
     """
     if voxel_mm not in VOXEL_SIZES_MM:
         raise UserError(f"voxel_mm is {voxel_mm}; the field of {FIELD_MM} mm can be divided by {VOXEL_SIZES_MM}.")
@@ -93,14 +93,14 @@ def grid(voxel_mm: float) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
 def render(
     strokes: list[Stroke], voxel_mm: float, gain: float, subject: np.random.Generator, scan: np.random.Generator
 ) -> tuple[Array, list[Mask]]:
-    """One scan of one subject.
+    """Return one scan of one subject and its lesion masks.
 
     Args:
-        strokes: what to paint; a voxel that two of them want goes to the earlier one.
-        voxel_mm: one of `VOXEL_SIZES_MM`.
-        gain: intensity scale of the site, up to 1.
-        subject: randomness of anatomy and lesion outlines; the same state gives the same head.
-        scan: randomness of the acquisition.
+        strokes: Infarcts to paint; a voxel of two infarcts belongs to the earlier one.
+        voxel_mm: One of `VOXEL_SIZES_MM`.
+        gain: Intensity scale of the site, up to 1.
+        subject: Random generator of anatomy and lesion outlines; the same state gives the same head.
+        scan: Random generator of the acquisition.
 
     Returns:
         T1-weighted intensities in [0, 100], shape `(X, Y, Z)`, air exactly 0, and one mask per stroke.
@@ -113,21 +113,21 @@ def render(
 
 
 def _smooth_noise(rng: np.random.Generator, sigma_mm: float, shape: tuple[int, ...]) -> Array:
-    """Gaussian random field over the whole field: mean 0, deviation 1, the same at every voxel size."""
+    """Return a Gaussian random field: mean 0, standard deviation 1, the same field at every voxel size."""
     coarse = [int(extent / sigma_mm * 2) + 2 for extent in FIELD_MM]
     noise = gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), sigma=2, mode="wrap")
     return _resize((noise - noise.mean()) / noise.std(), shape)
 
 
 def _resize(volume: Array, shape: tuple[int, ...]) -> Array:
-    """Trilinear interpolation between grids whose corner voxels coincide."""
+    """Return a volume resampled trilinearly to a grid with the same corner voxel centers."""
     batch = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[None, None]
     resized: Array = F.interpolate(batch, size=shape, mode="trilinear", align_corners=True)[0, 0].numpy()
     return resized
 
 
 def _points(shape: tuple[int, ...]) -> Array:
-    """MNI coordinates of the voxel centers, shape `(3, X, Y, Z)`, in mm."""
+    """Return the MNI coordinates of the voxel centers, shape `(3, X, Y, Z)`, in mm."""
     axes = [
         np.linspace(first, first + extent, size, dtype=np.float32)
         for first, extent, size in zip(ORIGIN_MM, FIELD_MM, shape, strict=True)
@@ -136,7 +136,7 @@ def _points(shape: tuple[int, ...]) -> Array:
 
 
 def _pull(volumes: torch.Tensor, points_mm: Array) -> Array:
-    """Values of `volumes` `(C, X, Y, Z)`, which span the field, at `points_mm` `(3, ...)`; 0 outside."""
+    """Return the values of `volumes` `(C, X, Y, Z)`, which span the field, at `points_mm` `(3, ...)`; 0 outside."""
     scale = np.divide(2, FIELD_MM, dtype=np.float32)[:, None, None, None]
     first = np.array(ORIGIN_MM, dtype=np.float32)[:, None, None, None]
     unit = torch.from_numpy((points_mm - first) * scale - 1)
@@ -147,7 +147,7 @@ def _pull(volumes: torch.Tensor, points_mm: Array) -> Array:
 
 @cache
 def _head() -> torch.Tensor:
-    """Template intensities, parenchyma and brain at 1 mm, shape `(3, 197, 233, 189)`."""
+    """Return template intensities, parenchyma and brain at 1 mm, shape `(3, 197, 233, 189)`."""
     template = np.asarray(load_mni152_template(resolution=1).dataobj, dtype=np.float32)
     gray = np.asarray(load_mni152_gm_template(resolution=1).dataobj, dtype=np.float32)
     white = np.asarray(load_mni152_wm_template(resolution=1).dataobj, dtype=np.float32)
@@ -158,7 +158,7 @@ def _head() -> torch.Tensor:
 
 
 def _wrapping(brain: Mask) -> Array:
-    """What surrounds the brain: fluid, skull, scalp and neck; the face is removed, as in ATLAS R1.1."""
+    """Return the surroundings of the brain: fluid, skull, scalp and neck; the face is removed, as in ATLAS R1.1."""
     rng = np.random.default_rng(0)
     outside_mm = _outside_mm(brain) * (1 + 0.12 * _smooth_noise(rng, 20, brain.shape))
     x, y, z = _points(brain.shape)
@@ -172,7 +172,7 @@ def _wrapping(brain: Mask) -> Array:
 
 
 def _outside_mm(brain: Mask) -> Array:
-    """Distance to the inside of the skull; made at 2 mm, because it is slow and smooth."""
+    """Return the distance to the inside of the skull; computed at 2 mm, because it is slow to compute and smooth."""
     coarse = brain[::2, ::2, ::2]
     cisterns_mm = 10.0  # gaps of the brain up to twice as wide hold fluid, not bone
     closed = distance_transform_edt(distance_transform_edt(~coarse, 2.0) < cisterns_mm, 2.0) > cisterns_mm
@@ -180,13 +180,13 @@ def _outside_mm(brain: Mask) -> Array:
 
 
 def _template_points(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """For each voxel of a new subject, the point of the template it shows, shape `(3, X, Y, Z)`, in mm.
+    """Return the template point of each voxel of a new subject, shape `(3, X, Y, Z)`, in mm.
 
     1. small affine: size of the head, rotation, shift
-    2. ventricles wider or narrower
+    2. wider or narrower ventricles
     3. smooth deformation of about 2.5 mm, up to 8 mm
 
-    The template is symmetric, so mirrored heads come from the deformation and need no flip.
+    The template is symmetric, so no random flip is needed.
     """
     size = rng.uniform(0.94, 1.04, size=3)
     turn = Rotation.from_euler("xyz", rng.uniform(-4, 4, size=3), degrees=True).as_matrix()
@@ -200,7 +200,7 @@ def _template_points(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
 
 
 def _widen_ventricles(points: Array, widening: float) -> Array:
-    """Pull the points around the lateral ventricles towards their common center by a share of the way."""
+    """Return the points with those around the lateral ventricles moved towards their common center by a share `widening`."""
     center = np.array([0, -14, 16], dtype=np.float32)[:, None, None, None]
     reach_mm = np.array([22, 40, 22], dtype=np.float32)[:, None, None, None]
     offset = points - center
@@ -217,7 +217,7 @@ def _paint(
     voxel_mm: float,
     rng: np.random.Generator,
 ) -> list[Mask]:
-    """Darken `head` in place by each stroke and return the masks, which never overlap."""
+    """Darken `head` in place with each infarct and return the masks, which never overlap."""
     free = parenchyma.copy()
     masks = []
     for stroke in strokes:
@@ -230,10 +230,10 @@ def _paint(
 
 
 def _lesion_depth(stroke: Stroke, points_mm: Array, allowed: Mask, voxel_mm: float, rng: np.random.Generator) -> Array:
-    """Depth below the outline of a lesion in mm, negative outside.
+    """Return the depth below the outline of a lesion in mm, negative outside.
 
-    Distance from the center in a soft ellipsoid, made irregular by noise on two scales, is cut where the allowed
-    voxels inside add up to the wanted volume.
+    The distance from the center is that of an ellipsoid, made irregular by noise on two scales. The outline is the distance at
+    which the allowed voxels inside have the requested volume.
     """
     aspect = np.array(stroke.aspect) / np.prod(stroke.aspect) ** (1 / 3)
     axes = zip(points_mm, stroke.center_mm, aspect, strict=True)
@@ -247,7 +247,7 @@ def _lesion_depth(stroke: Stroke, points_mm: Array, allowed: Mask, voxel_mm: flo
 
 
 def _darken(head: Array, depth_mm: Array, stroke: Stroke, brain: Array, texture: Array) -> None:
-    """Blend a gliotic rim and a fluid-like cavity into `head`, in place; neither brightens anything."""
+    """Blend a gliotic rim and a fluid-like cavity into `head` in place; no voxel becomes brighter."""
     cavity = CSF + (1 - stroke.darkness) * 0.6 * (GRAY - CSF) + 0.05 * texture
     rim = cavity + 0.4 * (WHITE - cavity)
     for level, edge_mm in ((rim, 0.0), (cavity, stroke.rim_mm)):
@@ -256,7 +256,7 @@ def _darken(head: Array, depth_mm: Array, stroke: Stroke, brain: Array, texture:
 
 
 def _acquire(head: Array, voxel_mm: float, gain: float, rng: np.random.Generator) -> Array:
-    """Template intensities -> T1-weighted scan: contrast, bias field, blur, Rician noise, scale."""
+    """Return a T1-weighted scan from template intensities: contrast, bias field, blur, Rician noise, scale."""
     contrast = _contrast(rng)
     scan = np.interp(head, *contrast).astype(np.float32)
     scan *= np.exp(rng.uniform(0.04, 0.12) * _smooth_noise(rng, 45, head.shape))
@@ -269,7 +269,7 @@ def _acquire(head: Array, voxel_mm: float, gain: float, rng: np.random.Generator
 
 
 def _contrast(rng: np.random.Generator) -> tuple[list[float], list[float]]:
-    """Monotone curve from template intensities to those of a scan, as two lists of corners."""
+    """Return a monotone, piecewise linear curve from template to scan intensities, as two lists of nodes."""
     fluid = rng.uniform(10, 22)
     gray = rng.uniform(42, 54)
     white = gray + rng.uniform(15, 24)

@@ -1,7 +1,7 @@
-"""One scan as a record, and who is who: the records of one person bear one name.
+"""Records of scans, and the links between records of the same person.
 
-A person may have several sessions, and most persons of ATLAS R1.x came again in later releases under other names. Whatever
-must not mix persons, as a split, goes by `person`.
+A person may have several sessions, and most persons of ATLAS R1.x appear in later releases under other names. Code that must
+keep persons together, such as a split, uses `person`.
 """
 
 import logging
@@ -13,14 +13,14 @@ from strokelesion.pipeline.cohorts.metadata import Row, identifier
 
 logger = logging.getLogger(__name__)
 
-# What names a scan in every table, and the order that tables are in.
+# Columns that identify a scan in every table; tables are sorted by them.
 NAMES = ["release", "site", "person", "subject", "session"]
-# R2.0's table is the only one that says who of the first releases is who in the later ones.
+# Only R2.0's table links persons of the first releases to persons of the later ones.
 LINK_COLUMNS = ("ATLAS 1.2 Subject ID", "INDI Subject ID")
 
 
 class Record(TypedDict):
-    """One scan, usable as a MONAI data item. Paths are absolute; symbolic links are left as they are."""
+    """Record of one scan, usable as a MONAI data item. Paths are absolute; symbolic links are not resolved."""
 
     image: str
     main_mask: str
@@ -34,16 +34,16 @@ class Record(TypedDict):
 
 
 def link_persons(records: Sequence[Record]) -> list[Record]:
-    """Give all records of one person the same `person`.
+    """Return the records with one `person` for all records of the same person.
 
     Recipe:
-        1. The names of a scan are its subject and those in the `LINK_COLUMNS` of its metadata, without their sessions.
-        2. Scans that share a name are of one person, and so are scans that a chain of shared names connects.
-        3. The person is called by the smallest of all these names, also when it is in the table only: R2.0 calls its
-           persons alike whether R1.x lies beside it or not.
+        1. The names of a scan are its subject and the names in the `LINK_COLUMNS` of its metadata, without sessions.
+        2. Scans that share a name belong to one person, also through a chain of shared names.
+        3. `person` is the smallest of all these names, even if it occurs only in the table: persons of R2.0 then have the
+           same name with and without R1.x in the cohort.
 
     Returns:
-        New records in the order they came. That subjects were linked is logged.
+        New records in the given order. Links between subjects are logged.
     """
     names_of: dict[str, set[str]] = {}
     for record in records:
@@ -58,10 +58,10 @@ def link_persons(records: Sequence[Record]) -> list[Record]:
 
 
 def untold(records: Sequence[Record]) -> list[Record]:
-    """Return the records whose persons may be in two releases without any table to say who is who.
+    """Return the records of persons who may be in two releases that no table links.
 
-    These are R1.1 beside R1.2, which hold the same persons and have no names in common, and either of them beside scans
-    of later releases that have no row in R2.0's table, or beside a table that names nobody of the first releases.
+    R1.1 and R1.2 contain the same persons under different names, so both together are such a case. The other case is one of
+    them together with scans of later releases that have no row in R2.0's table, or whose tables name no person of R1.x.
     """
     first = [record for record in records if record["release"] in ("R1.1", "R1.2")]
     later = [record for record in records if record["release"] in ("R2.0", "R2.1", "R3.0")]

@@ -1,6 +1,6 @@
 """Splits on disk: the file that a run writes, and the fixed lists that people write.
 
-Both are CSV tables whose columns are told by their header. All names stay text: a subject may be "031768", a site "NA".
+Both are CSV tables with a header. All names stay text: a subject may be "031768", a site "NA".
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -14,12 +14,12 @@ from strokelesion.pipeline.runtime.files import written_whole
 
 COLUMNS = ["subject", "person", "site", "fold", "split", "seed"]
 
-# The number of the part that somebody is held out with; None: never held out.
+# Number of the part in which a person is held out; None: never held out.
 Fold = int | None
 
 
 class Place(NamedTuple):
-    """Where a subject stands in a split: who they are, the site of that person, and the fold."""
+    """Position of a subject in a split: the subject's person, the site of that person, and the fold."""
 
     person: str
     site: str
@@ -27,7 +27,7 @@ class Place(NamedTuple):
 
 
 def write_split(path: Path, placed: Mapping[str, Place], split: str, seed: int) -> None:
-    """Write a split, one row a subject, all of the file or nothing."""
+    """Write a split with one row per subject: the whole file or nothing."""
     folds = ("" if place.fold is None else place.fold for place in placed.values())
     rows = [
         (subject, place.person, place.site, fold, split, seed)
@@ -38,18 +38,18 @@ def write_split(path: Path, placed: Mapping[str, Place], split: str, seed: int) 
 
 
 def read_split(path: Path, split: str, seed: int) -> dict[str, Place]:
-    """Read the split that a run wrote.
+    """Return the split that a run wrote.
 
     Args:
         path: CSV file as `write_split` writes it; an empty fold means never held out.
-        split: What `--split` asks for. The file of a fixed list may be gone by now, but not changed.
-        seed: What `--seed` asks for.
+        split: Value of `--split`. The file of a fixed list may be missing now, but it must not be changed.
+        seed: Value of `--seed`.
 
     Returns:
-        The place of each subject, in the order of the file.
+        Place of each subject, in the order of the file.
 
     Raises:
-        UserError: The file is no written split, or that of another split or seed, or lists a subject twice.
+        UserError: The file is not a split file, belongs to another split or seed, or lists a subject twice.
     """
     table = _read_table(path)
     if list(table.columns) != COLUMNS or table.empty:
@@ -71,19 +71,19 @@ def is_list(split: str) -> bool:
 
 
 def read_list(path: Path, subjects: Collection[str]) -> dict[str, Fold]:
-    """Read the fixed list that says who of a cohort is held out.
+    """Return the folds of a cohort from a fixed list.
 
     Args:
-        path: CSV file with the columns subject and fold (a whole number, or empty: never held out), or with subject alone:
-            those listed are held out as fold 0, the others never. Other columns are passed over.
+        path: CSV file with the columns subject and fold (a whole number, or empty: never held out), or only with subject:
+            listed subjects are then held out as fold 0, the others never. Other columns are ignored.
         subjects: All subjects of the cohort.
 
     Returns:
-        The fold of each of `subjects`, in their order.
+        Fold of each of `subjects`, in their order.
 
     Raises:
-        UserError: The file is missing or no such list, holds nobody out, lists a subject twice or one who is not in the
-            cohort, or has folds for a part of the cohort only.
+        UserError: The file is missing or not such a list, holds out nobody, lists a subject twice or one who is not in the
+            cohort, or gives folds only for a part of the cohort.
     """
     listed, is_whole_cohort = _listed(path)
     _refuse(path, "lists these, who are not in the cohort", listed.keys() - set(subjects), "Correct them or take them out")
@@ -95,7 +95,7 @@ def read_list(path: Path, subjects: Collection[str]) -> dict[str, Fold]:
 
 
 def _listed(path: Path) -> tuple[dict[str, Fold], bool]:
-    """The folds that a fixed list states, and whether it is of the kind that must list the whole cohort."""
+    """Return the folds of a fixed list, and whether it has a fold column and so must list the whole cohort."""
     table = _read_table(path)
     if "subject" not in table:
         raise UserError(
@@ -116,7 +116,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 def _folds(path: Path, table: pd.DataFrame) -> dict[str, Fold]:
     subjects = table["subject"]
     _refuse(path, "lists these subjects twice", subjects[subjects.duplicated()], "Leave each once")
-    # Programs that know no empty cells among whole numbers write 1 as 1.0.
+    # Programs that cannot have empty cells in a column of whole numbers write 1 as 1.0.
     wrong = subjects[~table["fold"].str.fullmatch(r"([0-9]+(\.0)?)?")]
     _refuse(path, "gives these a fold that is no whole number", wrong, "Write 0, 1, 2 …, or nothing for never held out")
     folds = [int(float(fold)) if fold else None for fold in table["fold"]]

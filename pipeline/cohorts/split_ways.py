@@ -1,7 +1,7 @@
-"""Where everybody stands in a split: persons are placed in one of four ways, and subjects follow their person.
+"""Assign persons to the parts of a split in one of four ways; subjects get the part of their person.
 
-`WAYS` is the table of contents: one row a way to split, with the form in which it is asked for. Everything below the table is
-one code path for all of them.
+`WAYS` has one row for each way to split, with the form of the text that selects it. The code below the table is the same for
+all ways.
 """
 
 import re
@@ -18,7 +18,7 @@ from strokelesion.pipeline.cohorts.split_files import Fold, Place, read_list
 
 @dataclass(frozen=True)
 class People:
-    """The person of each subject; of each person the site and, if already placed, the fold."""
+    """Person of each subject, site of each person, and fold of each person who has one already."""
 
     persons: dict[str, str]
     sites: dict[str, str]
@@ -30,10 +30,10 @@ class Way:
     """A way to split.
 
     Attributes:
-        form: Regular expression of the texts that ask for it.
-        example: Such a text, and what else is allowed.
-        assign: From that text, the people and the seed to the fold of each person.
-        numbers: From that text and all places to the number of each part by what `--fold` calls it, in order.
+        form: Regular expression of the texts that select this way.
+        example: Example of such a text, with the other allowed values.
+        assign: Function of the text, the people and the seed that returns the fold of each person.
+        numbers: Function of the text and all places that returns the number of each part by its `--fold` value, in order.
     """
 
     form: str
@@ -72,15 +72,15 @@ FORMS = ", ".join(way.example for way in WAYS)
 
 
 def is_split(text: str) -> bool:
-    """Return whether a text asks for one of `WAYS`."""
+    """Return whether a text selects one of `WAYS`."""
     return any(re.fullmatch(way.form, text) for way in WAYS)
 
 
 def way_of(split: str) -> Way:
-    """Return the way that a text asks for.
+    """Return the way that a text selects.
 
     Raises:
-        UserError: It asks for none of `WAYS`; the message has all forms.
+        UserError: The text selects none of `WAYS`; the message lists all forms.
     """
     if not is_split(split):
         raise UserError(f"split is {split!r}; allowed are {FORMS}.")
@@ -90,17 +90,17 @@ def way_of(split: str) -> Way:
 def place(
     records: Sequence[Record], split: str, seed: int, listed: Mapping[str, Place], source: Path | None
 ) -> dict[str, Place]:
-    """Place all subjects: first those listed, as they were, then the new ones.
+    """Return the places of all subjects: first the listed ones, unchanged, then the new ones.
 
     Args:
-        records: The cohort.
-        split: How to divide the persons.
-        seed: Seed of the division.
-        listed: Subjects who are placed already, with their persons. The cohort knows better who is who, if it has them.
-        source: The file that lists them, for messages.
+        records: Records of the cohort.
+        split: Text that selects the way to split.
+        seed: Seed of the split.
+        listed: Places of subjects who have one already. For subjects in the cohort, the person in the record counts.
+        source: File with the listed subjects, for messages.
 
     Raises:
-        UserError: There is no such split, the cohort is too small for it, or a person would be on two sides.
+        UserError: The split does not exist, the cohort is too small for it, or a person would be on two sides.
     """
     people = people_of(records, listed, source)
     folds = way_of(split).assign(split, people, seed)
@@ -109,7 +109,7 @@ def place(
 
 
 def people_of(records: Sequence[Record], listed: Mapping[str, Place], source: Path | None) -> People:
-    """Return who is who among those listed and in the cohort; a person's site is that of their first place or record.
+    """Return the persons of all subjects, listed or in the cohort; a person's first place or record gives the site.
 
     Raises:
         UserError: The list puts a person on two sides.
@@ -125,7 +125,7 @@ def people_of(records: Sequence[Record], listed: Mapping[str, Place], source: Pa
 
 
 def _by_person(persons: Mapping[str, str], folds: Mapping[str, Fold], source: Path | None) -> dict[str, Fold]:
-    """From folds of subjects to folds of persons, who have one each."""
+    """Return the one fold of each person from the folds of subjects; raise UserError if a person has two."""
     folds_of = defaultdict(set)
     for subject, fold in folds.items():
         folds_of[persons[subject]].add(fold)
@@ -148,7 +148,7 @@ def _assign_folds(folds: int, people: People, seed: int) -> dict[str, Fold]:
 
 
 def _assign_list(path: Path, people: People) -> dict[str, Fold]:
-    # Once written, the split has what the list said.
+    # A written split already contains the folds of the list.
     return people.placed or _by_person(people.persons, read_list(path, people.persons), path)
 
 

@@ -1,7 +1,7 @@
-"""Splits of a cohort into training and held-out records, the same on every machine.
+"""Split a cohort into training and held-out records, in the same way on every machine.
 
-A split is by person: all sessions and releases of a person are on one side. It needs no random generator. Once written it
-rules: nobody who is listed ever moves.
+A split keeps persons together: all sessions and releases of a person are on one side. It uses no random generator. A written
+split is fixed: listed subjects keep their fold.
 """
 
 import logging
@@ -23,10 +23,10 @@ class Split:
     """The two sides of a split.
 
     Attributes:
-        training: scans to train on.
-        held_out: scans to validate on.
-        shown: how many of the training scans an epoch shows, from the first on; None is all.
-        renewed: how many scans further on the next epoch begins.
+        training: Scans to train on.
+        held_out: Scans to validate on.
+        shown: Number of training scans in an epoch; None means all.
+        renewed: Number of training scans by which the next epoch's first scan moves on.
     """
 
     training: list[Record]
@@ -42,36 +42,36 @@ def split_cohort(
     seed: int = 0,
     written: str | Path | None = None,
 ) -> Split:
-    """Hold out one part of the persons of a cohort.
+    """Return the records of a cohort split in two: the persons of one part are held out.
 
     | split | parts | fold |
     |---|---|---|
-    | 5-fold, any number from 2 | as many, each site spread evenly (`assign_folds`) | 0 to 4 |
-    | leave-one-site-out | the sites, in the order of their names | a site's name, or its number |
-    | 0.2, between 0 and 1 | one: this share of the persons, of each site as near as can be (`assign_share`) | 0 |
-    | FILE.csv | as listed, in a table of subjects and folds, or of those to hold out (`read_list`) | one that is listed |
+    | 5-fold (any number from 2) | 5 folds, each site spread evenly (`assign_folds`) | 0 to 4 |
+    | leave-one-site-out | the sites, sorted by name | a site's name or number |
+    | 0.2 (between 0 and 1) | one part with this share of the persons, of each site if possible (`assign_share`) | 0 |
+    | FILE.csv | folds from a table of subjects and folds, or of held-out subjects (`read_list`) | a listed fold |
 
     Recipe:
-        1. Subjects listed in `written` keep their fold, also when they are gone from the cohort (logged).
-        2. Other subjects of the same persons follow them.
-        3. All other persons are placed as `split` says, and the new subjects are appended to `written`. A fixed list
-           takes no newcomers: its cohort must stay the same.
-        4. The persons of `fold` are held out, all others are for training.
+        1. Subjects listed in `written` keep their fold, also if they are no longer in the cohort (logged).
+        2. Other subjects of the same persons get the same fold.
+        3. All other persons are assigned according to `split`, and the new subjects are appended to `written`. A fixed list
+           accepts no new subjects: its cohort must stay the same.
+        4. The persons of `fold` are held out; all others are for training.
 
     Args:
-        records: Scans as read by `read_cohort`; a person belongs to the site of the first of their records.
-        split: How to divide the persons.
-        fold: The part to hold out. Where a site is called by a number, its name is meant.
-        seed: Another seed gives another split, where chance has a say.
-        written: Path of the split's own file. It rules if it exists and is written (beside, then renamed) if it does not.
-            None: nothing is read or written.
+        records: Scans as read by `read_cohort`; the first record of a person decides the person's site.
+        split: Form of the split, see the table.
+        fold: Part to hold out. If a value is both a site's name and a number, it means the name.
+        seed: Seed of the split, for the forms that depend on it.
+        written: Path of the split file. An existing file decides; a missing one is written under a temporary name and then
+            renamed. None: nothing is read or written.
 
     Returns:
-        The records of both sides, in the order they came.
+        Records of both sides, in the given order.
 
     Raises:
-        UserError: There is no such `split` or `fold`, a side would be empty, a list puts a person on two sides, or
-            `written` is not the file of this `split` and `seed`.
+        UserError: `split` or `fold` does not exist, a side would be empty, a list puts a person on two sides, or `written` is
+            not the file of this `split` and `seed`.
     """
     path = None if written is None else Path(written)
     listed, placed = _placed(records, split, seed, path)
@@ -89,10 +89,10 @@ def split_cohort(
 def scored_records(
     records: Sequence[Record], scored: str, split: str, fold: int | str, seed: int, written: str | Path
 ) -> list[Record]:
-    """Return the records to score: `all`, or those that the split of a run holds out (`held_out`). Writes nothing.
+    """Return the records to score: `all`, or those that the split of a run holds out (`held_out`). Nothing is written.
 
     Raises:
-        UserError: There is no such split, it holds out nobody of these records, or it puts a person on two sides.
+        UserError: The split is missing, holds out none of these records, or puts a person on two sides.
     """
     if scored == "all":
         return list(records)
@@ -114,7 +114,7 @@ def scored_records(
 def parts(records: Sequence[Record], split: str, seed: int = 0, written: str | Path | None = None) -> list[int | str]:
     """Return all values of `fold` that a split has for a cohort, in order: numbers, or the names of the sites.
 
-    With `written`, a split file that runs share, it is read and written as `split_cohort` does.
+    `written` is a split file that runs share; it is read and written as in `split_cohort`.
     """
     path = None if written is None else Path(written)
     listed, placed = _placed(records, split, seed, path)
@@ -124,7 +124,7 @@ def parts(records: Sequence[Record], split: str, seed: int = 0, written: str | P
 
 
 def _placed(records: Sequence[Record], split: str, seed: int, path: Path | None) -> tuple[dict[str, Place], dict[str, Place]]:
-    """Return who is listed in the file, if it is there, and the places of all."""
+    """Return the places listed in the file, if it exists, and the places of all subjects."""
     listed = _read(path, split, seed) if path is not None and path.exists() else {}
     if path is not None and listed:
         _check_cohort(records, listed, split, path)
@@ -148,7 +148,7 @@ def _read(path: Path, split: str, seed: int) -> dict[str, Place]:
 
 
 def _number(fold: int | str, split: str, placed: Mapping[str, Place]) -> int:
-    """The number that stands in the split for what `--fold` calls by a name or a number."""
+    """Return the number of the part that `--fold` gives by name or number."""
     numbers = {str(name): number for name, number in way_of(split).numbers(split, placed.values()).items()}
     if str(fold) in numbers:
         return numbers[str(fold)]

@@ -1,1 +1,1 @@
-"""The data doctor: what is wrong with a data set, how bad that is and what to do, before anything is trained on it."""
+"""Command `doctor`: list the issues of a data set before training, each with severity and advice."""

@@ -1,6 +1,6 @@
-"""What the doctor looks for: `CHECKS`, one row a check, with how bad it is what it finds.
+"""Table of all checks of the doctor, `CHECKS`, with the severity of their issues.
 
-A check of what stops training asks the functions that training calls; nothing that training refuses is told a second time.
+Checks for errors that stop training call the functions of training. No other check reports these errors a second time.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,12 +18,12 @@ Subject = TypeVar("Subject")
 
 @dataclass(frozen=True)
 class Check(Generic[Subject]):
-    """A row of the table.
+    """Row of the table of checks.
 
     Attributes:
-        finds: what it looks for.
-        how_bad: one of `HOW_BAD`.
-        look: from what it looks at to what it found.
+        finds: Description of the issues that the check finds.
+        how_bad: Severity, one of `HOW_BAD`.
+        look: Function from the subject of the check to its issues.
     """
 
     finds: str
@@ -45,7 +45,7 @@ FOLDER_CHECKS: tuple[Check[Survey], ...] = (
     Check("persons in several releases", NOTE, folder_checks.persons_twice),
     Check("hidden files", NOTE, folder_checks.hidden_files),
 )
-# Of whatever could be loaded of a scan.
+# These checks also run on scans with missing or unreadable files.
 FILE_CHECKS: tuple[Check[Scan], ...] = (
     Check("damaged files, several volumes in one, singular affines, voxels beyond 0.1 to 10 mm", STOPS, scan_checks.unreadable),
     Check("images with NaN or infinite values, constant ones, z-scores", STOPS, scan_checks.no_t1),
@@ -57,7 +57,7 @@ FILE_CHECKS: tuple[Check[Scan], ...] = (
     Check("masks of 0.9999999998", NOTE, scan_checks.almost_one),
     Check("masks with rounding noise above 0", NOTE, scan_checks.rounding_noise),
 )
-# Of scans that nothing above stops.
+# These checks run only on scans without an issue above that stops training.
 SCAN_CHECKS: tuple[Check[Scan], ...] = (
     Check("whatever else training cannot prepare", STOPS, scan_checks.unprepared),
     Check("sub-masks larger than the main mask", SUSPICIOUS, scan_checks.large_sub_masks),

@@ -1,4 +1,4 @@
-"""What can only be seen when all scans have been: one beside the others of its site, and beside its table."""
+"""Checks that compare each scan with the other scans of its site and with its table."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,14 +11,14 @@ from strokelesion.pipeline.doctor.complaint import Complaint
 from strokelesion.pipeline.doctor.scan import Sighting
 
 HEMISPHERES = {"left": "LH", "right": "RH"}
-# A lesion lies on one side when so much of it does.
+# A lesion is on one side if at least this share of its volume is.
 ONE_SIDED = 0.9
-# A site tells left from right by its images when it has so many scans, so alike; a mirrored one is so unlike the others.
+# Least number and median correlation of the scans of a site to detect mirrored ones, and largest correlation of a mirrored one.
 LEAST_SCANS, LEAST_LIKENESS, MOST_UNLIKENESS = 6, 0.3, -0.3
 
 
 def same_image(sightings: Sequence[Sighting]) -> Iterator[Complaint]:
-    """Scans that are equal voxel by voxel."""
+    """Yield an issue for each scan with the same voxels as an earlier one."""
     first: dict[str, str] = {}
     for seen in sightings:
         image = seen.record["image"]
@@ -28,10 +28,10 @@ def same_image(sightings: Sequence[Sighting]) -> Iterator[Complaint]:
 
 
 def mirrored_by_table(sightings: Sequence[Sighting]) -> Iterator[Complaint]:
-    """Scans whose main lesion is on the other side than their table says.
+    """Yield an issue for each scan whose main lesion is on the opposite side to its table.
 
-    Tells whoever was mirrored from whoever was not where the rest of the site agrees with the table; where it does not, the
-    site or its rows may be mirrored as a whole. Lesions on both sides tell nothing.
+    If the other scans of the site agree with the table, this scan or its row is probably mirrored. Otherwise the whole site or
+    all its rows may be mirrored. Lesions on both sides are not checked.
     """
     known = [(seen, side) for seen in sightings if (side := side_in_table(seen.record.get("metadata", {}))) and _side(seen)]
     agreeing = Counter(seen.record["site"] for seen, side in known if side == _side(seen))
@@ -45,10 +45,10 @@ def mirrored_by_table(sightings: Sequence[Sighting]) -> Iterator[Complaint]:
 
 
 def mirrored_by_image(sightings: Sequence[Sighting]) -> Iterator[Complaint]:
-    """Scans whose asymmetry is the reverse of the rest of their site, see `asymmetry`.
+    """Yield an issue for each scan whose asymmetry is opposite to the other scans of its site, see `asymmetry`.
 
-    Only where scans of a site resemble each other in what is not symmetric. Heads that are mirrored with their brains' own
-    asymmetry alone are too alike for this: what tells is the coil and how the face was cut off.
+    This requires scans of a site with similar asymmetry. The asymmetry of the brain alone is too small to detect mirroring. The
+    asymmetry from the coil and from defacing is large enough.
     """
     for (_, site), seen in _by_site(sightings).items():
         likeness = _likeness(np.stack([one.asymmetry.ravel() for one in seen]))
@@ -61,9 +61,9 @@ def mirrored_by_image(sightings: Sequence[Sighting]) -> Iterator[Complaint]:
 
 
 def side_in_table(row: Row) -> str:
-    """Return the side that a row of metadata gives the lesion, "left" or "right"; "" where it names both or none.
+    """Return the side of the lesion in a row of metadata, "left" or "right"; "" if the row names both sides or none.
 
-    From R1.x's column of the primary stroke's hemisphere, else from the columns that count strokes or lesions by hemisphere.
+    Sources: the column of the primary stroke's hemisphere (R1.x), else the numbers of strokes or lesions per hemisphere.
     """
     hemisphere = next((str(cell).lower() for column, cell in row.items() if column.endswith("Hemisphere")), "")
     counts = {side: sum(bool(row[column]) for column in row if f" {code} " in column) for side, code in HEMISPHERES.items()}
@@ -83,7 +83,7 @@ def _by_site(sightings: Iterable[Sighting]) -> dict[tuple[str, str], list[Sighti
 
 
 def _likeness(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Correlation of each row with the sum of the others."""
+    """Return the correlation of each row with the sum of the others."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     others = unit.sum(axis=0) - unit
     return np.asarray((unit * others).sum(axis=1) / np.maximum(np.linalg.norm(others, axis=1), 1e-9))

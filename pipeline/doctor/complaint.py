@@ -1,15 +1,15 @@
-"""What a check says of a file."""
+"""Issue of a file, found by a check."""
 
 from typing import NamedTuple
 
 
 class Complaint(NamedTuple):
-    """The file, what is wrong with it, and what to do.
+    """Issue of a file, with advice.
 
     Attributes:
-        file: its path.
-        what: goes on from the file's name, without a full stop.
-        advice: as sentences.
+        file: Path of the file.
+        what: Description of the issue. It continues a sentence that starts with the file name, without a full stop.
+        advice: Advice in full sentences.
     """
 
     file: str

@@ -1,6 +1,6 @@
-"""The verb `doctor`: read a whole data set, say what is wrong with it, how bad that is and what to do.
+"""Command `doctor`: check a whole data set and report its issues, with severity and advice.
 
-Nothing of the data set is changed. Scans are read one by one, so that memory does not grow with their number.
+The data set is not changed. Scans are read one at a time, so that memory does not grow with their number.
 """
 
 import os
@@ -37,18 +37,18 @@ WIDTHS = {"file": 44, "what is wrong": 52, "how bad": 14, "what to do": 44}
 def examine(
     dataset_dir: str | Path, transform: Recipe, table: str | Path, allow_empty: bool = False, allow_gray: bool = False
 ) -> None:
-    """Look for all of `CHECKS` in a data set, write the findings to a table and print them.
+    """Run all `CHECKS` on a data set, write the issues to a table and print them.
 
     Args:
-        dataset_dir: any folder that `read_cohort` reads, also one that it refuses.
-        transform: what training does to a scan.
-        table: the CSV file to write: `file` (below the folder), `what is wrong`, `how bad`, `what to do`, `check`.
-        allow_empty: as in training.
-        allow_gray: as in training.
+        dataset_dir: Folder in a layout of `read_cohort`, also one that `read_cohort` refuses.
+        transform: Training transform, from a record to slices.
+        table: CSV file for the issues: `file` (below the folder), `what is wrong`, `how bad`, `what to do`, `check`.
+        allow_empty: Whether training accepts masks without lesion.
+        allow_gray: Whether training accepts masks with more than two values.
 
     Raises:
-        CohortError: the folder is missing or holds nothing known.
-        SystemExit: with status 1, when something stops training.
+        CohortError: The folder is missing or its layout is unknown.
+        SystemExit: An issue stops training (status 1).
     """
     findings = diagnose(dataset_dir, Training(transform, allow_empty, allow_gray))
     write_table(Path(table), findings)
@@ -60,7 +60,7 @@ def examine(
 
 
 def diagnose(dataset_dir: str | Path, training: Training) -> pd.DataFrame:
-    """Return all findings in a data set, one row each, the worst first."""
+    """Return a table of all issues of a data set, one row each, the most severe first."""
     survey = survey_cohort(dataset_dir)
     rows = list(look(FOLDER_CHECKS, survey))
     sightings: list[Sighting] = []
@@ -78,7 +78,7 @@ def diagnose(dataset_dir: str | Path, training: Training) -> pd.DataFrame:
 
 
 def look(checks: Iterable[Check[Subject]], subject: Subject) -> Iterator[dict[str, str]]:
-    """Yield the findings of some checks as rows."""
+    """Yield the issues that some checks find, as table rows."""
     for check in checks:
         for complaint in check.look(subject):
             yield dict(
@@ -87,7 +87,7 @@ def look(checks: Iterable[Check[Subject]], subject: Subject) -> Iterator[dict[st
 
 
 def as_text(findings: pd.DataFrame) -> str:
-    """Return findings as a table to read, of each check the first `NAMED_AT_MOST`."""
+    """Return issues as a text table, with at most `NAMED_AT_MOST` per check."""
     lines = [_wrapped({column: column.upper() for column in WIDTHS})]
     for check, found in findings.groupby("check", sort=False):
         lines += [_wrapped(row) for row in found.head(NAMED_AT_MOST).to_dict("records")]
@@ -103,6 +103,6 @@ def _wrapped(row: Mapping[Hashable, str]) -> str:
 
 
 def _rank(column: pd.Series) -> pd.Series:
-    """What a column is sorted by: how bad a finding is, its check in the order of the table, its file."""
+    """Return sort keys of a column: order in `HOW_BAD` for the severity, order in `CHECKS` for the check, else the values."""
     order = {"how bad": HOW_BAD, "check": [check.finds for check in CHECKS]}.get(str(column.name))
     return column if order is None else column.map({value: rank for rank, value in enumerate(order)})

@@ -1,4 +1,4 @@
-"""What can be seen without opening a scan: files, tables, and who is where."""
+"""Checks of files, tables and persons, without opening a scan."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -7,17 +7,17 @@ from strokelesion.pipeline.cohorts.layouts import Survey
 from strokelesion.pipeline.cohorts.metadata import Row, Table, scan_names
 from strokelesion.pipeline.doctor.complaint import Complaint
 
-# Labels that the makers or users of a release found to be wrong.
+# Labels that the authors or users of a release reported as wrong.
 KNOWN_BAD_LABELS = {("R2.0", "sub-r009s003")}
 
 
 def incomplete(survey: Survey) -> Iterator[Complaint]:
-    """What `read_cohort` refuses."""
+    """Yield an issue for each file that `read_cohort` refuses."""
     return (Complaint(file, fault.each, fault.advice) for fault in survey.faults for file in fault.files)
 
 
 def known_bad(survey: Survey) -> Iterator[Complaint]:
-    """Labels that others found to be wrong."""
+    """Yield an issue for each label in `KNOWN_BAD_LABELS`."""
     for record in survey.records:
         if (record["release"], record["subject"]) in KNOWN_BAD_LABELS:
             yield Complaint(
@@ -26,7 +26,7 @@ def known_bad(survey: Survey) -> Iterator[Complaint]:
 
 
 def rows_twice(survey: Survey) -> Iterator[Complaint]:
-    """Rows that name the same scan; only the last of them reaches its record."""
+    """Yield an issue for each row that names the same scan as another; the record contains only the last row."""
     for layout, tables in survey.tables.items():
         rows = [(table, number, name) for table, number, row in _rows(tables) for name in _scans_of(row, survey, layout)]
         count = Counter(name for _, _, name in rows)
@@ -36,7 +36,7 @@ def rows_twice(survey: Survey) -> Iterator[Complaint]:
 
 
 def rows_without_files(survey: Survey) -> Iterator[Complaint]:
-    """Rows that name no scan."""
+    """Yield an issue for each row without a scan in the data set."""
     for layout, tables in survey.tables.items():
         for table, number, row in _rows(tables):
             if not _scans_of(row, survey, layout):
@@ -47,7 +47,7 @@ def rows_without_files(survey: Survey) -> Iterator[Complaint]:
 
 
 def files_without_rows(survey: Survey) -> Iterator[Complaint]:
-    """Scans without a row, of releases whose tables have rows of others."""
+    """Yield an issue for each scan without a row, if the tables of its release have rows of other scans."""
     listed = {record["release"] for record in survey.records if "metadata" in record}
     for record in survey.records:
         if record["release"] in listed and "metadata" not in record:
@@ -55,7 +55,7 @@ def files_without_rows(survey: Survey) -> Iterator[Complaint]:
 
 
 def padded_names(survey: Survey) -> Iterator[Complaint]:
-    """Names of scans with spaces around them, as ATLAS R1.1 has in its column Session."""
+    """Yield an issue for each table with spaces around names of scans, as in the column Session of ATLAS R1.1."""
     for table in (table for tables in survey.tables.values() for table in tables):
         if table.padded:
             what = f"has spaces around {table.padded} names of sessions or subjects"
@@ -63,7 +63,7 @@ def padded_names(survey: Survey) -> Iterator[Complaint]:
 
 
 def persons_twice(survey: Survey) -> Iterator[Complaint]:
-    """Persons whom a table knows, or a name shows, to be in several releases."""
+    """Yield an issue for each scan of a person who is also in an earlier release, according to tables or names."""
     releases = defaultdict(list)
     for record in survey.records:
         releases[record["person"]].append(record["release"])
@@ -77,12 +77,12 @@ def persons_twice(survey: Survey) -> Iterator[Complaint]:
 
 
 def hidden_files(survey: Survey) -> Iterator[Complaint]:
-    """Files and folders that were passed over because of their names."""
+    """Yield an issue for each file or folder that is ignored because its name starts with a dot."""
     return (Complaint(file, "is hidden, and not read", "Remove it, or give it a name without a dot.") for file in survey.hidden)
 
 
 def _rows(tables: Iterable[Table]) -> Iterator[tuple[Table, int, Row]]:
-    """Rows that are not empty, with their numbers as a spreadsheet counts them: the header is row 1."""
+    """Return the rows that are not empty, with their numbers in a spreadsheet, where the header is row 1."""
     return ((table, number, row) for table in tables for number, row in enumerate(table.rows, start=2) if row)
 
 

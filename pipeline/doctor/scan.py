@@ -1,4 +1,4 @@
-"""What the doctor has before it: one scan as far as it can be loaded, and the little that is kept of it for comparison."""
+"""Input of the checks: the loaded files of one scan, and a small summary of it for comparison with other scans."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ from strokelesion.transforms.sample_error import SampleError
 
 @dataclass(frozen=True)
 class Training:
-    """What training does to a scan.
+    """Preparation of scans for training.
 
     Attributes:
-        transform: from a record to the slices that a network learns from.
-        allow_empty: whether masks without lesion are taken.
-        allow_gray: whether masks with more than two values are.
+        transform: Transform from a record to training slices.
+        allow_empty: Whether training accepts masks without lesion.
+        allow_gray: Whether training accepts masks with more than two values.
     """
 
     transform: Recipe
@@ -38,14 +38,14 @@ class Training:
 
 @dataclass(frozen=True)
 class Scan:
-    """The files of one scan, as far as they can be loaded.
+    """Files of one scan that can be loaded.
 
     Attributes:
-        item: a record, or one file of a scan that has not all of its files.
-        training: what is to be done with it.
-        image: the T1 `(1, X, Y, Z)`.
-        masks: by file, the main mask first, `(1, X, Y, Z)`; in double precision, because 0.9999999998 is 1 in single.
-        refusals: of the files that could not be loaded.
+        item: Record, or one file of an incomplete scan.
+        training: Preparation of the scan for training.
+        image: T1 `(1, X, Y, Z)`; None if it cannot be loaded.
+        masks: Masks `(1, X, Y, Z)` by file, main mask first, in double precision, because 0.9999999998 is 1 in single.
+        refusals: Errors of the files that cannot be loaded.
     """
 
     item: Mapping[str, Any]
@@ -56,22 +56,22 @@ class Scan:
 
     @cached_property
     def scale(self) -> tuple[float, float]:
-        """The intensities of air and tissue.
+        """Return the intensities of air and tissue.
 
         Raises:
-            SampleError: the image is no T1 scan.
+            SampleError: The image is not a T1 scan.
         """
         assert self.image is not None
         return tissue_scale(self.image)
 
     @cached_property
     def binarized(self) -> dict[str, torch.Tensor | SampleError]:
-        """Each mask as 0 and 1, or why `binarize_mask` refuses it if nothing is allowed."""
+        """Return each mask as 0 and 1, or the error of `binarize_mask` if empty and gray masks are not allowed."""
         return {file: _binarized(mask) for file, mask in self.masks.items()}
 
     @cached_property
     def lesions(self) -> dict[str, torch.Tensor]:
-        """The masks as 0 and 1; for masks that training takes."""
+        """Return the masks as 0 and 1, for scans that training accepts."""
         return {
             file: binarize_mask(self.masks[file], allow_empty=True, allow_gray=True) if isinstance(mask, SampleError) else mask
             for file, mask in self.binarized.items()
@@ -79,20 +79,20 @@ class Scan:
 
     @cached_property
     def portrait(self) -> Portrait:
-        """The scan at a glance; for scans that training takes."""
+        """Return the thumbnail of the scan, for scans that training accepts."""
         assert self.image is not None
         return portray(self.image, list(self.lesions.values()), self.scale)
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """What is kept of a scan until all have been seen: some kilobytes.
+    """Summary of a scan for comparison with other scans, of some kilobytes.
 
     Attributes:
-        record: the scan.
-        digest: of its voxels.
-        right_share: how much of the main lesion is on the right.
-        asymmetry: of the image.
+        record: Record of the scan.
+        digest: Hash of the voxels.
+        right_share: Share of the main lesion on the right.
+        asymmetry: Asymmetry of the image, see `asymmetry`.
     """
 
     record: Record
@@ -102,7 +102,7 @@ class Sighting:
 
 
 def open_scan(item: Mapping[str, Any], training: Training) -> Scan:
-    """Load the files of a scan; what cannot be loaded is among its `refusals`."""
+    """Return the loaded files of a scan; errors of other files are in `refusals`."""
     image_file = item.get("image")
     volumes: dict[str, MetaTensor] = {}
     refusals = []
@@ -115,7 +115,7 @@ def open_scan(item: Mapping[str, Any], training: Training) -> Scan:
 
 
 def sight(scan: Scan, record: Record) -> Sighting:
-    """Return what is kept of a scan that training takes."""
+    """Return the summary of a scan that training accepts."""
     digest = hashlib.blake2b(torch.as_tensor(scan.image).numpy().tobytes(), digest_size=16).hexdigest()
     return Sighting(record, digest, right_share(scan.portrait), asymmetry(scan.portrait))
 

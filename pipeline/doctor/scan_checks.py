@@ -1,7 +1,7 @@
-"""What can be seen in the files of one scan.
+"""Checks of the files of one scan.
 
-What training refuses is said by the functions that training calls, `unreadable` to `other_grids`, and by its transforms, in
-`unprepared`.
+`unreadable`, `no_t1`, `no_masks` and `other_grids` report errors from the functions of training. `unprepared` reports those of
+the training transform.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,42 +18,42 @@ from strokelesion.transforms.lesions import ROUNDING_TOLERANCE, binarize_mask, c
 from strokelesion.transforms.portrait import bright_fluid, bright_lesion, outside_shares
 from strokelesion.transforms.sample_error import SampleError
 
-# qform and sform that place a corner further apart are two opinions, not one that was rounded.
+# A larger distance between the corners of qform and sform is a contradiction, not a rounding error.
 FORMS_TOLERANCE_MM = 1.0
-# Wide lesions that open to the surface of a stripped brain have up to a third of their mask outside the head.
+# Large lesions at the surface of a skull-stripped brain have up to a third of their mask outside the head.
 MOST_OUTSIDE = 0.5
-# See `bright_fluid` and `bright_lesion`.
+# Thresholds of `bright_fluid` and `bright_lesion`.
 FLUID_OF_T2 = 0.1
 LESION_OF_T2 = 1.1
 
 
 def unreadable(scan: Scan) -> Iterator[Complaint]:
-    """What `load_volume` refuses."""
+    """Yield an issue for each file that `load_volume` refuses."""
     return (Complaint(refusal.source, refusal.what, refusal.advice) for refusal in scan.refusals)
 
 
 def no_t1(scan: Scan) -> Iterator[Complaint]:
-    """What `tissue_scale` refuses."""
+    """Yield an issue if `tissue_scale` refuses the image."""
     if scan.image is not None:
         yield from _refused(scan.item["image"], lambda: scan.scale)
 
 
 def no_masks(scan: Scan) -> Iterator[Complaint]:
-    """What `binarize_mask` refuses."""
+    """Yield an issue for each mask that `binarize_mask` refuses."""
     for file, binarized in scan.binarized.items():
         if isinstance(binarized, SampleError):
             yield from _refused(file, binarize_mask, scan.masks[file], scan.training.allow_empty, scan.training.allow_gray)
 
 
 def other_grids(scan: Scan) -> Iterator[Complaint]:
-    """What `require_same_grid` refuses."""
+    """Yield an issue for each mask that `require_same_grid` refuses."""
     if scan.image is not None:
         for file, mask in scan.masks.items():
             yield from _refused(file, require_same_grid, scan.image, mask)
 
 
 def unprepared(scan: Scan) -> Iterator[Complaint]:
-    """Whatever else stops the transform that training learns through."""
+    """Yield an issue if the training transform refuses the scan."""
     try:
         prepare_scan(scan.item, scan.training.transform)
     except UserError as error:
@@ -61,7 +61,7 @@ def unprepared(scan: Scan) -> Iterator[Complaint]:
 
 
 def allowed_masks(scan: Scan) -> Iterator[Complaint]:
-    """What `binarize_mask` would refuse if it had not been told otherwise."""
+    """Yield an issue for each mask that `binarize_mask` accepts only because of `allow_empty` or `allow_gray`."""
     refused = {complaint.file for complaint in no_masks(scan)}
     for file, binarized in scan.binarized.items():
         if isinstance(binarized, SampleError) and file not in refused:
@@ -69,7 +69,7 @@ def allowed_masks(scan: Scan) -> Iterator[Complaint]:
 
 
 def no_affine(scan: Scan) -> Iterator[Complaint]:
-    """NIfTI headers that do not say where their voxels are."""
+    """Yield an issue for each NIfTI file without an affine."""
     for file, _, header in _headers(scan):
         if header["qform_code"] == header["sform_code"] == 0:
             what = "has no affine (the codes of qform and sform are 0): which side is left, and which way is up, was guessed"
@@ -77,7 +77,7 @@ def no_affine(scan: Scan) -> Iterator[Complaint]:
 
 
 def two_affines(scan: Scan) -> Iterator[Complaint]:
-    """NIfTI headers that say two things about where their voxels are, or contradict their voxel size."""
+    """Yield an issue for each NIfTI file whose qform, sform and voxel size disagree."""
     for file, volume, header in _headers(scan):
         coded = [header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]]
         said = [affine for affine in coded if affine is not None]
@@ -89,7 +89,7 @@ def two_affines(scan: Scan) -> Iterator[Complaint]:
 
 
 def almost_one(scan: Scan) -> Iterator[Complaint]:
-    """Masks of ATLAS that hold (2**32 - 1) / 2**32 for 1."""
+    """Yield an issue for each mask with (2**32 - 1) / 2**32 in place of 1, as in ATLAS."""
     for file, mask in scan.masks.items():
         if 0.99 < (top := float(mask.max())) < 1:
             what = f"holds {top:.10f} for 1"
@@ -97,7 +97,7 @@ def almost_one(scan: Scan) -> Iterator[Complaint]:
 
 
 def rounding_noise(scan: Scan) -> Iterator[Complaint]:
-    """Masks with values just above 0, as ATLAS R1.x has them around lesions."""
+    """Yield an issue for each mask with values just above 0, as around lesions in ATLAS R1.x."""
     for file, mask in scan.masks.items():
         noisy = int(((mask > 0) & (mask <= ROUNDING_TOLERANCE * mask.max())).sum())
         if noisy:
@@ -106,7 +106,7 @@ def rounding_noise(scan: Scan) -> Iterator[Complaint]:
 
 
 def large_sub_masks(scan: Scan) -> Iterator[Complaint]:
-    """Sub-masks that are larger than the main mask."""
+    """Yield an issue for each sub-mask larger than the main mask."""
     main, *subs = ((file, int(lesion.sum())) for file, lesion in scan.lesions.items())
     for file, voxels in subs:
         if voxels > main[1]:
@@ -115,7 +115,7 @@ def large_sub_masks(scan: Scan) -> Iterator[Complaint]:
 
 
 def outside_head(scan: Scan) -> Iterator[Complaint]:
-    """Masks of which much lies outside the head, see `outside_shares`."""
+    """Yield an issue for each mask with a large share outside the head, see `outside_shares`."""
     for file, share in zip(scan.masks, outside_shares(scan.portrait), strict=True):
         if share > MOST_OUTSIDE:
             yield Complaint(
@@ -124,7 +124,7 @@ def outside_head(scan: Scan) -> Iterator[Complaint]:
 
 
 def no_t1_contrast(scan: Scan) -> Iterator[Complaint]:
-    """Images whose fluid or whose lesions are bright, see `bright_fluid` and `bright_lesion`."""
+    """Yield an issue if fluid or lesions are bright in the image, see `bright_fluid` and `bright_lesion`."""
     fluid, lesion = bright_fluid(scan.portrait), bright_lesion(scan.portrait)
     reasons = [f"fluid seems bright ({fluid:.2f})"] if fluid > FLUID_OF_T2 else []
     reasons += [f"the lesions are {lesion:.2f} times as bright as what surrounds them"] if lesion > LESION_OF_T2 else []
@@ -134,7 +134,7 @@ def no_t1_contrast(scan: Scan) -> Iterator[Complaint]:
 
 
 def _refused(file: str, function: Callable[..., Any], *arguments: Any) -> Iterator[Complaint]:
-    """What a function of training says against its arguments."""
+    """Yield an issue if a function of training refuses its arguments."""
     try:
         function(*arguments)
     except SampleError as error:
@@ -142,7 +142,7 @@ def _refused(file: str, function: Callable[..., Any], *arguments: Any) -> Iterat
 
 
 def _headers(scan: Scan) -> Iterator[tuple[str, MetaTensor, nib.Nifti1Header]]:
-    """The volumes of a scan that come from NIfTI files, with the headers as they were written."""
+    """Yield the volumes of a scan that come from NIfTI files, with their original headers."""
     image = {} if scan.image is None else {scan.item["image"]: scan.image}
     for file, volume in {**image, **scan.masks}.items():
         if isinstance(header := nib.load(file).header, nib.Nifti1Header):

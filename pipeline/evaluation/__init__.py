@@ -1,1 +1,1 @@
-"""How good masks are: measures, scores, decision rules, and comparisons of methods."""
+"""Evaluate masks: measures, scores, decision rules, and comparisons of methods."""

@@ -1,9 +1,9 @@
-"""Which experiment is best and how sure that is: means with intervals, paired tests, false alarms.
+"""Compare experiments: means with intervals, paired tests, and false alarms.
 
-The unit of chance is the person, not the scan: sessions of one person resemble each other. So intervals come from drawing
-persons with replacement, and tests compare persons' means. An experiment is a network and a loss; its folds together
-hold out each person once. Means are over the scans whose truth has the lesion class; what is predicted in the others
-is counted in `false_alarms`.
+The statistical unit is the person, not the scan, because sessions of one person resemble each other. Intervals resample
+persons with replacement, and tests compare the persons' means. An experiment is a network and a loss; its folds together
+hold out each person once. Means are over the scans whose truth has the lesion class; `false_alarms` counts predictions in
+the other scans.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,30 +18,30 @@ from strokelesion.pipeline.cohorts.records import NAMES
 
 EXPERIMENT = ["network", "loss"]
 SCAN = ["release", "subject", "session"]
-# Columns of a table of scores that say which scan a row is about; all others are measures.
+# Columns of a table of scores that identify a row; all others are measures.
 IDENTITY = [*EXPERIMENT, "fold", *NAMES, "lesion"]
 TABLE = [*EXPERIMENT, "lesion", "scans", "persons", "dice", "low", "high", "difference", "p", "p_holm", "is_best"]
 LESIONS = ("main", "sub", "both")
 RANKED_BY = "main"
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-# Persons drawn at once: bounds the memory of a large cohort.
+# Resamples drawn at once; this limits the memory for a large cohort.
 RESAMPLES_AT_ONCE = 200
 
 
 def interval(values: pd.Series, persons: pd.Series) -> tuple[float, float, float]:
-    """Return a mean over scans and its 95 % interval from resampling persons.
+    """Return the mean over scans and its 95 % interval from resampling persons.
 
-    Recipe (percentile bootstrap, Efron 1979): draw as many persons as there are, with replacement, 2,000 times; each time
-    take the mean over their scans; the interval runs from the 2.5th to the 97.5th percentile. The draws are the same at
-    each call.
+    Recipe (percentile bootstrap, Efron 1979): draw as many persons as there are, with replacement, 2,000 times. Each time
+    take the mean over their scans. The interval runs from the 2.5th to the 97.5th percentile. Every call uses the same
+    draws.
 
     Args:
-        values: one value a scan; NaN where the measure is not defined there, and left out.
-        persons: whose scan each is.
+        values: One value per scan. NaN means that the measure is undefined, and is left out.
+        persons: Person of each scan.
 
     Returns:
-        Mean, low and high. NaN where there is no value; low and high NaN where all are of one person.
+        Mean, low and high. All are NaN without values; low and high are NaN if all values are from one person.
     """
     known = values.astype(float).groupby(persons.to_numpy())
     sums, counts = known.sum().to_numpy(), known.count().to_numpy()
@@ -73,7 +73,7 @@ def mean_of_scans(sums: NDArray[np.float64], counts: NDArray[np.int64], axis: in
 def paired_test(differences: pd.Series, persons: pd.Series) -> float:
     """Return the two-sided p-value of Wilcoxon's signed-rank test on persons' mean differences.
 
-    1 where nobody differs, NaN without persons.
+    The value is 1 if no person differs, and NaN without persons.
     """
     of_persons = differences.groupby(persons.to_numpy()).mean().dropna().to_numpy()
     if len(of_persons) == 0:
@@ -84,7 +84,7 @@ def paired_test(differences: pd.Series, persons: pd.Series) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm 1979): the k-th smallest times (n - k + 1), never falling, at most 1."""
+    """Return corrected p-values (Holm 1979): the k-th smallest of n times (n - k + 1), never decreasing, at most 1."""
     ascending = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
     corrected = np.empty(len(p_values))
@@ -93,14 +93,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def with_truth(scores: pd.DataFrame, lesion: str) -> pd.DataFrame:
-    """Return the rows of one lesion class whose truth has it."""
+    """Return the rows of one lesion class, for the scans whose truth has the class."""
     return scores[(scores["lesion"] == lesion) & (scores["truth_ml"] > 0)]
 
 
 def best_experiment(scores: pd.DataFrame) -> tuple[str, str]:
-    """Return network and loss of the highest mean Dice of main lesions, among the experiments with the most scans.
+    """Return network and loss with the highest mean Dice of main lesions, among the experiments with the most scans.
 
-    An experiment that still lacks folds may have had the easy scans, and is not called best.
+    An experiment with missing folds cannot be the best, because it may contain only the easy scans.
 
     Raises:
         UserError: when no scan has a main lesion.
@@ -114,7 +114,7 @@ def best_experiment(scores: pd.DataFrame) -> tuple[str, str]:
 
 
 def experiments(scores: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
-    """Yield network and loss of each experiment, in alphabetical order, with its rows."""
+    """Yield network and loss of each experiment with its rows, in alphabetical order."""
     for (network, loss), rows in scores.groupby(EXPERIMENT, sort=True):
         yield (str(network), str(loss)), rows
 
@@ -123,9 +123,9 @@ def compare(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the table of experiments: mean Dice with its interval, and the test against the best.
 
     Returns:
-        A row an experiment and lesion class: network, loss, lesion, scans, persons, dice, low, high, difference (its mean
-        Dice less that of the best, over the scans that both have), p (Wilcoxon), p_holm (corrected for the number of
-        others within the lesion class; NaN for the best itself) and is_best.
+        One row per experiment and lesion class: network, loss, lesion, scans, persons, dice, low, high, difference (mean
+        Dice minus that of the best, over the scans that both have), p (Wilcoxon), p_holm (corrected for the number of
+        other experiments within the lesion class; NaN for the best itself) and is_best.
     """
     best = best_experiment(scores)
     rows = [row for lesion in LESIONS for row in compare_class(with_truth(scores, lesion), lesion, best)]
@@ -147,7 +147,7 @@ def compare_class(scores: pd.DataFrame, lesion: str, best: tuple[str, str]) -> l
 
 
 def compare_experiment(rows: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
-    """Return mean, interval, and difference from and test against the best experiment over the scans that both have."""
+    """Return mean and interval, and the difference and test against the best experiment over the scans that both have."""
     mean, low, high = interval(rows["dice"], rows["person"])
     pairs = rows.merge(best, on=SCAN, suffixes=("", "_best"))
     differences = pairs["dice"] - pairs["dice_best"]
@@ -157,9 +157,9 @@ def compare_experiment(rows: pd.DataFrame, best: pd.DataFrame) -> dict[str, floa
 
 
 def summarize(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and interval of every measure: a row an experiment, lesion class and measure.
+    """Return mean and interval of every measure: one row per experiment, lesion class and measure.
 
-    `scans` counts those where the measure is defined: a surface distance, for one, needs both surfaces.
+    `scans` counts the scans where the measure is defined. For example, a surface distance needs both surfaces.
     """
     measures = [column for column in scores.columns if column not in IDENTITY]
     rows = []
@@ -174,9 +174,10 @@ def summarize(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def false_alarms(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return what is predicted in scans without the lesion class: a row an experiment and class.
+    """Return the predictions in scans without the lesion class: one row per experiment and class.
 
-    `share` of the scans has any predicted voxel, with its interval; `mean_ml` is the volume predicted, over all of them.
+    `share`, with its interval, is the share of these scans with any predicted voxel. `mean_ml` is the mean predicted volume
+    over all these scans.
     """
     rows = []
     for (network, loss), of_experiment in experiments(scores):

@@ -1,4 +1,4 @@
-"""The search for a model's decision rule on held-out scans: the threshold, the smallest component and the least peak."""
+"""Search a model's decision rule on held-out scans: threshold, minimum component volume and minimum peak."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -26,9 +26,9 @@ MIN_PEAKS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 PLAIN = Decision()
 ATTRIBUTES = list(Decision.model_fields)
-# Mean Dice and mean F1 over some dozens of scans have a standard error of several hundredths.
+# Smaller differences count as chance: over some dozens of scans, the standard error of mean Dice or F1 is several hundredths.
 CHANCE = 0.005
-# A lesion is found when a predicted one of its own overlaps it with this intersection over union, as ISLES'26 has it.
+# A lesion is found when it is matched one-to-one with at least this intersection over union, as in ISLES'26.
 MIN_IOU = 0.25
 CONNECTIVITY = 26
 
@@ -36,8 +36,8 @@ CONNECTIVITY = 26
 class DecisionSearch:
     """Measure each of `THRESHOLDS` x `MIN_COMPONENTS_ML` x `MIN_PEAKS` on the scans that an evaluator predicts.
 
-    The measures are Dice and lesion-wise F1 of main and sub-lesion together over the whole scan, as ISLES'26 counts them: in a
-    scan without lesion both are 1 where nothing is found and 0 where anything is, so that healthy scans count, too.
+    The measures are Dice and lesion-wise F1 of main and sub-lesion together over the whole scan, as in ISLES'26. In a scan
+    without lesion both are 1 if nothing is predicted and 0 otherwise, so healthy scans count too.
 
     Args:
         spacing_mm: Voxel size of the scans.
@@ -49,7 +49,7 @@ class DecisionSearch:
         self.has_lesion = False
 
     def attach(self, evaluator: Engine) -> None:
-        """Follow `evaluator`; its logits are looked at before its post-processing makes masks of them."""
+        """Score the scans of `evaluator` from its logits, before its post-processing turns them into masks."""
         evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.score)
 
     def score(self, evaluator: Engine) -> None:
@@ -62,7 +62,7 @@ class DecisionSearch:
             self.scores.append(score_table(lesion, truth, self.voxel_ml))
 
     def table(self) -> pd.DataFrame:
-        """Return the mean over scans, one row a decision rule: its attributes, `dice`, `lesion_f1`.
+        """Return the means over scans, one row per decision rule: its attributes, `dice`, `lesion_f1`.
 
         Raises:
             UserError: when no scan had a lesion.
@@ -78,12 +78,12 @@ def score_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float)
     """Return Dice and lesion-wise F1 of one scan for every decision rule.
 
     Args:
-        probability: of main and sub together, `(H, W, D)`.
-        truth: where either is, `(H, W, D)`.
-        voxel_ml: volume of a voxel in milliliters.
+        probability: Probability of main and sub together, `(H, W, D)`.
+        truth: Mask of main and sub together, `(H, W, D)`.
+        voxel_ml: Volume of a voxel in milliliters.
 
     Returns:
-        `(len(THRESHOLDS), len(MIN_COMPONENTS_ML), len(MIN_PEAKS), 2)`.
+        Array `(len(THRESHOLDS), len(MIN_COMPONENTS_ML), len(MIN_PEAKS), 2)`.
     """
     box = box_of((probability >= THRESHOLDS[0]) | truth)
     likely, true = probability[box].numpy(force=True), truth[box].numpy(force=True)
@@ -94,13 +94,13 @@ def score_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float)
 def scores_of_believed(
     likely: NDArray[np.floating[Any]], threshold: float, true: NDArray[np.bool_], least: Sequence[int]
 ) -> NDArray[np.float64]:
-    """Return Dice and lesion-wise F1 at one threshold, for each way to believe lesions, `(S, len(MIN_PEAKS), 2)`.
+    """Return Dice and lesion-wise F1 at one threshold, for each minimum size and minimum peak, `(S, len(MIN_PEAKS), 2)`.
 
     Args:
-        likely: probability of a lesion, `(H, W, D)`.
-        threshold: from which on a voxel is lesion.
-        true: the truth, `(H, W, D)`.
-        least: least sizes in voxels, S of them.
+        likely: Probability of a lesion, `(H, W, D)`.
+        threshold: Minimum probability of a lesion voxel.
+        true: True mask, `(H, W, D)`.
+        least: The S minimum sizes in voxels.
     """
     lesions = pair_lesions(likely >= threshold, true, CONNECTIVITY)
     numbers, sizes = components(torch.as_tensor(likely >= threshold))
@@ -119,28 +119,29 @@ def scores(lesions: LesionPairs) -> tuple[float, float]:
 
 
 def dice(lesions: LesionPairs) -> float:
-    """Return 2 TP / (P + T) in voxels; 1 where P and T are both 0."""
+    """Return 2 TP / (P + T) in voxels; 1 if P and T are both 0."""
     both = lesions.pred_voxels.sum() + lesions.true_voxels.sum()
     return float(2 * lesions.shared_voxels.sum() / both) if both else 1.0
 
 
 def f1(lesions: LesionPairs) -> float:
-    """Return the lesion-wise F1 of `matched`; 1 where there is no lesion and none is predicted."""
+    """Return the lesion-wise F1 of `matched`; 1 if there is neither a true nor a predicted lesion."""
     if not lesions.pred_voxels.size and not lesions.true_voxels.size:
         return 1.0
     return lesion_f1(*matched(lesions, MIN_IOU))
 
 
 def box_of(mask: torch.Tensor) -> tuple[slice, slice, slice]:
-    """Return the box around a mask `(H, W, D)`; one voxel where it is empty. It only saves time."""
+    """Return the box around a mask `(H, W, D)`, or one voxel if the mask is empty; the box only saves time."""
     box: tuple[slice, slice, slice] | None = find_objects(mask.numpy(force=True).astype(np.uint8), max_label=1)[0]
     return box or (slice(0, 1), slice(0, 1), slice(0, 1))
 
 
 def best_decision(table: pd.DataFrame) -> Decision:
-    """Return the plainest of the rules with the highest lesion-wise F1 among those with the highest Dice, up to `CHANCE`.
+    """Return the simplest of the best rules.
 
-    Plain is a threshold near one half, then a small least volume, then a low least peak.
+    Keep the rules within `CHANCE` of the highest Dice, then those within `CHANCE` of their highest lesion-wise F1. The simplest
+    rule has the threshold nearest to one half, then the lowest minimum volume, then the lowest minimum peak.
     """
     good = table.assign(change=(table["threshold"] - PLAIN.threshold).abs()).round(DECIMALS)
     for measure in ("dice", "lesion_f1"):

@@ -1,4 +1,4 @@
-"""The commands `evaluating` and `scoring`: evaluating is inference on scans whose lesions are known, and then scoring."""
+"""The commands `evaluating` and `scoring`; `evaluating` runs inference on scans with known lesions, then scores the masks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,27 +33,27 @@ def evaluate(
         evaluator: See `segment_new_scans`.
         preprocessing: Transform that brings a scan to the network.
         records: Scans with their lesion masks.
-        results: Where the predictions go, and in which form.
-        scorable: See `score_predictions`.
+        results: Data set that the predictions are written to.
+        scorable: Transform of `score_predictions`.
         folder: Folder of the scores.
-        about: What the scores are of, see `about_model`.
+        about: Description of the predictions, see `about_model`.
 
     Raises:
-        SystemExit: with status 1 when a scan could not be segmented; then nothing is scored.
+        SystemExit: with status 1 when a scan could not be segmented; then no scan is scored.
     """
     with claimed(folder, "run_dir"):
-        # Scores of earlier predictions must not be taken for those of the new ones.
+        # Scores of earlier predictions must not be mistaken for scores of the new ones.
         (Path(folder) / SCORES).unlink(missing_ok=True)
         segment_new_scans(evaluator, Dataset(list(records), preprocessing), results)
         score_predictions(match_predictions(records, results.folder), scorable, folder, about)
 
 
 def about_model(weights: str | Path, measured: Mapping[str, Any], decide: DecideLesionsd) -> dict[str, Any]:
-    """Return what a measurement is of: `network`, `loss`, `fold`, and all other `settings`.
+    """Return the description of an evaluated model: `network`, `loss`, `fold`, and all other `settings`.
 
     Args:
-        weights: Model that is measured.
-        measured: Settings of the measurement; they replace those of the training.
+        weights: Model file that is evaluated.
+        measured: Settings of the evaluation; they replace those of the training.
         decide: Decision rule.
     """
     model = read_model(weights)
@@ -75,15 +75,15 @@ def score_folder(
     name: str | None,
     measured: Mapping[str, Any],
 ) -> None:
-    """Score masks, whoever made them.
+    """Score the masks of any method.
 
     Args:
         records: Scans with their lesion masks.
         predictions: Folder of the predicted masks, see `match_predictions`.
-        scorable: See `score_predictions`.
-        run_dir: Folder that the scores go to, in `evaluation/held_out`, where reports look for them.
+        scorable: Transform of `score_predictions`.
+        run_dir: Folder for the scores; they are written to its `evaluation/held_out`, where reports read them.
         name: Name of the method that made the masks.
-        measured: Settings of the measurement.
+        measured: Settings of the evaluation.
     """
     for option, value in {"predictions": predictions, "run_dir": run_dir, "name": name}.items():
         if value is None:
@@ -96,10 +96,10 @@ def score_folder(
 
 
 def foreign_folder(run_dir: str) -> Path:
-    """Return where the scores of other software's predictions go.
+    """Return the folder for the scores of other software's predictions.
 
     Raises:
-        UserError: when the folder is that of a run of this project, whose scores would be replaced.
+        UserError: when `run_dir` is a run of this project, because its scores would be replaced.
     """
     if (Path(run_dir) / "last.pt").exists():
         raise UserError(

@@ -1,10 +1,10 @@
-"""Lesions as connected components: which of them a prediction finds, and what that makes of the lesion-wise F1.
+"""Find the lesions (connected components) that a prediction detects, and compute the lesion-wise F1.
 
-There are two notions of a lesion that is found, and they differ in what they forgive:
+There are two definitions of a found lesion. The second is stricter:
 
-- *touched*: at least one voxel of it overlaps the other mask. One predicted blob over ten lesions finds all ten.
-- *matched*: it has a partner of its own in the other mask, overlapping with an intersection over union (IoU) of at
-  least so much. One blob over ten lesions finds at most one of them.
+- *touched*: at least one voxel overlaps the other mask. One predicted component over ten lesions finds all ten.
+- *matched*: the lesion has its own partner in the other mask, one-to-one, with a minimum intersection over union (IoU).
+  One predicted component over ten lesions finds at most one of them.
 """
 
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from scipy.ndimage import generate_binary_structure, label
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 
-# Voxels are neighbors when they share a face (6 of them), or a face, an edge or a corner (26).
+# Six neighbors share a face with a voxel; 26 share a face, an edge or a corner.
 NEIGHBORS = {6: generate_binary_structure(3, 1), 26: generate_binary_structure(3, 3)}
 
 
 @dataclass(frozen=True)
 class LesionPairs:
-    """The lesions of a truth (T) and of a prediction (P), and the pairs of them that overlap (N).
+    """Lesions of a truth (T) and of a prediction (P), and the pairs of them that overlap (N).
 
-    Lesions are numbered from 0 in the order of their first voxels, the last axis running fastest.
+    Lesions are numbered from 0 in the order of their first voxels. The last axis runs fastest.
 
     Attributes:
-        true_voxels: size of each true lesion, `(T,)`.
-        pred_voxels: size of each predicted lesion, `(P,)`.
-        true_index: the true lesion of each pair, `(N,)`.
-        pred_index: the predicted lesion of each pair, `(N,)`, ascending.
-        shared_voxels: voxels that the pair has in common, `(N,)`, at least 1.
+        true_voxels: Voxel count of each true lesion, `(T,)`.
+        pred_voxels: Voxel count of each predicted lesion, `(P,)`.
+        true_index: Number of the true lesion of each pair, `(N,)`.
+        pred_index: Number of the predicted lesion of each pair, `(N,)`, ascending.
+        shared_voxels: Count of the voxels that both lesions of a pair contain, `(N,)`, at least 1.
     """
 
     true_voxels: Counts
@@ -41,7 +41,7 @@ class LesionPairs:
     shared_voxels: Counts
 
     def kept(self, stays: Mask) -> "LesionPairs":
-        """Return the same without the predicted lesions that do not stay, `(P,)`."""
+        """Return the same without the predicted lesions for which `stays`, `(P,)`, is false."""
         of_pairs = stays[self.pred_index]
         renumbered = np.cumsum(stays) - 1
         return LesionPairs(
@@ -54,27 +54,27 @@ class LesionPairs:
 
     @property
     def count_difference(self) -> int:
-        """How many lesions more or fewer the prediction has than the truth, without sign."""
+        """Return the absolute difference between the numbers of true and predicted lesions."""
         return abs(self.true_voxels.size - self.pred_voxels.size)
 
     @property
     def iou(self) -> NDArray[np.float64]:
-        """Intersection over union of each pair, `(N,)`."""
+        """Return the intersection over union of each pair, `(N,)`."""
         either = self.true_voxels[self.true_index] + self.pred_voxels[self.pred_index] - self.shared_voxels
         return self.shared_voxels / either
 
 
 def pair_lesions(pred: Mask, truth: Mask, neighbors: int) -> LesionPairs:
-    """Take two masks apart into lesions and list which overlap.
+    """Return the lesions of two masks and the pairs that overlap.
 
     Args:
-        pred: mask `(X, Y, Z)`.
-        truth: mask of the same shape.
-        neighbors: connectivity, 6 or 26.
+        pred: Mask `(X, Y, Z)`.
+        truth: Mask of the same shape.
+        neighbors: Connectivity, 6 or 26.
     """
     true_lesions, pred_lesions = (label(mask, NEIGHBORS[neighbors])[0] for mask in (truth, pred))
     true_voxels, pred_voxels = np.bincount(true_lesions[truth])[1:], np.bincount(pred_lesions[pred])[1:]
-    # A pair of lesions is written as one number, so that all overlaps are counted in one pass over the shared voxels.
+    # Each pair of lesions is encoded as one number, so that one pass over the shared voxels counts all overlaps.
     shared = truth & pred
     numbers = (pred_lesions[shared].astype(np.int64) - 1) * true_voxels.size + true_lesions[shared] - 1
     pairs, shared_voxels = np.unique(numbers, return_counts=True)
@@ -83,7 +83,7 @@ def pair_lesions(pred: Mask, truth: Mask, neighbors: int) -> LesionPairs:
 
 
 def touched(lesions: LesionPairs) -> tuple[Mask, Mask]:
-    """Return which true lesions `(T,)` and which predicted ones `(P,)` overlap the other mask at all."""
+    """Return which true lesions `(T,)` and which predicted lesions `(P,)` overlap the other mask in at least one voxel."""
     return (
         np.isin(np.arange(lesions.true_voxels.size), lesions.true_index),
         np.isin(np.arange(lesions.pred_voxels.size), lesions.pred_index),
@@ -91,11 +91,11 @@ def touched(lesions: LesionPairs) -> tuple[Mask, Mask]:
 
 
 def matched(lesions: LesionPairs, min_iou: float) -> tuple[Mask, Mask]:
-    """Return which true lesions `(T,)` and which predicted ones `(P,)` have a partner of their own.
+    """Return which true lesions `(T,)` and which predicted lesions `(P,)` are matched one-to-one.
 
-    1. Take the pairs of lesions that overlap with at least `min_iou`, the best first; among equals the one whose
-       predicted, then whose true lesion comes first.
-    2. Join a pair when neither of the two has a partner yet.
+    1. Sort the pairs with an IoU of at least `min_iou`, the highest IoU first. Pairs with equal IoU keep the order of
+       their predicted lesions, then of their true lesions.
+    2. Match each pair in turn, unless one of its lesions already has a partner.
 
     Source: `NaiveThresholdMatching` of panoptica (Kofler et al. 2023, arXiv:2312.02608).
     """
@@ -109,11 +109,11 @@ def matched(lesions: LesionPairs, min_iou: float) -> tuple[Mask, Mask]:
 
 
 def lesion_f1(true_found: Mask, pred_found: Mask) -> float:
-    """Return TP / (TP + (FP + FN) / 2), where there is a lesion at all.
+    """Return TP / (TP + (FP + FN) / 2); there must be at least one lesion.
 
     Args:
-        true_found: `(T,)`; those found are TP, the others FN.
-        pred_found: `(P,)`; those not found are FP.
+        true_found: Whether each true lesion is found, `(T,)`: TP if it is, FN if not.
+        pred_found: Whether each predicted lesion is found, `(P,)`: FP if not.
     """
     hits, misses, false_alarms = true_found.sum(), (~true_found).sum(), (~pred_found).sum()
     return float(hits / (hits + (false_alarms + misses) / 2))

@@ -1,15 +1,15 @@
-"""How a prediction is scored against its truth, per scan: plain measures and three published scorers.
+"""Score a prediction against its truth, per scan: plain measures and the measures of three published scorers.
 
 Lesion classes: `main` is label 1, `sub` label 2, `both` is either. With P predicted, T true and TP shared voxels of a
 class, Dice = 2 TP / (P + T). Each scorer's columns start with its name:
 
-- *seed*: the study that this project grew from. Mean over the axial slices with any true lesion of 2 TP / (P + T + 1e-5).
-- *atlas22*: ATLAS R2.0 challenge 2022. Lesions are 6-connected; one is found when a single voxel of it is touched. The
-  difference of volumes is as defined; the published `volume_difference` compares a single prediction with itself.
-- *isles26*: ISLES'26 challenge. Lesions are 26-connected; one is found when it has a partner of its own with
-  IoU >= 0.25 (panoptica's recognition quality). Its PR-AUC is taken in steps, not trapezoids: see `average_precision`.
+- *seed*: the Keras study, the origin of this project. Mean of 2 TP / (P + T + 1e-5) over axial slices with any true lesion.
+- *atlas22*: ATLAS R2.0 challenge 2022. Lesions are 6-connected; a lesion is found when at least one voxel overlaps. The
+  volume difference follows its definition; the published `volume_difference` compares a single prediction with itself.
+- *isles26*: ISLES'26 challenge. Lesions are 26-connected; a lesion is found when it is matched one-to-one with
+  IoU >= 0.25 (panoptica's recognition quality). The PR-AUC uses steps, not trapezoids: see `average_precision`.
 
-What empty masks mean (`-` is NaN: there is no such number, and means leave it out):
+Values for empty masks (`-` is NaN: the measure is undefined, and means leave it out):
 
 | measure                                              | both empty | only truth empty | only prediction empty |
 |------------------------------------------------------|------------|------------------|-----------------------|
@@ -19,10 +19,10 @@ What empty masks mean (`-` is NaN: there is no such number, and means leave it o
 | hd95_mm, asd_mm                                      | -          | -                | -                     |
 | atlas22_dice, atlas22_lesion_f1                      | 1          | 0                | 0                     |
 | isles26_dice, isles26_lesion_f1                      | 1          | 0                | 0                     |
-| isles26_pr_auc, which needs no predicted mask        | -          | -                | as ever               |
+| isles26_pr_auc, which needs no predicted mask        | -          | -                | as usual              |
 | seed_dice, when the scan has another true lesion     | 0          | 0                | 0                     |
-| seed_dice, when it has none                          | -          | -                | cannot be             |
-| volumes, lesion counts and their differences         | counted: an empty mask has 0 of them                  |
+| seed_dice, when the scan has no true lesion          | -          | -                | impossible            |
+| volumes, lesion counts and their differences         | computed as usual: an empty mask counts 0             |
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +50,7 @@ MEASURES = (
     *("isles26_dice", "isles26_lesion_f1", "isles26_absolute_volume_difference_ml", "isles26_lesion_count_difference"),
     "isles26_pr_auc",
 )
-# The table above, for what is a quotient or a distance: both empty, only the truth empty, only the prediction empty.
+# Rows of the table above for quotients and distances: both empty, only the truth empty, only the prediction empty.
 EMPTY: dict[str, tuple[float, float, float]] = {
     "dice": (nan, nan, 0),
     "precision": (nan, 0, nan),
@@ -68,10 +68,10 @@ ISLES26_MIN_IOU = 0.25
 
 
 def class_mask(labels: torch.Tensor, name: str) -> torch.Tensor:
-    """Return where a label map has one of the lesion classes, as booleans of the same shape.
+    """Return the mask of one lesion class in a label map, as booleans of the same shape.
 
     Raises:
-        UserError: on an unknown class.
+        UserError: when the class is unknown.
     """
     if name not in CLASSES:
         raise UserError(f"got the lesion class {name!r}; allowed are {', '.join(CLASSES)}.")
@@ -79,7 +79,7 @@ def class_mask(labels: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def class_pair(name: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list[torch.Tensor], list[torch.Tensor]]]:
-    """Return the function that takes prediction and truth of one lesion class out of an engine's output, for MONAI metrics."""
+    """Return a function, for MONAI metrics, that extracts prediction and truth of one lesion class from an engine's output."""
 
     def pairs(output: Sequence[Mapping[str, Any]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         pred, truth = ([class_mask(item[key], name).float() for item in output] for key in ("pred", "label"))
@@ -89,7 +89,7 @@ def class_pair(name: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list[
 
 
 def mean_dice(lesion: str) -> MeanDice:
-    """Return MONAI's handler of the mean Dice of one lesion class."""
+    """Return MONAI's handler for the mean Dice of one lesion class."""
     return MeanDice(output_transform=class_pair(lesion))
 
 
@@ -99,17 +99,17 @@ def score_scan(
     """Score the label map of one scan.
 
     Args:
-        pred: integer labels 0, 1 and 2, `(X, Y, Z)` with axes in RAS order: axial slices lie along Z.
-        truth: integer labels on the same grid.
-        affine: from voxel indices to mm, `(4, 4)`.
-        probabilities: of background, main and sub, `(3, X, Y, Z)`, or of lesion, `(1, X, Y, Z)`, which says nothing of the
-            single classes; without them there is no PR-AUC.
+        pred: Integer labels 0, 1 and 2, `(X, Y, Z)` with axes in RAS order. Axial slices lie along Z.
+        truth: Integer labels on the same grid.
+        affine: Affine from voxel indices to mm, `(4, 4)`.
+        probabilities: Probabilities of background, main and sub, `(3, X, Y, Z)`, or of any lesion, `(1, X, Y, Z)`, which give
+            a PR-AUC for both only. None gives no PR-AUC.
 
     Returns:
-        One row each for main, sub and both: `lesion`, then `MEASURES`. A difference with a sign is prediction minus truth.
+        One row each for main, sub and both: `lesion`, then `MEASURES`. Signed differences are prediction minus truth.
 
     Raises:
-        UserError: on grids that differ, and on values that are no labels.
+        ValueError: when grids differ, or values are not labels.
     """
     check_grid(pred, truth, probabilities)
     ranking = ranking_scores(probabilities, truth)
@@ -120,26 +120,26 @@ def score_scan(
         return score_masks(np.isin(pred, CLASSES[name]), np.isin(truth, CLASSES[name]), slices, affine)
 
     main, sub = scores("main"), scores("sub")
-    # Where there is no sub-lesion, both is main and need not be measured again.
+    # Without a sub-lesion, both equals main and is not measured again.
     both = scores("both") if sub["truth_ml"] or sub["pred_ml"] else main
     rows = {"main": main, "sub": sub, "both": both}
     return [{"lesion": name, **dict.fromkeys(MEASURES, nan), **rows[name], **ranking[name]} for name in CLASSES]
 
 
 def true_lesions(pred: Labels, truth: Labels, affine: Floats) -> list[dict[str, float | bool]]:
-    """List the lesions of a truth and whether a prediction finds them; main and sub are not told apart.
+    """Return the lesions of a truth and whether a prediction finds them; main and sub are not distinguished.
 
     Args:
-        pred: integer labels 0, 1 and 2, `(X, Y, Z)`.
-        truth: integer labels on the same grid.
-        affine: from voxel indices to mm, `(4, 4)`.
+        pred: Integer labels 0, 1 and 2, `(X, Y, Z)`.
+        truth: Integer labels on the same grid.
+        affine: Affine from voxel indices to mm, `(4, 4)`.
 
     Returns:
-        One row a 26-connected lesion, in the order of their first voxels: `volume_ml`; `is_touched`, whether any
-        predicted voxel overlaps it; `is_matched`, whether it has a partner of its own with IoU >= 0.25.
+        One row per 26-connected lesion, in the order of their first voxels: `volume_ml`; `is_touched`, whether any
+        predicted voxel overlaps it; `is_matched`, whether it is matched one-to-one with IoU >= 0.25.
 
     Raises:
-        UserError: as `score_scan`.
+        ValueError: as `score_scan`.
     """
     check_grid(pred, truth)
     pred, truth = crop_to_lesions(pred, truth)
@@ -150,13 +150,13 @@ def true_lesions(pred: Labels, truth: Labels, affine: Floats) -> list[dict[str, 
 
 
 def score_masks(pred: Mask, truth: Mask, slices: Mask, affine: Floats) -> Scores:
-    """Score the masks of one class; all of `MEASURES` but the PR-AUC.
+    """Return all of `MEASURES` except the PR-AUC for the masks of one class.
 
     Args:
-        pred: mask `(X, Y, Z)`.
-        truth: mask of the same shape.
-        slices: which axial slices have a true lesion of any class, `(Z,)`.
-        affine: from voxel indices to mm, `(4, 4)`.
+        pred: Mask `(X, Y, Z)`.
+        truth: Mask of the same shape.
+        slices: Mask of the axial slices that have a true lesion of any class, `(Z,)`.
+        affine: Affine from voxel indices to mm, `(4, 4)`.
     """
     voxel_ml = voxel_volume_ml(affine)
     atlas22, isles26 = (pair_lesions(pred, truth, neighbors) for neighbors in (ATLAS22_NEIGHBORS, ISLES26_NEIGHBORS))
@@ -178,7 +178,7 @@ def score_masks(pred: Mask, truth: Mask, slices: Mask, affine: Floats) -> Scores
 
 
 def agreement(pred: Mask, truth: Mask, affine: Floats, atlas22: LesionPairs, isles26: LesionPairs) -> Scores:
-    """Return the measures of `EMPTY` for two masks, neither of them empty, given their lesions as each challenge has them."""
+    """Return the measures of `EMPTY` for two masks that are not empty, with their lesions as each challenge defines them."""
     shared, predicted, true = (int(np.count_nonzero(mask)) for mask in (pred & truth, pred, truth))
     dice = 2 * shared / (predicted + true)
     hd95_mm, asd_mm = surface_distances_mm(pred, truth, affine)
@@ -194,7 +194,7 @@ def agreement(pred: Mask, truth: Mask, affine: Floats, atlas22: LesionPairs, isl
 
 
 def ranking_scores(probabilities: Floats | None, truth: Labels) -> dict[str, Scores]:
-    """Return the PR-AUC of each class; none where there are no probabilities or no true lesion."""
+    """Return the PR-AUC of each class; a class without probabilities or true lesion has none."""
     scores: dict[str, Scores] = {name: {} for name in CLASSES}
     if probabilities is not None:
         for name, labels in CLASSES.items():
@@ -206,10 +206,10 @@ def ranking_scores(probabilities: Floats | None, truth: Labels) -> dict[str, Sco
 
 
 def crop_to_lesions(pred: Labels, truth: Labels) -> tuple[Labels, Labels]:
-    """Crop two label maps to the box around the lesions of either; to one voxel where there are none.
+    """Crop two label maps to the box around the lesions of both; to one voxel if there are none.
 
-    Only saves time: every measure but the PR-AUC counts lesion voxels alone, and what lies outside of a map is
-    background to surfaces and components, as what was cut away.
+    Cropping only saves time. Every measure except the PR-AUC counts lesion voxels alone, and surfaces and components treat
+    everything outside a map as background.
     """
     lesion = ((pred > 0) | (truth > 0)).astype(np.uint8)
     box = find_objects(lesion, max_label=1)[0] or (slice(0, 1),) * 3
@@ -217,7 +217,7 @@ def crop_to_lesions(pred: Labels, truth: Labels) -> tuple[Labels, Labels]:
 
 
 def check_grid(pred: Labels, truth: Labels, probabilities: Floats | None = None) -> None:
-    """Raise a `ValueError` unless all lie on one grid and the label maps are such."""
+    """Raise ValueError unless all arrays have the same grid and the label maps contain only labels."""
     of_classes = (3, *truth.shape) if probabilities is None else probabilities.shape
     if truth.ndim != 3 or pred.shape != truth.shape or of_classes not in ((1, *truth.shape), (3, *truth.shape)):
         raise ValueError(
@@ -225,7 +225,7 @@ def check_grid(pred: Labels, truth: Labels, probabilities: Floats | None = None)
             "twice, then (1 or 3, X, Y, Z): bring them to one grid first."
         )
     for name, labels in {"prediction": pred, "truth": truth}.items():
-        # A mask of 0.99999 would be cut to no lesion, so nothing is cast here.
+        # A cast to integers would turn a mask value of 0.99999 into background, so other types are refused.
         if labels.dtype.kind not in "iu" or labels.min(initial=0) < 0 or labels.max(initial=0) > 2:
             raise ValueError(
                 f"got a {name} of {labels.dtype} up to {labels.max(initial=0)}; allowed are the integers 0 (background), "

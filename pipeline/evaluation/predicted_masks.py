@@ -1,10 +1,10 @@
-"""Which predicted mask belongs to which scan of a data set.
+"""Match predicted masks to the scans of a data set.
 
-Three kinds of folders are taken:
+Three kinds of folders are accepted:
 
-- what `inference` and `evaluating` wrote: the file beside each mask has the SHA-256 of its scan, wherever that lies now;
+- results of `inference` and `evaluating`: the sidecar of each mask holds the SHA-256 of its scan, so scans may have moved;
 - BIDS derivatives of other software: `sub-01[_ses-1]_..._mask.nii.gz`, one for each subject and session;
-- masks named as the scans, in the folders of the data set or in fewer, with or without `_lesion` at the end.
+- masks named like the scans, in the same subfolders as in the data set or fewer, with or without `_lesion` at the end.
 
 Probabilities lie beside the masks: `*_probseg.nii.gz`, or `*_probabilities.nii.gz` with three classes along the last axis.
 """
@@ -25,16 +25,16 @@ from strokelesion.pipeline.runtime.errors import finding, refuse
 _SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True))
 _NAME = re.compile(rf"(?P<scan>.+?)(?:_(?P<kind>lesion|probabilities))?(?:{_SUFFIX})", re.IGNORECASE)
 _BIDS = re.compile(rf"(?P<scan>sub-[^_]+(?:_ses-[^_]+)?)_.*(?P<kind>mask|dseg|probseg)(?:{_SUFFIX})")
-# Brain masks that lie beside lesion masks.
+# Part of the names of brain masks, which lie beside lesion masks.
 BRAIN = "desc-brain_mask"
 _KEYS = {"probabilities": "probabilities", "probseg": "probabilities"}
 
 
 def match_predictions(records: Sequence[Record], folder: str | Path) -> list[dict[str, Any]]:
-    """Return the records with `pred`, the file of their predicted labels, and `probabilities` where there are any.
+    """Return the records with `pred`, the file of the predicted labels, and `probabilities` if there are any.
 
     Raises:
-        UserError: names scans without a prediction, predictions of no scan or of several, and second ones of a scan.
+        UserError: when a scan has no prediction or several, or a prediction fits no scan or several; lists them.
     """
     if not Path(folder).is_dir():
         raise UserError(f"{folder} is not a folder; expected that of the predictions. Predict first, or check --predictions.")
@@ -53,14 +53,14 @@ def match_predictions(records: Sequence[Record], folder: str | Path) -> list[dic
 
 def own_predictions(folder: Path) -> dict[str, Path]:
     """Return the masks that this project wrote below a folder, by the SHA-256 of their scans."""
-    # Scans may have an entity that BIDS puts behind the label: sub-01_label-lesion_desc-brain_mask.json.
+    # Scans may have an entity that BIDS puts after the label: sub-01_label-lesion_desc-brain_mask.json.
     sidecars = sorted(path for path in folder.rglob("*_label-lesion*_mask.json") if path.name[0] != ".")
     found = {read_sidecar(path).get("InputSHA256"): path.with_suffix(".nii.gz") for path in sidecars}
     return {sha256: mask for sha256, mask in found.items() if sha256 and mask.is_file()}
 
 
 def match_scans(items: Sequence[dict[str, Any]], masks: Mapping[str, Path]) -> None:
-    """Give each scan the mask that was made of it; masks of other scans are left alone."""
+    """Add to each scan the mask that was predicted from it; ignore masks of other scans."""
     for item in items:
         if (mask := masks.get(digest(item))) is not None:
             item["pred"] = str(mask)
@@ -70,7 +70,7 @@ def match_scans(items: Sequence[dict[str, Any]], masks: Mapping[str, Path]) -> N
 
 
 def match_names(items: Sequence[dict[str, Any]], folder: Path) -> list[str]:
-    """Give each scan the predictions that have its name, and return what is wrong with the others."""
+    """Add to each scan the predictions that have its name, and return messages about the other predictions."""
     scans = scans_by_ending(items)
     strange, rivals = [], []
     for path, name, key in predictions_in(folder):
@@ -86,10 +86,10 @@ def match_names(items: Sequence[dict[str, Any]], folder: Path) -> list[str]:
 
 
 def predictions_in(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield all images below a folder, sorted, hidden ones left out.
+    """Yield all images in a folder and its subfolders, sorted, without hidden files.
 
     Yields:
-        The path; the name of the scan that it says, with the folders around it; and the key of the item that it is for.
+        The path, the scan's name according to the path (with subfolders unless BIDS), and the key of the item to set.
     """
     for path in sorted(folder.rglob("[!.]*")):
         if path.is_file() and BRAIN not in path.name and (match := _BIDS.fullmatch(path.name) or _NAME.fullmatch(path.name)):
@@ -98,7 +98,7 @@ def predictions_in(folder: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def scans_by_ending(items: Sequence[dict[str, Any]]) -> Mapping[str, list[dict[str, Any]]]:
-    """Return the items by each ending of their path without suffix ("b/head", "a/b/head"), and by subject and session."""
+    """Return the items by each ending of their path without suffix ("b/scan", "a/b/scan"), and by subject and session."""
     endings: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for item in items:
         path = Path(item["image"])

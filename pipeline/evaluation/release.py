@@ -1,4 +1,4 @@
-"""The command `release`: choose the decision rule of a trained model and write the model to be given away."""
+"""The command `release`: choose the decision rule of a trained model and write the model for release."""
 
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ TRIED = "decisions.csv"
 
 
 def release(evaluator: Evaluator, network: nn.Module, weights: str | Path, folder: str | Path) -> None:
-    """Write a model with the best decision rule on its held-out scans, and the table of all rules that were tried.
+    """Write a model with the best decision rule on its held-out scans, and the table of all searched rules.
 
     Args:
         evaluator: Engine that predicts the held-out scans with `network`.
         network: Network of the model's definition.
-        weights: Model that training made.
-        folder: Folder that `<network>.safetensors` and `decisions.csv` are written to.
+        weights: Model file from the training.
+        folder: Folder for `<network>.safetensors` and `decisions.csv`.
     """
     folder, model = Path(folder), read_model(weights)
     search = DecisionSearch(model.description.protocol.spacing_mm)
@@ -43,7 +43,7 @@ def release(evaluator: Evaluator, network: nn.Module, weights: str | Path, folde
 
 
 def released(model: Model, decision: Decision) -> Description:
-    """Return what a model to be given away says of itself: where the data lay and who was held out is of no use to others."""
+    """Return the description of a released model, without data paths and held-out subjects, which are of no use to others."""
     description = model.description
     summary: dict[str, Any] = {
         name: value for name, value in description.settings().items() if name not in vars(description.protocol)

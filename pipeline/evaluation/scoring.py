@@ -1,13 +1,13 @@
-"""Score saved predictions, whoever made them, against the masks of a data set.
+"""Score saved predictions of any method against the lesion masks of a data set.
 
 A folder of scores holds
 
-    scores.csv    a row a scan and lesion class, with the measures of `metrics.score_scan`
-    lesions.csv   a row a lesion of the truth: its volume, and whether it was found
-    worst.csv     the ten scans with the lowest Dice, main and sub together; their pictures are in worst/
-    about.json    network, loss, fold and settings that the predictions were made with
+    scores.csv    one row per scan and lesion class, with the measures of `metrics.score_scan`
+    lesions.csv   one row per true lesion: its volume, and whether it was found
+    worst.csv     the ten scans with the lowest Dice of main and sub together; their pictures are in worst/
+    about.json    network, loss, fold and settings of the predictions
 
-`scores.csv` is written last: where it is, the others are. The order of scans and of work changes no byte of them.
+`scores.csv` is written last: if it exists, the others exist. The files do not depend on the order of scans or of work.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ SCORES, LESIONS, WORST, ABOUT = "scores.csv", "lesions.csv", "worst.csv", "about
 LESION_COLUMNS = ["volume_ml", "is_touched", "is_matched"]
 WORST_COLUMNS = ["dice", "truth_ml", "pred_ml"]
 PICTURED = 10
-# What the printed summary shows of a table of scores.
+# Measures of the printed summary, with their titles.
 SUMMARY = {
     "dice": "Dice",
     "seed_dice": "seed's Dice",
@@ -49,7 +49,7 @@ SUMMARY = {
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of one scan: rows of the two tables, and the picture."""
+    """Scores of one scan: rows of the two tables, and the picture."""
 
     scan: dict[str, str]
     scores: list[dict[str, Any]]
@@ -58,7 +58,7 @@ class Scored:
 
     @property
     def badness(self) -> tuple[float, float, tuple[str, ...]]:
-        """What scans are sorted by, the worst first: Dice, then the larger lesion, then the name."""
+        """Return the key that sorts the worst scan first: by lowest Dice, then largest lesion, then name."""
         whole = self.scores[-1]
         return whole["dice"], -whole["truth_ml"], tuple(self.scan.values())
 
@@ -69,16 +69,17 @@ def score_predictions(
     """Score scans, write their tables, and print the means.
 
     Args:
-        items: records with `pred`, perhaps `probabilities`, as `match_predictions` returns them.
-        transform: brings an item to `image` (median tissue 1), `truth` and `pred` `(1, X, Y, Z)` and perhaps `probabilities`,
-            `(1, X, Y, Z)` of any lesion or `(3, X, Y, Z)` of each class, axes in RAS, and refuses what cannot be scored.
-        folder: where the tables go; what was there of them is replaced.
-        about: network, loss, fold, settings of the predictions, kept beside the tables.
-        workers: scans scored at once. Memory grows with it, not with the number of scans.
+        items: Records with `pred` and optionally `probabilities`, as `match_predictions` returns them.
+        transform: Transform from an item to `image` (median tissue 1), `truth` and `pred` `(1, X, Y, Z)`, and optionally
+            `probabilities`, `(1, X, Y, Z)` of any lesion or `(3, X, Y, Z)` of each class. Axes are in RAS. The transform
+            raises UserError for an item that cannot be scored.
+        folder: Folder of the tables; existing tables are replaced.
+        about: Network, loss, fold and settings of the predictions, stored with the tables.
+        workers: Number of scans scored at once. Memory grows with it, not with the number of scans.
 
     Raises:
-        UserError: names every scan that cannot be scored and why; then no table is written, as one that lacks scans
-            would be read as if it had them.
+        UserError: when scans cannot be scored; the message names each scan and the reason. Then no table is written,
+            because readers would take an incomplete table for a complete one.
     """
     folder = Path(folder)
     ordered = sorted(items, key=lambda item: [item[key] for key in NAMES])
@@ -99,16 +100,16 @@ def score_predictions(
 
 
 def score_items(items: Sequence[Mapping[str, Any]], transform: Any, workers: int) -> Iterator[Scored | UserError]:
-    """Yield the scores of each item, or why it has none, in order, with a progress bar."""
+    """Yield the scores of each item, or the error that prevents them, in order, with a progress bar."""
     with ThreadPoolExecutor(max_workers=workers) as pool:
         work = pool.map(lambda item: score_item(item, transform), items)
         yield from tqdm(work, total=len(items), desc="scoring", unit="scan")
 
 
 def score_item(item: Mapping[str, Any], transform: Any) -> Scored | UserError:
-    """Return the scores of one scan, or why it cannot be scored."""
+    """Return the scores of one scan, or the error that prevents them."""
     try:
-        # A copy of its own: MONAI's readers hold state, and threads that share one mix up their files.
+        # Each scan gets a copy: MONAI's readers hold state, and threads that share a reader mix up their files.
         sample: dict[str, Any] = deepcopy(transform)(dict(item))
         return score_sample({key: item[key] for key in NAMES}, sample)
     except Exception as error:
@@ -151,7 +152,7 @@ def write_scores(
 
 
 def summary(scores: pd.DataFrame) -> str:
-    """Return the means of a table of scores as text: a row a lesion class, over the scans whose truth has it."""
+    """Return the mean scores as text: one row per lesion class, over the scans whose truth has the class."""
     rows = {}
     for lesion in CLASSES:
         known = with_truth(scores, lesion)

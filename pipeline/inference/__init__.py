@@ -1,1 +1,1 @@
-"""From a folder of scans to masks, tables and pages."""
+"""Segment a folder of scans: masks, tables and pages."""

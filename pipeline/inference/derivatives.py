@@ -1,7 +1,7 @@
-"""How results are named: BIDS derivatives, `sub-01/ses-1/anat/sub-01_ses-1_label-lesion_mask.nii.gz`.
+"""Name results as BIDS derivatives: `sub-01/ses-1/anat/sub-01_ses-1_label-lesion_mask.nii.gz`.
 
-Scans of a BIDS data set keep their entities. Others get a subject out of their path, and DICOM series one out of patient,
-description and number. Whatever a path or a tag says, a name is letters, digits, hyphens and underscores.
+Scans of a BIDS data set keep their entities. For other scans the subject is made from the path, for DICOM series from patient,
+number and description. A name contains only letters, digits, hyphens and underscores, whatever the path or the tags contain.
 
 Source: Brain Imaging Data Structure 1.10, "Derivatives" and the order of entities in its schema.
 """
@@ -16,9 +16,9 @@ from typing import Any
 from strokelesion.pipeline.inference.scans import scan_name, stem_of
 from strokelesion.pipeline.runtime.errors import finding, refuse
 
-# Entities of anatomical files in the order that BIDS demands; others keep their place before `label`.
+# Last entities of anatomical files, in the order that BIDS requires; all others come before them and keep their order.
 LAST_ENTITIES = ("space", "res", "den", "label", "desc")
-# Names of files have at most 255 bytes: this leaves room for `_space-MNI152NLin2009aSym_label-lesion_probseg.nii.gz`.
+# File names have at most 255 bytes; this limit leaves room for `_space-MNI152NLin2009aSym_label-lesion_probseg.nii.gz`.
 LONGEST_NAME = 120
 _DIGEST_DIGITS = 12
 _ENTITY = re.compile(r"([a-z]+)-([a-zA-Z0-9]+)")
@@ -26,10 +26,10 @@ _ENTITY = re.compile(r"([a-z]+)-([a-zA-Z0-9]+)")
 
 @dataclass(frozen=True)
 class ScanName:
-    """What a scan is called in a data set of derivatives.
+    """Name of a scan in a derivatives data set.
 
     Attributes:
-        entities: BIDS entities of the source in its order, `sub` first; without suffix.
+        entities: BIDS entities of the source in their order, `sub` first, without suffix.
     """
 
     entities: tuple[tuple[str, str], ...]
@@ -39,20 +39,20 @@ class ScanName:
 
     @property
     def subject(self) -> str:
-        """The subject's label, without `sub-`."""
+        """Return the subject's label, without `sub-`."""
         return dict(self.entities)["sub"]
 
     @property
     def session(self) -> str:
-        """The session's label, without `ses-`; "" where there is none."""
+        """Return the session's label, without `ses-`; "" if there is none."""
         return dict(self.entities).get("ses", "")
 
     def path(self, ending: str, **entities: str) -> Path:
-        """Return where a file about the scan lies, below the data set.
+        """Return the path of a file about the scan, relative to the data set.
 
         Args:
-            ending: suffix and extension: `mask.nii.gz`.
-            entities: `label`, `space`, `desc`.
+            ending: Suffix and extension, such as `mask.nii.gz`.
+            entities: Further entities: `label`, `space`, `desc`.
         """
         own = dict(self.entities) | entities
         first = [(key, value) for key, value in own.items() if key not in LAST_ENTITIES]
@@ -62,19 +62,19 @@ class ScanName:
 
 
 def join(entities: Sequence[tuple[str, str]]) -> str:
-    """Return entities as they stand in a file name."""
+    """Return entities in the form that they have in a file name."""
     return "_".join(f"{key}-{value}" for key, value in entities)
 
 
 def name_scans(items: Sequence[Mapping[str, Any]], root: str | Path) -> list[ScanName]:
-    """Return what each scan is called.
+    """Return the name of each scan.
 
     Args:
-        items: scans as `find_scans` returns them.
-        root: the folder that holds them all; what lies below it tells scans apart that are called alike.
+        items: Scans as `find_scans` returns them.
+        root: Folder that holds all scans; the path below it distinguishes scans with the same file name.
 
     Raises:
-        UserError: when two scans would have one name; says which.
+        UserError: when two scans would have the same name; the message lists them.
     """
     names = [name_of(scan_name(item), root) for item in items]
     first: dict[ScanName, str] = {}
@@ -87,7 +87,7 @@ def name_scans(items: Sequence[Mapping[str, Any]], root: str | Path) -> list[Sca
 
 
 def name_of(path: str, root: str | Path) -> ScanName:
-    """Return what a scan is called, from its path without regard to what it holds."""
+    """Return the name of a scan from its path alone; the file is not read."""
     stem = stem_of(Path(path).name)
     if (entities := parse_entities(stem)) is not None and len(stem) <= LONGEST_NAME:
         return ScanName(entities)
@@ -97,7 +97,7 @@ def name_of(path: str, root: str | Path) -> ScanName:
 
 
 def shortened(words: str) -> str:
-    """Return a label that fits into a file's name: of one that is too long, the end behind a digest of the whole."""
+    """Return a label that fits into a file name; a label that is too long becomes its digest and its end."""
     if len(words) <= LONGEST_NAME:
         return words
     digest = hashlib.sha256(words.encode()).hexdigest()[:_DIGEST_DIGITS]
@@ -105,7 +105,7 @@ def shortened(words: str) -> str:
 
 
 def parse_entities(stem: str) -> tuple[tuple[str, str], ...] | None:
-    """Return the entities of a BIDS name such as `sub-01_ses-1_T1w`, None where it is no such name."""
+    """Return the entities of a BIDS name such as `sub-01_ses-1_T1w`, or None if it is not a BIDS name."""
     parts = stem.split("_")
     pairs = [_ENTITY.fullmatch(part) for part in parts[:-1]]
     if not pairs or not all(pairs):

@@ -1,7 +1,7 @@
-"""DICOM series below a folder: told apart, named by patient and series, and what cannot be a T1 of a head is said.
+"""Find the DICOM series in a folder, name them by patient and series, and leave out those that cannot be a T1 of a head.
 
-ITK (GDCM) groups the files of a folder into series and orders their slices; `SeriesReader` reads one. A study holds much that
-is no T1: localizers, other contrasts, other modalities. They are left out, each with its reason.
+ITK (GDCM) groups the files of a folder into series and orders their slices; `SeriesReader` reads one series. A study also holds
+series that are not T1: localizers, other contrasts, other modalities. They are left out, each with a reason in the log.
 """
 
 import logging
@@ -21,9 +21,9 @@ TAGS = {
     "description": "0008|103e",
     "echo_time_ms": "0018|0081",
 }
-# Fewer slices are a localizer, no volume.
+# A series with fewer slices is a localizer, not a volume.
 LEAST_SLICES = 20
-# T1-weighted sequences have echo times of 2 to 20 ms; T2, FLAIR and diffusion of 60 and more.
+# T1-weighted sequences have echo times of 2 to 20 ms; T2, FLAIR and diffusion have 60 ms and more.
 LONGEST_ECHO_MS = 30.0
 logger = logging.getLogger(__name__)
 
@@ -33,10 +33,10 @@ class Series:
     """One DICOM series.
 
     Attributes:
-        folder: that holds its files.
-        files: in the order of the slices.
-        slices: how many there are.
-        tags: `modality`, `patient`, `number`, `description`, `echo_time_ms` as text, "" where the files do not say.
+        folder: Folder that holds its files.
+        files: Paths of its files in the order of the slices.
+        slices: Number of slices.
+        tags: `modality`, `patient`, `number`, `description` and `echo_time_ms` as text; "" if the files lack the tag.
     """
 
     folder: str
@@ -46,13 +46,13 @@ class Series:
 
     @property
     def name(self) -> str:
-        """Patient, number and description, in letters, digits and hyphens: `P001_3_t1-mprage`."""
+        """Return patient, number and description in letters, digits and hyphens: `P001_3_t1-mprage`."""
         parts = [re.sub(r"[^A-Za-z0-9]+", "-", self.tags[tag]).strip("-") for tag in ("patient", "number", "description")]
         return "_".join(filter(None, parts)) or Path(self.files[0]).stem
 
     @property
     def objection(self) -> str:
-        """Why it cannot be a T1-weighted scan of a head, or ""."""
+        """Return why the series cannot be a T1-weighted scan of a head; "" if it can."""
         if self.tags["modality"] != "MR":
             return f"modality {self.tags['modality'] or 'unknown'}, not MR"
         if self.slices < LEAST_SLICES:
@@ -63,12 +63,12 @@ class Series:
 
 
 def find_series(folder: str | Path) -> list[Series]:
-    """Return the series below a folder that can be T1-weighted scans, sorted by folder and name.
+    """Return the series in a folder and its subfolders that can be T1-weighted scans, sorted by folder and name.
 
-    Those left out are logged with their reasons.
+    The log says why the other series are left out.
 
     Raises:
-        UserError: when there are series but none is left; says why each was left out.
+        UserError: when there are series but all are left out; the message gives the reason for each.
     """
     found = sorted(all_series(Path(folder)), key=lambda series: (series.folder, series.name))
     kept = [series for series in found if not series.objection]
@@ -81,7 +81,7 @@ def find_series(folder: str | Path) -> list[Series]:
 
 
 def all_series(folder: Path) -> Iterator[Series]:
-    """Yield every series of a folder and of the folders below it."""
+    """Yield every series of a folder and its subfolders."""
     folders = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]
     for one in folders:
         if any(path.is_file() for path in one.iterdir()):
@@ -89,7 +89,7 @@ def all_series(folder: Path) -> Iterator[Series]:
 
 
 def series_in(folder: Path) -> Iterator[Series]:
-    """Yield the series whose files lie in a folder itself."""
+    """Yield the series whose files lie directly in a folder."""
     names = itk.GDCMSeriesFileNames.New()
     names.SetUseSeriesDetails(True)
     names.SetDirectory(str(folder))
@@ -98,7 +98,7 @@ def series_in(folder: Path) -> Iterator[Series]:
 
 
 def read_series(folder: str, files: tuple[str, ...]) -> Series:
-    """Read the header of a series' first file."""
+    """Return a series with the tags of its first file."""
     header = itk.GDCMImageIO.New()
     header.SetFileName(files[0])
     header.ReadImageInformation()
@@ -109,7 +109,7 @@ def read_series(folder: str, files: tuple[str, ...]) -> Series:
 
 
 def milliseconds(text: str) -> float:
-    """Return a DICOM number, 0 where there is none; of several, the first."""
+    """Return a DICOM number: the first if there are several, 0 if there is none."""
     try:
         return float(text.split("\\")[0])
     except ValueError:

@@ -1,7 +1,7 @@
-"""A scan's lesions in numbers: one row a lesion, one row a scan, and on request one row a region of an atlas.
+"""Measure a scan's lesions: one row per lesion, one row per scan, and on request one row per region of an atlas.
 
-Volumes are those in the scan's own space; places are in millimeters of MNI152NLin2009aSym, to which the scan's brain was
-registered, and missing where that failed.
+Volumes are measured in the scan's own space. Positions are in millimeters of MNI152NLin2009aSym, to which the scan's brain was
+registered. They are missing if the registration failed.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from scipy import ndimage
 from strokelesion.networks import UserError
 from strokelesion.transforms.lesions import FULLY_CONNECTED
 
-# The columns of each table, after those that name the scan.
+# Columns of each table, after the columns that identify the scan.
 COLUMNS = {
     "lesions": (
         *("lesion", "class", "volume_ml", "brain_percent", "mean_probability", "hemisphere"),
@@ -35,7 +35,7 @@ COLUMNS = {
 }
 CLASSES = ("main", "sub")
 SIDES = ("left", "right")
-# Less gray and white matter together, of the template's probabilities, is fluid.
+# A voxel is fluid if the template's probabilities of gray and white matter sum to less than this.
 LEAST_TISSUE = 0.5
 Affine = NDArray[np.floating]
 Row = dict[str, Any]
@@ -43,14 +43,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class SegmentedScan:
-    """What the numbers of a scan are taken from, all on its own grid.
+    """The segmentation of one scan on its own grid, from which all numbers are computed.
 
     Attributes:
-        labels: 0 background, 1 main lesion, 2 sub-lesion, `(X, Y, Z)`.
-        probability: of either lesion, `(X, Y, Z)`.
-        brain_ml: volume of the brain, lesions included; nan where no brain was looked for.
-        affine: voxels to the scan's millimeters, RAS.
-        to_mni: the scan's millimeters to MNI's; None where that is not known.
+        labels: Label map: 0 background, 1 main lesion, 2 sub-lesion, `(X, Y, Z)`.
+        probability: Probability of either lesion class, `(X, Y, Z)`.
+        brain_ml: Volume of the brain, lesions included; nan without a brain mask.
+        affine: Affine from voxels to the scan's millimeters, RAS.
+        to_mni: Affine from the scan's millimeters to MNI millimeters; None if unknown.
     """
 
     labels: NDArray[np.uint8]
@@ -61,11 +61,11 @@ class SegmentedScan:
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of a voxel."""
+        """Return the volume of a voxel."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     def mni_mm(self, voxels: NDArray[Any]) -> NDArray[np.floating]:
-        """Return where voxels `(N, 3)` lie in MNI space; nan where that is not known."""
+        """Return the positions of voxels `(N, 3)` in MNI space; nan if they are unknown."""
         if self.to_mni is None:
             return np.full((len(voxels), 3), nan)
         places: NDArray[np.floating] = apply_affine(self.to_mni @ self.affine, voxels)
@@ -73,23 +73,23 @@ class SegmentedScan:
 
 
 def lesion_rows(scan: SegmentedScan) -> list[Row]:
-    """Return one row a lesion, the largest first.
+    """Return one row per lesion, the largest first.
 
     Returns:
         `lesion` (number), `class`, `volume_ml`, `brain_percent`, `mean_probability`, `hemisphere` (of the centroid),
-        `centroid_x_mm` to `peak_z_mm` (the likeliest voxel), `gray_percent` and `white_percent` (of the lesion, by the
-        template's likelier tissue).
+        `centroid_x_mm` to `peak_z_mm` (peak: the most probable voxel), `gray_percent` and `white_percent` (shares of the
+        lesion, by the more probable tissue of the template).
     """
     lesions = lesion_voxels(scan.labels)
     return [{"lesion": number, **lesion_row(scan, voxels)} for number, voxels in enumerate(lesions, start=1)]
 
 
 def lesion_voxels(labels: NDArray[np.uint8]) -> list[NDArray[np.intp]]:
-    """Return the voxels `(N, 3)` of each lesion, 26-connected, of a label map `(X, Y, Z)`, the largest first."""
+    """Return the voxels `(N, 3)` of each 26-connected lesion of a label map `(X, Y, Z)`, the largest lesion first."""
     lesion = labels > 0
     if not lesion.any():
         return []
-    (box,) = ndimage.find_objects(lesion.astype(np.uint8))  # labeling a whole head takes most of a second
+    (box,) = ndimage.find_objects(lesion.astype(np.uint8))  # labeling the whole volume takes most of a second
     numbers, _ = ndimage.label(lesion[box], structure=FULLY_CONNECTED)
     found = []
     for number, inner in enumerate(ndimage.find_objects(numbers), start=1):
@@ -99,7 +99,7 @@ def lesion_voxels(labels: NDArray[np.uint8]) -> list[NDArray[np.intp]]:
 
 
 def lesion_row(scan: SegmentedScan, voxels: NDArray[np.intp]) -> Row:
-    """Return what there is to say of one lesion, given its voxels `(N, 3)`."""
+    """Return the measurements of one lesion from its voxels `(N, 3)`."""
     index = tuple(voxels.T)
     probability = scan.probability[index]
     places = scan.mni_mm(voxels)
@@ -118,7 +118,7 @@ def lesion_row(scan: SegmentedScan, voxels: NDArray[np.intp]) -> Row:
 
 
 def scan_row(scan: SegmentedScan) -> Row:
-    """Return one row: `lesions` (how many), `total_ml`, `main_ml`, `sub_ml`, `left_ml`, `right_ml`, `brain_ml`."""
+    """Return one row: `lesions` (count), `total_ml`, `main_ml`, `sub_ml`, `left_ml`, `right_ml`, `brain_ml`."""
     voxels = np.argwhere(scan.labels > 0)
     labels, x_mm = scan.labels[tuple(voxels.T)], scan.mni_mm(voxels)[:, 0]
     known = scan.to_mni is not None
@@ -138,9 +138,9 @@ class Atlas:
     """Regions in MNI space.
 
     Attributes:
-        labels: region number of each voxel `(X, Y, Z)`, 0 outside.
-        affine: voxels to MNI millimeters.
-        names: of the regions.
+        labels: Region number of each voxel `(X, Y, Z)`, 0 outside.
+        affine: Affine from voxels to MNI millimeters.
+        names: Names of the regions by number.
     """
 
     labels: NDArray[np.integer[Any]]
@@ -149,7 +149,7 @@ class Atlas:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the map and the names."""
+        """Return the SHA-256 of the map, its affine and the names."""
         return hashlib.sha256(
             self.labels.tobytes() + self.affine.tobytes() + repr(sorted(self.names.items())).encode()
         ).hexdigest()
@@ -160,10 +160,10 @@ def read_atlas(path: str | Path, labels: str | Path) -> Atlas:
 
     Args:
         path: NIfTI file of region numbers.
-        labels: TSV or CSV with the columns `index` and `name`, as beside BIDS's `_dseg` files.
+        labels: TSV or CSV file with the columns `index` and `name`, as BIDS defines it for `_dseg` files.
 
     Raises:
-        UserError: when the image is no label map, or the table lacks a column.
+        UserError: when the image is not a label map, or the table lacks a column.
     """
     image: Any = nib.load(path)
     values = np.asarray(image.dataobj)
@@ -178,10 +178,11 @@ def read_atlas(path: str | Path, labels: str | Path) -> Atlas:
 
 
 def region_rows(scan: SegmentedScan, atlas: Atlas) -> list[Row]:
-    """Return the load of each region that a lesion touches, in the atlas's order.
+    """Return one row for each region that contains lesion, in the atlas's order.
 
     Returns:
-        `region`, `volume_ml` (lesion in it, native) and `region_percent` (share of the region, in MNI space).
+        `region`, `volume_ml` (lesion in the region, in the scan's space) and `region_percent` (lesion share of the region, in
+        MNI space).
     """
     if scan.to_mni is None:
         return []
@@ -201,7 +202,7 @@ def region_rows(scan: SegmentedScan, atlas: Atlas) -> list[Row]:
 
 @cache
 def tissue_masks() -> Mapping[str, tuple[NDArray[np.bool_], Affine]]:
-    """Return where the MNI template is rather gray than white matter, and the other way round, with affines."""
+    """Return the masks of the MNI template where gray or white matter is the more probable tissue, with their affines."""
     gray, white = load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1)
     of_gray, of_white = np.asarray(gray.dataobj), np.asarray(white.dataobj)
     is_tissue = of_gray + of_white > LEAST_TISSUE
@@ -209,12 +210,12 @@ def tissue_masks() -> Mapping[str, tuple[NDArray[np.bool_], Affine]]:
 
 
 def share_in(mask: tuple[NDArray[np.bool_], Affine], places_mm: NDArray[np.floating]) -> float:
-    """Return which share of places `(N, 3)` lies in a mask; nan where they are not known."""
+    """Return the share of positions `(N, 3)` that lie in a mask; nan if positions are unknown."""
     return nan if np.isnan(places_mm).any() else float(values_in(*mask, places_mm).mean())
 
 
 def values_in(volume: NDArray[Any], affine: Affine, places_mm: NDArray[np.floating]) -> NDArray[Any]:
-    """Return the values of a volume `(X, Y, Z)` at places `(N, 3)`, those of the nearest voxels; 0 beyond its edge."""
+    """Return the values of a volume `(X, Y, Z)` in the voxels nearest to positions `(N, 3)`; 0 outside the volume."""
     voxels = np.rint(apply_affine(np.linalg.inv(affine), places_mm)).astype(int)
     known = ((voxels >= 0) & (voxels < volume.shape)).all(axis=1)
     values = np.zeros(len(voxels), dtype=volume.dtype)

@@ -1,9 +1,9 @@
-"""New scans, one by one: which are done already, how the others go, and what is to be said at the end.
+"""Segment new scans one by one: skip finished scans, continue after failures, and write the tables at the end.
 
-A scan is done when its sidecar stands there with the SHA-256 of the scan and the settings that would make it again.
+A scan is done when its sidecar exists and holds the SHA-256 of the scan and the current settings.
 
-Several processes may share the work: those that torch's launcher started, of which the first gathers the tables when all are
-done, or runs that know nothing of each other and take a part each; a last one, of the whole, then finds all done and gathers.
+Several processes may share the work in two ways. Processes of torch's launcher divide the scans, and the first process gathers
+the tables. Independent runs each take a part; a last run over all scans then finds them done and gathers the tables.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,20 +24,20 @@ Names = Mapping[str, ScanName]
 
 
 def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, part: tuple[int, int] | None = None) -> None:
-    """Segment the scans that are not done yet, write what is wanted of each, and the tables of all.
+    """Segment the scans that are not done yet; write the results of each scan and the tables of all scans.
 
     Args:
-        evaluator: whose output holds `scan` `(1, X, Y, Z)`, class probabilities on its grid, `pred` `(3, X, Y, Z)`, and, where
-            the brain was looked for, `scan_brain` `(1, X, Y, Z)`.
-        dataset: scans as `find_scans` lists them, and how they are loaded.
-        results: what is written, and where.
-        part: number and count of the parts that the scans are divided into; then only the scans of this part are segmented,
-            and no tables are written.
+        evaluator: Evaluator whose output holds `scan` `(1, X, Y, Z)`, class probabilities on its grid, `pred` `(3, X, Y, Z)`,
+            and, if there is a brain mask, `scan_brain` `(1, X, Y, Z)`.
+        dataset: Scans as `find_scans` lists them, with the transform that loads them.
+        results: Data set that the results are written to.
+        part: Number of the part to segment and count of all parts. Then only the scans of this part are segmented, and no
+            tables are written. None segments all scans.
 
     Raises:
-        UserError: when there is no scan, two scans have one name, or another run writes to the same folder or has the
-            same part.
-        SystemExit: with status 1 when any scan failed; the others are done all the same.
+        UserError: when there is no scan, two scans have the same name, or another run uses the same folder or the same
+            part.
+        SystemExit: with status 1 when any scan failed; the other scans are still segmented.
     """
     items: Sequence[Mapping[str, Any]] = dataset.data
     if not items:
@@ -51,7 +51,7 @@ def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, 
 
 
 def segment_all(evaluator: Evaluator, dataset: Dataset, names: Names, results: Results) -> None:
-    """Segment scans whose names are known, by their paths, and write the tables, see `segment_new_scans`."""
+    """Segment all scans, with their names by path, and write the tables, see `segment_new_scans`."""
     with idist.one_rank_first():
         if is_first():
             results.clear(list(names.values()))
@@ -64,7 +64,7 @@ def segment_all(evaluator: Evaluator, dataset: Dataset, names: Names, results: R
 
 
 def segment_part(evaluator: Evaluator, dataset: Dataset, names: Names, results: Results, part: tuple[int, int]) -> None:
-    """Segment the scans of a part."""
+    """Segment the scans of one part, see `segment_new_scans`."""
     number, count = part
     own = Dataset(dataset.data[number - 1 :: count], dataset.transform)
     before, failed = segment_share(evaluator, own, names, results)
@@ -73,10 +73,10 @@ def segment_part(evaluator: Evaluator, dataset: Dataset, names: Names, results: 
 
 
 def segment_share(evaluator: Evaluator, dataset: Dataset, names: Names, results: Results) -> tuple[int, dict[str, str]]:
-    """Segment this process's share of the scans, and wait for the others.
+    """Segment this process's share of the scans, and wait for the other processes.
 
     Returns:
-        How many scans were done before, and why others failed, by their paths, in the order of the scans; of all processes.
+        Number of scans that were done before, and reasons of failures by path in the order of the scans; over all processes.
     """
     own = share(dataset.data)
     waiting = [item for item in own if not results.is_done(names[scan_name(item)], item)]
@@ -89,12 +89,12 @@ def segment_share(evaluator: Evaluator, dataset: Dataset, names: Names, results:
             results.write(names[path], item, outcome)
         except Exception as error:
             failed[path] = failure(path, error)
-        del outcome  # else two scans are in memory while the next one is computed
+        del outcome  # otherwise two scans are in memory while the next one is computed
     everyones = merged(failed)
     ordered = {path: everyones[path] for path in map(scan_name, dataset.data) if path in everyones}
     return int(idist.all_reduce(len(own) - len(waiting))), ordered
 
 
 def said(before: int) -> str:
-    """Return what is said of scans that were done before."""
+    """Return the text about scans that were done before; empty if there are none."""
     return f", {before} of them before" if before else ""

@@ -1,4 +1,4 @@
-"""Registrations to MNI space, remembered beside the results: the same brain with the same lesions is registered once."""
+"""Store registrations to MNI space with the results, so that the same brain with the same lesions is registered only once."""
 
 import hashlib
 import json
@@ -20,14 +20,14 @@ FOLDER = "registrations"
 
 @dataclass(frozen=True)
 class RememberedRegistrations:
-    """Register as `register_brain` does, unless that was done before.
+    """Register as `register_brain` does, unless the result is already stored.
 
-    A registration is found again by the SHA-256 of all that decides it: scan, brain, lesions, start, the method's number and
-    ITK's. So a scan whose settings change but not its mask (an atlas, pages, probabilities) is not registered anew.
+    A registration is stored under the SHA-256 of everything that decides it: scan, brain, lesions, start, `METHOD` and the
+    version of ITK. A scan is not registered again when only other settings change (an atlas, pages, probabilities).
 
     Attributes:
-        folder: of the results; one JSON file a registration is kept in its folder `registrations`.
-        register: what does it; raises ValueError where it cannot, which is not remembered.
+        folder: Folder of the results; its subfolder `registrations` holds one JSON file per registration.
+        register: Function that registers a brain; it raises ValueError if it cannot, and this failure is not stored.
     """
 
     folder: str | Path
@@ -36,7 +36,7 @@ class RememberedRegistrations:
     def __call__(
         self, image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None = None, start: Affine | None = None
     ) -> Registration:
-        """Return how a scan lies in MNI space; arguments and errors as of `register_brain`."""
+        """Return the registration of a scan to MNI space; arguments and errors are those of `register_brain`."""
         path = Path(self.folder) / FOLDER / f"{digest(image, brain, lesions, start)}.json"
         found = read(path)
         if found is None:
@@ -46,7 +46,7 @@ class RememberedRegistrations:
 
 
 def digest(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None, start: Affine | None) -> str:
-    """Return the SHA-256 of all that decides a registration."""
+    """Return the SHA-256 of everything that decides a registration."""
     sha = hashlib.sha256()
     known_start = None if start is None else start.tolist()
     sha.update(repr((METHOD, version("itk"), known_start, image.affine.tolist(), tuple(image.shape))).encode())
@@ -57,7 +57,7 @@ def digest(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None,
 
 
 def read(path: Path) -> Registration | None:
-    """Return a registration from its file; None where there is none, or a damaged one."""
+    """Return the registration stored in a file; None if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text())
         return Registration(np.array(found["to_mni"], dtype=float).reshape(4, 4), float(found["correlation"]))

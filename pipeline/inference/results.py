@@ -1,18 +1,18 @@
-"""What new scans leave behind: a BIDS data set of derivatives.
+"""Write the results of new scans as a BIDS derivatives data set.
 
     dataset_description.json
-    lesions.tsv, volumes.tsv, regions.tsv   one row a lesion, a scan, and a region of the atlas that was named
-    failures.tsv                            scans that failed, and why
-    index.html, pages/                      all scans to be looked through, and a page a scan
-    registrations/                          how brains lie in MNI space, so that none is registered twice
-    .bidsignore                             names these, of which BIDS knows nothing
+    lesions.tsv, volumes.tsv, regions.tsv   one row per lesion, per scan, and per region of the given atlas
+    failures.tsv                            scans that failed, and the reasons
+    index.html, pages/                      overview page of all scans, and one page per scan
+    registrations/                          registrations to MNI space, stored so that no brain is registered twice
+    .bidsignore                             lists the files above that are not part of BIDS
     sub-*/[ses-*/]anat/*_label-lesion_mask.nii.gz      0 background, 1 main lesion, 2 sub-lesion
-    sub-*/[ses-*/]anat/*_label-lesion_mask.json        what made it, of what, its numbers, and what to look out for
-    sub-*/[ses-*/]anat/*_label-lesion_probseg.nii.gz   on request: probability of either lesion
-    sub-*/[ses-*/]anat/*_desc-brain_mask.nii.gz        on request: where the brain is, old infarcts and ventricles included
-    …_space-MNI152NLin2009aSym_label-lesion_…          on request: the same in MNI space
+    sub-*/[ses-*/]anat/*_label-lesion_mask.json        source scan, settings, measurements and warnings
+    sub-*/[ses-*/]anat/*_label-lesion_probseg.nii.gz   on request: probability of either lesion class
+    sub-*/[ses-*/]anat/*_desc-brain_mask.nii.gz        on request: brain mask, chronic infarcts and ventricles included
+    …_space-MNI152NLin2009aSym_label-lesion_…          on request: lesion mask and probability in MNI space
 
-A scan is done when its sidecar stands there with the SHA-256 of the scan and the settings that would make it again.
+A scan is done when its sidecar exists and holds the SHA-256 of the scan and the current settings.
 """
 
 import hashlib
@@ -45,12 +45,12 @@ from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
 from strokelesion.transforms.preparation import MNI_SPACE, mni_grid
 from strokelesion.transforms.registration import Registration
 
-# What names a scan in the tables.
+# Columns that identify a scan in the tables.
 NAMED_BY = ("subject", "session", "scan")
 LABEL_NAMES = {"1": "main lesion", "2": "sub-lesion"}
 FAILURES = "failures.tsv"
 COMPRESSION = 4
-# More than this share of the brain is rarely a lesion.
+# A lesion rarely fills more than this share of the brain.
 LARGEST_SHARE = 0.35
 NOT_PLACED = "the head could not be brought to MNI space, so it was segmented as it lies"
 NO_BRAIN = "no brain was looked for (intensities: tissue), so there are no places in MNI space and no share of the brain"
@@ -58,19 +58,19 @@ NO_BRAIN = "no brain was looked for (intensities: tissue), so there are no place
 
 @dataclass(frozen=True)
 class Results:
-    """A data set of derivatives: what each scan leaves there.
+    """A derivatives data set, with the options that decide which files each scan gets.
 
     Attributes:
-        folder: made if need be.
-        settings: all that decides the results; kept in each sidecar.
-        decide: makes labels of probabilities.
-        register: finds how a brain lies in MNI space, see `register_brain`; None does not look for it.
-        probabilities: write these as well.
-        brains: write where the brain is, which must have been looked for.
-        in_mni: write the lesions in MNI space as well.
-        pages: write pages to look at.
-        atlas: whose regions get a table, or None.
-        overwrite: make anew what is done.
+        folder: Folder of the data set; created if it does not exist.
+        settings: All settings that decide the results; stored in each sidecar.
+        decide: Decision rule that turns probabilities into labels.
+        register: Function that registers a brain to MNI space, see `register_brain`; None skips the registration.
+        probabilities: Whether to write the probabilities.
+        brains: Whether to write brain masks; the network's output must then contain them.
+        in_mni: Whether to write the lesions in MNI space as well.
+        pages: Whether to write HTML pages.
+        atlas: Atlas for the table of regions, or None.
+        overwrite: Whether to segment finished scans again.
     """
 
     folder: Path
@@ -85,17 +85,17 @@ class Results:
     overwrite: bool = False
 
     def path(self, name: ScanName, ending: str, space: str = "") -> Path:
-        """Return where a file of a scan lies."""
+        """Return the path of a scan's file."""
         return Path(self.folder) / name.path(ending, label="lesion", **({"space": space} if space else {}))
 
     def clear(self, names: Sequence[ScanName]) -> None:
-        """Remove what killed runs left half-written of these scans; only where nobody else is at work in the folder."""
+        """Remove half-written files that killed runs left for these scans; no other run may use the folder meanwhile."""
         folders = {self.path(name, "mask.json").parent for name in names}
         for folder in (*folders, *(Path(self.folder) / shared for shared in ("pages", REGISTRATIONS))):
             remove_parts(folder)
 
     def describe(self) -> None:
-        """Write what the data set is, as BIDS asks for."""
+        """Write `dataset_description.json` and `.bidsignore`, as BIDS requires."""
         about = {
             "Name": "Lesion masks by strokelesion",
             "BIDSVersion": "1.10.0",
@@ -108,7 +108,7 @@ class Results:
         write_text(Path(self.folder) / ".bidsignore", ignored)
 
     def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:
-        """Return whether a scan's results are there, made of this very scan with these settings."""
+        """Return whether a scan's results exist and were made from this scan with these settings."""
         sidecar = read_sidecar(self.path(name, "mask.json"))
         if self.overwrite or not self.path(name, "mask.nii.gz").exists():
             return False
@@ -116,16 +116,16 @@ class Results:
 
     @cached_property
     def asked(self) -> dict[str, Any]:
-        """All that is asked for, as it comes back from JSON."""
+        """Return all settings in the form that they have after JSON stores and loads them."""
         wanted: dict[str, Any] = {name: getattr(self, name) for name in ("probabilities", "brains", "in_mni", "pages")}
         wanted["atlas"] = None if self.atlas is None else self.atlas.digest
         asked: dict[str, Any] = json.loads(json.dumps({**self.settings, **wanted}))
         return asked
 
     def write(self, name: ScanName, item: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-        """Write the files of one scan; the sidecar, which says that it is done, last.
+        """Write the files of one scan; write the sidecar last, because it marks the scan as done.
 
-        One of earlier settings goes first: were the work cut short, it would vouch for files that it did not make.
+        A sidecar of earlier settings is removed first. After an interruption it would describe files of other settings.
         """
         self.path(name, "mask.json").unlink(missing_ok=True)
         probabilities = outcome["pred"]
@@ -135,7 +135,7 @@ class Results:
         if self.brains:
             brain = outcome["scan_brain"]
             write_volume(Path(self.folder) / name.path("mask.nii.gz", desc="brain"), brain[0].to(torch.uint8), brain.affine)
-        # A scan that is named as one in MNI space has its results there already.
+        # A scan whose name says MNI space already has its results there.
         if self.in_mni and scan.to_mni is not None and ("space", MNI_SPACE) not in name.entities:
             there = to_mni_space(probabilities, scan.to_mni)
             self.write_volumes(name, self.decide.decide(there), there, MNI_SPACE)
@@ -149,7 +149,7 @@ class Results:
         write_json(self.path(name, "mask.json"), self.sidecar(item, scan, warnings, tables))
 
     def write_volumes(self, name: ScanName, labels: torch.Tensor, probabilities: MetaTensor, space: str = "") -> None:
-        """Write the label map and, where they are wanted, the probabilities of either lesion."""
+        """Write the label map and, if requested, the probability of either lesion class."""
         write_volume(self.path(name, "mask.nii.gz", space), labels[0], probabilities.affine)
         if self.probabilities:
             lesion = probabilities.as_tensor()[1:].sum(dim=0).float()
@@ -158,7 +158,7 @@ class Results:
     def sidecar(
         self, item: Mapping[str, Any], scan: SegmentedScan, warnings: Sequence[str], tables: Mapping[str, list[Row]]
     ) -> dict[str, Any]:
-        """Return what stands beside a mask."""
+        """Return the content of a mask's sidecar."""
         return {
             "Type": "Lesion",
             "Labels": LABEL_NAMES,
@@ -172,7 +172,7 @@ class Results:
         }
 
     def gather(self, names: Sequence[ScanName], failed: Mapping[str, str]) -> None:
-        """Write the tables of all scans that are done, and why others failed."""
+        """Write the tables of all finished scans, and the table of failures."""
         rows: dict[str, list[list[Any]]] = {table: [] for table in COLUMNS}
         shown = []
         for name, sidecar in self.done(names):
@@ -189,28 +189,28 @@ class Results:
             write_cohort_page(Path(self.folder) / "index.html", shown, failed)
 
     def done(self, names: Sequence[ScanName]) -> Iterator[tuple[ScanName, dict[str, Any]]]:
-        """Yield the scans whose results are there as they are asked for, sorted; those of other settings do not count."""
+        """Yield the scans that are done with the current settings, sorted by name, with their sidecars."""
         for name in sorted(names, key=str):
             sidecar = read_sidecar(self.path(name, "mask.json"))
             if sidecar.get("Settings") == self.asked:
                 yield name, sidecar
 
     def shown(self, name: ScanName, sidecar: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the cohort's page shows of a scan."""
+        """Return the values that the cohort page shows for a scan."""
         cuts = Path(self.folder) / "pages" / f"{name}.jpg"
         row = {**sidecar["Tables"]["volumes"][0], "warnings": sidecar["Warnings"]}
         return {"name": str(name), "page": f"pages/{name}.html", "mosaic": cuts, **row}
 
 
 def write_volume(path: Path, values: torch.Tensor, affine: torch.Tensor) -> None:
-    """Write a volume `(X, Y, Z)` in its own type, with its affine in millimeters."""
+    """Write a volume `(X, Y, Z)` in its own data type, with its affine in millimeters."""
     image = nib.Nifti1Image(values.numpy(), affine.numpy())
     image.header.set_xyzt_units("mm")
     write_nifti(path, image, COMPRESSION)
 
 
 def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:
-    """Return the brain of a scan or, where it was not looked for, all tissue, `(1, X, Y, Z)`."""
+    """Return the brain mask of a scan or, if it has none, the mask of all tissue, `(1, X, Y, Z)`."""
     if "scan_brain" in outcome:
         brain: torch.Tensor = outcome["scan_brain"]
         return brain
@@ -220,10 +220,10 @@ def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:
 def measure(
     labels: torch.Tensor, probabilities: MetaTensor, outcome: Mapping[str, Any], register: Callable[..., Registration] | None
 ) -> tuple[SegmentedScan, list[str]]:
-    """Return what a scan's numbers are taken from, and what to look out for.
+    """Return the segmented scan from which all numbers are computed, and warnings.
 
-    The brain is registered to MNI space without a look at the lesions, so that these do not pull; from where it was brought
-    to before, if it was.
+    The registration of the brain to MNI space ignores the lesions, so that they do not distort it. If the scan was brought to
+    MNI space before, the registration starts from there.
     """
     warnings, brain_ml, to_mni = [NO_BRAIN], nan, None
     if "scan_brain" in outcome:
@@ -244,13 +244,13 @@ def measure(
 
 
 def brought_by(outcome: Mapping[str, Any]) -> NDArray[np.floating] | None:
-    """Return the affine `(4, 4)` by which a scan was brought to MNI space before it was segmented, or None."""
+    """Return the affine `(4, 4)` that brought a scan to MNI space before segmentation, or None."""
     to_mni = torch.as_tensor(outcome.get("scan_to_mni", nan)).numpy()
     return None if np.isnan(to_mni).any() else to_mni
 
 
 def to_mni_space(probabilities: MetaTensor, to_mni: Any) -> MetaTensor:
-    """Return class probabilities `(3, X, Y, Z)` on the grid of `MNI_SPACE`, background beyond the scan's edge."""
+    """Return class probabilities `(3, X, Y, Z)` on the grid of `MNI_SPACE`, with background outside the scan."""
     affine, size = mni_grid((1.0, 1.0, 1.0))
     placed = MetaTensor(probabilities.as_tensor(), affine=torch.from_numpy(to_mni) @ probabilities.affine)
     there: Any = SpatialResample(mode="bilinear", padding_mode="zeros")(placed, dst_affine=affine, spatial_size=size)
@@ -259,7 +259,7 @@ def to_mni_space(probabilities: MetaTensor, to_mni: Any) -> MetaTensor:
 
 
 def digest(item: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a scan's file, of both files of a pair, or of the files of its series in their order."""
+    """Return the SHA-256 of a scan: of its file, of both files of a pair, or of the files of its series in order."""
     files = [item["image"]] if isinstance(item["image"], str | Path) else item["image"]
     sha = hashlib.sha256()
     for file in map(Path, files):
@@ -270,7 +270,7 @@ def digest(item: Mapping[str, Any]) -> str:
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
-    """Return what stands beside a mask; nothing where it is missing or damaged."""
+    """Return the content of a mask's sidecar; an empty dictionary if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -279,12 +279,12 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def write_tsv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as BIDS has it: tabs, `n/a` for what is not known."""
+    """Write a table in BIDS format: tab-separated, with `n/a` for unknown values."""
     write_text(path, table.round(DECIMALS).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n"))
 
 
 def plain(thing: Any) -> Any:
-    """Return rows of tables as JSON has them: numbers with six decimals, null for what is not known."""
+    """Return table rows in JSON form: numbers with six decimals, null for unknown values."""
     if isinstance(thing, Mapping):
         return {key: plain(value) for key, value in thing.items()}
     if isinstance(thing, list):

@@ -1,7 +1,7 @@
-"""Pages to check masks by eye: one of the whole cohort, and one a scan that can be walked through.
+"""Write HTML pages for visual checks of masks: one page for the cohort, and one interactive page per scan.
 
-Both are single files that load nothing. A scan's page shows T1 and mask in NiiVue, which comes inlined from nilearn's
-wheel; where WebGL is missing, and in the cohort's page, stand axial cuts chosen by lesion area.
+Each page is a single file that loads no other file. A scan's page shows T1 and mask in NiiVue, which is copied from nilearn's
+wheel. Without WebGL, and on the cohort page, axial slices chosen by lesion area are shown.
 """
 
 import base64
@@ -34,8 +34,8 @@ PICTURE_MM = 1.0
 MARGIN_MM = 15
 BRIGHTEST_PERCENTILE = 99.5
 JPEG_QUALITY = 80
-COMPRESSION = 6  # the last per cent of gzip would double the time
-# Browsers still scroll smoothly through a page of this size; the cuts of 2,000 scans would be three times as much.
+COMPRESSION = 6  # higher levels save about 1 % of the size but double the time
+# Browsers still scroll a page of this size smoothly; the pictures of 2,000 scans would take three times as much.
 COHORT_PICTURES_BYTES = 30e6
 
 
@@ -51,13 +51,13 @@ def write_scan_page(
     """Write the page of one scan and return its mosaic as JPEG.
 
     Args:
-        path: of the page.
-        name: of the scan.
-        image: the scan `(1, X, Y, Z)` with its affine.
-        brain: where to look, `(1, X, Y, Z)`.
-        scan: what was found in it.
-        rows: of its lesions, in the order of `lesion_voxels`.
-        warnings: what to look out for.
+        path: Path of the page.
+        name: Name of the scan.
+        image: Scan `(1, X, Y, Z)` with its affine.
+        brain: Mask of the region to show, `(1, X, Y, Z)`.
+        scan: Segmentation of the scan.
+        rows: Rows of its lesions, in the order of `lesion_voxels`.
+        warnings: Warnings to show.
     """
     shown = displayed(image, torch.from_numpy(scan.labels)[None], brain)
     cuts = mosaic(shown["image"][0].numpy(), shown["label"][0].numpy())
@@ -78,29 +78,29 @@ def write_scan_page(
 
 
 def write_cohort_page(path: Path, scans: Sequence[Mapping[str, Any]], failed: Mapping[str, str]) -> None:
-    """Write the page of all scans; the cuts of large cohorts are shrunk until all fit into `COHORT_PICTURES_BYTES`.
+    """Write the page of all scans; pictures of large cohorts are reduced so that all fit into `COHORT_PICTURES_BYTES`.
 
     Args:
-        path: of the page.
-        scans: items with `name`, `page` (relative), `mosaic` (path of a JPEG), `warnings` and the columns of `volumes.tsv`.
-        failed: why scans failed, by their paths.
+        path: Path of the page.
+        scans: Items with `name`, `page` (relative), `mosaic` (path of a JPEG), `warnings` and the columns of `volumes.tsv`.
+        failed: Reasons of failures by path of the scan.
     """
     share = COHORT_PICTURES_BYTES / max(1, sum(scan["mosaic"].stat().st_size for scan in scans))
-    # One by one: those of 10,000 scans would be a gigabyte.
+    # Read one picture at a time: the pictures of 10,000 scans would take a gigabyte.
     shown = [{**scan, "mosaic": as_shown(scan["mosaic"], share)} for scan in scans]
     write_text(path, template("cohort_page.html").render(scans=shown, failed=failed))
 
 
 def as_shown(path: Path, share: float) -> str:
-    """Return a JPEG file, with this share of its pixels where that is less than 1, in base64."""
+    """Return a JPEG file in base64, reduced to this share of its pixels if the share is less than 1."""
     picture = path.read_bytes()
     return base64.b64encode(picture if share >= 1 else shrunk(picture, share)).decode()
 
 
 def displayed(image: MetaTensor, label: torch.Tensor, brain: torch.Tensor) -> dict[Any, Any]:
-    """Return scan and labels in RAS at 1 mm, cropped to the brain and its surroundings; bytes, `(1, x, y, z)`."""
+    """Return scan, labels and brain in RAS at 1 mm, cropped to the brain and a margin; bytes, `(1, x, y, z)`."""
     brightest = percentile(image.as_tensor()[brain.as_subclass(torch.Tensor) > 0], BRIGHTEST_PERCENTILE)
-    # In 64 shades: noise that nobody can see would double the page.
+    # 64 shades are enough: with more, invisible noise would double the size of the page.
     gray = (image.as_tensor() * (63 / max(brightest, 1e-6))).round().clamp(0, 63) * 4
     sample = {
         "image": MetaTensor(gray, affine=image.affine),
@@ -119,11 +119,11 @@ def displayed(image: MetaTensor, label: torch.Tensor, brain: torch.Tensor) -> di
 
 
 def mosaic(image: NDArray[np.uint8], label: NDArray[np.uint8]) -> bytes:
-    """Return axial cuts with lesions outlined, front up, the patient's left on the left, as JPEG.
+    """Return axial slices with outlined lesions as JPEG: anterior is up, the patient's left is on the left.
 
     Args:
-        image: `(X, Y, Z)` in RAS.
-        label: likewise.
+        image: Scan `(X, Y, Z)` in RAS.
+        label: Label map on the same grid.
     """
     tiles = []
     for level in cut_levels(label):
@@ -140,13 +140,13 @@ def as_jpeg(picture: Image.Image) -> bytes:
 
 
 def shrunk(jpeg: bytes, share: float) -> bytes:
-    """Return a picture with this share of its pixels, both as JPEG."""
+    """Return a JPEG picture, reduced to this share of its pixels."""
     picture = Image.open(io.BytesIO(jpeg))
     return as_jpeg(picture.resize([max(1, round(edge * share**0.5)) for edge in picture.size], Image.Resampling.LANCZOS))
 
 
 def cut_levels(label: NDArray[np.uint8], cuts: int = CUTS) -> list[int]:
-    """Return which axial slices to show: that with most lesion, those that divide the rest of its volume, else even steps."""
+    """Return the axial slices to show: the slice with most lesion, quantiles of the lesion volume, then even steps."""
     area = (label > 0).sum(axis=(0, 1))
     depth = label.shape[2]
     levels = {int(area.argmax())} if area.any() else set()
@@ -168,7 +168,7 @@ def border(label: MetaTensor) -> MetaTensor:
 
 
 def place_mm(scan: SegmentedScan, voxels: NDArray[np.intp]) -> list[float]:
-    """Return the scan's millimeters of the lesion's voxel nearest to its centroid."""
+    """Return the position of the lesion voxel nearest to the lesion's centroid, in the scan's millimeters."""
     nearest = voxels[np.linalg.norm(voxels - voxels.mean(axis=0), axis=1).argmin()]
     return [round(float(mm), 1) for mm in apply_affine(scan.affine, nearest)]
 
@@ -181,13 +181,13 @@ def as_base64(volume: MetaTensor) -> str:
 
 @cache
 def niivue() -> str:
-    """Return NiiVue, BSD-2-Clause, as nilearn ships it for its own pages."""
+    """Return the source of NiiVue (BSD-2-Clause), which nilearn includes for its own pages."""
     return files("nilearn").joinpath("_assets/js/niivue.umd.js").read_text(encoding="utf-8")
 
 
 @cache
 def template(name: str) -> Any:
-    """Return a template beside this file; it escapes every value."""
+    """Return a Jinja2 template from the folder of this file; it escapes every value."""
     loader = FileSystemLoader(Path(__file__).parent)
     return Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

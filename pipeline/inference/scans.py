@@ -1,4 +1,4 @@
-"""The network over whole scans, one by one: find them, predict each, and let one bad scan not stop the others."""
+"""Find scans and predict them one by one; a scan that fails does not stop the others."""
 
 import glob
 import logging
@@ -20,10 +20,10 @@ from strokelesion.pipeline.runtime.errors import finding, reason, refuse, user_e
 from strokelesion.pipeline.runtime.processes import is_first
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mha", ".mhd", ".nrrd", ".hdr")
-# File names with one of these between their separators are masks or maps, not scans.
+# A file name with one of these words between separators belongs to a mask or map, not to a scan.
 MASK_WORDS = {"mask", "lesion", "label", "dseg", "probseg", "probabilities"}
-# oneDNN, which computes torch's convolutions on the CPU, would keep what it prepares for each size of a batch: scans differ
-# in size, memory grew by 40 MB a scan, and they took no less time.
+# On the CPU, oneDNN computes torch's convolutions and by default caches its preparation for each input size. Scans differ in
+# size: memory grew by 40 MB per scan, and the cache saved no time.
 NO_PRIMITIVES_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
 logger = logging.getLogger(__name__)
 
@@ -31,25 +31,25 @@ logger = logging.getLogger(__name__)
 def find_scans(scans: str | Path | None, participants: str | Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return the scans that a file, a folder or a glob names, as items with `image`, sorted by path.
 
-    None names no scans. In a folder and its subfolders these are all `*_T1w` images if there are any (BIDS), else all images
-    but those with one of `MASK_WORDS` in their name, else the DICOM series that can be T1-weighted, see `find_series`. The
-    `image` of a series is the list of its files, and `name` what it is called. Hidden files are passed over.
+    The search of a folder includes its subfolders. It returns all `*_T1w` images (BIDS). If there are none, it returns all
+    images without one of `MASK_WORDS` in their name. If there are none either, it returns the DICOM series that can be
+    T1-weighted, see `find_series`; then `image` is the list of files and `name` names the series. Hidden files are ignored.
 
     Args:
-        scans: file, folder or glob.
-        participants: BIDS labels of the subjects to be kept, with or without `sub-`, as a list or with commas; None keeps
-            all.
+        scans: File, folder or glob; None gives an empty list.
+        participants: BIDS labels of the subjects to keep, with or without `sub-`, as a list or separated by commas; None
+            keeps all.
 
     Raises:
-        UserError: when nothing was found, or a participant has no scan.
+        UserError: when no scan was found, or a participant has no scan.
     """
     found = [] if scans is None else find_all_scans(scans)
     return found if participants is None else scans_of(found, participants)
 
 
 def scans_of(items: Sequence[dict[str, Any]], participants: str | Sequence[str]) -> list[dict[str, Any]]:
-    """Return the scans whose path names one of some subjects."""
-    # The command line makes a number of 10 and a tuple of 10,11.
+    """Return the scans whose path contains one of the given subjects."""
+    # The command line reads 10 as a number and 10,11 as a tuple.
     words = participants if isinstance(participants, list | tuple) else str(participants).split(",")
     wanted = {f"sub-{str(word).strip().removeprefix('sub-')}" for word in words}
     named = [wanted.intersection(re.split(r"[/\\_]", scan_name(item))) for item in items]
@@ -59,7 +59,7 @@ def scans_of(items: Sequence[dict[str, Any]], participants: str | Sequence[str])
 
 
 def find_all_scans(scans: str | Path) -> list[dict[str, Any]]:
-    """Return all scans that are named, see `find_scans`."""
+    """Return all scans of a file, a folder or a glob, see `find_scans`."""
     place = Path(scans)
     if place.is_dir():
         found = scans_in(place)
@@ -78,7 +78,7 @@ def find_all_scans(scans: str | Path) -> list[dict[str, Any]]:
 
 
 def refuse_twins(scans: Sequence[Path]) -> None:
-    """Raise ValueError when two scans of a folder differ in their suffix only: their masks would have one name."""
+    """Raise UserError if two scans of a folder differ only in their suffix, because their masks would have the same name."""
     named: dict[Path, Path] = {}
     for scan in scans:
         twin = named.setdefault(scan.with_name(stem_of(scan.name)), scan)
@@ -87,13 +87,13 @@ def refuse_twins(scans: Sequence[Path]) -> None:
 
 
 def stem_of(name: str) -> str:
-    """Return a file's name without the suffix of an image."""
+    """Return a file name without its image suffix."""
     matching = [suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)]
     return name[: -len(max(matching, key=len))] if matching else name
 
 
 def scans_in(folder: Path) -> list[Path]:
-    """Return the scans below a folder."""
+    """Return the image files that are scans in a folder and its subfolders."""
     paths = sorted(folder.rglob("*"))
     images = [path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES) and path.name[0] != "."]
     t1w = [path for path in images if path.name.split(".")[0].endswith("_T1w")]
@@ -104,24 +104,24 @@ def scans_in(folder: Path) -> list[Path]:
 
 
 def scan_name(item: Mapping[str, Any]) -> str:
-    """Return the path that a scan is known by: its own, or that of a series' folder with what the series is called."""
+    """Return the path that identifies a scan: that of its file, or the folder and name of a DICOM series."""
     return str(item.get("name") or item["image"])
 
 
 def common_folder(items: Sequence[Mapping[str, Any]]) -> str:
-    """Return the deepest folder that holds all scans; outputs repeat the folders below it."""
+    """Return the deepest folder that holds all scans; names of results depend only on the path below it."""
     return os.path.commonpath([Path(scan_name(item)).absolute().parent for item in items])
 
 
 class OneAhead:
-    """Loads the items of a data set by their numbers, each while the one before is computed and written.
+    """Load the items of a data set by number, each while the previous item is computed and written.
 
-    One scan ahead and no further: it takes 0.4 GiB at 1 mm. An error is raised where its own item is asked for.
-    MONAI's `ThreadBuffer` works two ahead, and after an error gives nothing more.
+    Only one scan is loaded ahead, because a scan takes 0.4 GiB at 1 mm. An error is raised when its own item is requested.
+    MONAI's `ThreadBuffer` loads two ahead and returns nothing more after an error.
 
     Args:
-        dataset: what is loaded.
-        pool: with one worker.
+        dataset: Data set that the items come from.
+        pool: Executor with one worker.
     """
 
     def __init__(self, dataset: Dataset, pool: Executor) -> None:
@@ -129,12 +129,12 @@ class OneAhead:
         self.coming: dict[int, Future[Any]] = {}
 
     def begin(self, number: int) -> None:
-        """Let the pool load an item, if there is one."""
+        """Start to load an item in the pool, if the item exists."""
         if number < len(self.dataset):
             self.coming[number] = self.pool.submit(self.dataset.__getitem__, number)
 
     def __call__(self, number: int) -> Any:
-        """Return an item as loaded, and begin with the next; nothing of what is returned is kept here."""
+        """Return a loaded item and start to load the next one; keep no reference to the returned item."""
         if number not in self.coming:
             self.begin(number)
         loaded = self.coming.pop(number)
@@ -143,33 +143,33 @@ class OneAhead:
 
 
 def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict[str, Any], dict[str, Any] | Exception]]:
-    """Run the evaluator, with its post-processing, over each item of a data set by itself.
+    """Run the evaluator, with its post-processing, on each item of a data set separately.
 
     Yields:
-        The item as listed, and the evaluator's output for it or the error that its loading, prediction or saving raised.
+        The item as listed, and either the evaluator's output for it or the error from loading, prediction or saving.
     """
     os.environ.setdefault(*NO_PRIMITIVES_KEPT)
     errors: list[BaseException] = []
-    # With a handler the engine ends a failed run in order; without, it raises and its next run does nothing.
+    # With this handler the engine ends a failed run properly. Without it, the engine raises and its next run does nothing.
     handled = evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error))
     with handled, ThreadPoolExecutor(max_workers=1) as pool:
         load = OneAhead(dataset, pool)
         for number, item in enumerate(tqdm(dataset.data, desc="scans", unit="scan", disable=not is_first())):
             evaluator.data_loader = DataLoader(Dataset([number], load), batch_size=1)
-            evaluator.state.epoch_length = 1  # else the engine repeats the scan as often as its first loader was long
+            evaluator.state.epoch_length = 1  # otherwise the engine repeats the scan once per item of its first loader
             evaluator.run()
             output: Any = errors.pop() if errors else evaluator.state.output[0]
             if isinstance(output, BaseException) and not isinstance(output, Exception):
-                raise output  # Ctrl-C, which the engine hands on like an error of the scan
+                raise output  # Ctrl-C, which the engine passes on like an error of the scan
             yield item, output
-            # Nothing of a scan is held while the next one is computed.
+            # Free the memory of this scan before the next one is computed.
             output = evaluator.state.output = evaluator.state.batch = None
 
 
 def failure(path: str, error: Exception) -> str:
-    """Return why a scan failed; of an error that is no user's, the traceback is logged.
+    """Return why a scan failed; log the traceback unless it is a user error.
 
-    The error itself, through the frames it came from, would hold everything that was computed of the scan.
+    Only text is returned. The error object refers to its stack frames and would keep all data of the scan in memory.
     """
     if user_error(error) is None:
         logger.error("%s: a fault of this program; please report it", path, exc_info=error)
@@ -177,7 +177,7 @@ def failure(path: str, error: Exception) -> str:
 
 
 def finish(scans: int, failed: Mapping[str, str], done: str) -> None:
-    """Report which scans failed and why, and end with status 1 if any did."""
+    """Report which scans failed and why, and exit with status 1 if any did."""
     for image, why in failed.items():
         logger.error("%s failed: %s", image, why)
     print(f"{scans - len(failed)} of {scans} scans {done}; {len(failed)} failed.")

@@ -1,1 +1,1 @@
-"""What a trained model on disk is: its network, how scans are prepared for it, and how its predictions become masks."""
+"""Trained models on disk: the network, the preparation of scans for it, and the rule that turns predictions into masks."""

@@ -1,4 +1,4 @@
-"""Trained models made ready for use: the lesion network of a bundle, and the networks that find the brain."""
+"""Load trained models for use: the lesion network of a bundle, and the networks that find the brain."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +18,7 @@ from strokelesion.pipeline.models.model_files import Model, read_model
 from strokelesion.pipeline.models.widening import given_neighbors
 from strokelesion.transforms import BrainExtractor, BrainNetwork, DecideLesionsd
 
-# Slices of a head fit into one window of this size, at 1 mm and coarser.
+# At 1 mm and coarser, a slice of a head fits into one window of this size.
 BRAIN_WINDOW_PX = (256, 256)
 BRAIN_WINDOW_OVERLAP = 0.25
 BRAIN_BATCH = 8
@@ -28,13 +28,13 @@ def load_weights(network: nn.Module, model: Model, path: str | Path, more_neighb
     """Return a network with the weights of a model.
 
     Args:
-        network: Network that the weights go to.
+        network: Network that receives the weights.
         model: Model as read from its file.
-        path: Its file, for messages.
+        path: File of the model, for messages.
         more_neighbors: Whether the model may have been trained with fewer neighbors, see `given_neighbors`.
 
     Raises:
-        UserError: when the weights do not fit.
+        UserError: The weights do not fit the network.
     """
     weights = model.weights
     try:
@@ -67,13 +67,13 @@ def trained_network(
 def how_applied(
     model: Description, weights: str | Path, decide: DecideLesionsd, prepare: str, overlap: float, tta: bool
 ) -> dict[str, Any]:
-    """Return everything that decides a mask, as it stands in the file beside it.
+    """Return everything that determines a mask, for the file that is written with the mask.
 
     Args:
         model: Description of the model.
         weights: File of the model.
         decide: Decision rule.
-        prepare: What is done to a scan first.
+        prepare: Preparation of the scan: `none`, `bias` or `mni`.
         overlap: Overlap of windows.
         tta: Whether predictions are averaged with those of the mirror image.
     """
@@ -89,12 +89,12 @@ def how_applied(
 
 
 def name_and_sha256(path: str | Path) -> str:
-    """Return the name of a model's file and its SHA-256."""
+    """Return the name of a model's file and the model's SHA-256."""
     return f"{Path(path).name}, SHA-256 {read_model(path).sha256}"
 
 
 def brain_network(path: str | Path, device: str | torch.device) -> BrainNetwork:
-    """Return a model that finds brains, as its file says that it is applied."""
+    """Return a model that finds the brain, set up as its description says."""
     model = read_model(path)
     protocol = model.description.protocol
     network = load_weights(build_network(model.description.network, path), model, path)
@@ -104,12 +104,12 @@ def brain_network(path: str | Path, device: str | torch.device) -> BrainNetwork:
 
 
 class PretrainedBrainExtractor:
-    """Find brains as `BrainExtractor` does, with models that are read when the first brain is asked for.
+    """Find brains as `BrainExtractor` does; the models are read at the first use.
 
     Args:
         weights: File of the model that finds the brain.
-        surface_weights: File of the model that draws its surface, or None.
-        device: Device of both.
+        surface_weights: File of the model that delineates the brain's surface, or None.
+        device: Device of both models.
     """
 
     def __init__(self, weights: str | Path, surface_weights: str | Path | None, device: str | torch.device) -> None:
@@ -126,13 +126,13 @@ class PretrainedBrainExtractor:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides the mask."""
+        """Return the SHA-256 of everything that determines the mask."""
         return self.load().fingerprint
 
     def __call__(self, image: Any) -> torch.Tensor:
-        """Return where the brain of a T1 scan `(1, X, Y, Z)` is, as booleans of the same shape."""
+        """Return the brain mask of a T1 scan `(1, X, Y, Z)`, as booleans of the same shape."""
         return self.load()(image)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PretrainedBrainExtractor":
-        """Return itself: it does not change with use, and copies of a chain of transforms share the networks."""
+        """Return itself: it does not change with use, so copies of a chain of transforms can share the networks."""
         return self

@@ -1,4 +1,4 @@
-"""From the definition of a network to the network, without running code that a file of weights names."""
+"""Build a network from its definition without running code that a model file names."""
 
 from collections.abc import Mapping
 from pydoc import locate
@@ -8,19 +8,19 @@ from torch import nn
 
 from strokelesion.networks import UserError
 
-# Packages whose networks a file of weights may name.
+# Packages whose networks a model file may name.
 KNOWN_PACKAGES = ("strokelesion.networks.", "monai.networks.nets.")
 
 
 def require_known(definition: Mapping[str, Any], source: Any, trusted: str = "") -> None:
     """Raise UserError unless a definition names a known network with plain arguments.
 
-    A definition comes out of a file, which anybody may have written: MONAI would import and call whatever it names.
+    Anybody may have written the file of a definition, and MONAI would import and call any class that it names.
 
     Args:
         definition: Class of the network in `_target_`, and its arguments.
-        source: File that it comes from, for messages.
-        trusted: Another class that the user named in a bundle file.
+        source: File of the definition, for messages.
+        trusted: Another allowed class, which the user named in a bundle file.
     """
     target = str(definition.get("_target_", ""))
     is_known = target.startswith(KNOWN_PACKAGES) or (target and target == trusted)
@@ -38,12 +38,12 @@ def require_known(definition: Mapping[str, Any], source: Any, trusted: str = "")
 
 
 def is_allowed(name: str, value: Any) -> bool:
-    """Return whether an argument is plain, and not one by which networks of MONAI load weights from elsewhere."""
+    """Return whether an argument is plain and does not make a MONAI network load weights from elsewhere."""
     return name[:1] != "_" and "pretrained" not in name and is_plain(value)
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether a value is a number, a word that MONAI does not evaluate, or a list of these."""
+    """Return whether a value is a number, a boolean, None, a string that MONAI does not evaluate, or a list of these."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     if isinstance(value, str):
@@ -52,7 +52,7 @@ def is_plain(value: Any) -> bool:
 
 
 def build_network(definition: Mapping[str, Any], source: Any) -> nn.Module:
-    """Return the network of a definition, with fresh weights; see `require_known`."""
+    """Return the network of a definition, with initial weights; see `require_known`."""
     require_known(definition, source)
     network: Any = locate(str(definition["_target_"]))
     built: nn.Module = network(**{name: value for name, value in definition.items() if name != "_target_"})

@@ -1,9 +1,9 @@
-"""What a trained model says of itself, so that whoever applies it asks the model and not the command line.
+"""The description that a trained model carries in its file; commands that apply the model read their options from it.
 
 network      definition of the network: the class in `_target_`, and its arguments
-protocol     how a scan is prepared for it and shown to it
-decision     how its probabilities become a mask
-held_out     which part of which split its training held out; none in released models
+protocol     preparation of a scan and the form in which the network sees it
+decision     rule that turns probabilities into a mask
+held_out     part of the split that training held out; none in released models
 training     summary of the training
 metadata     MONAI metadata: task, channels, intended use
 """
@@ -17,22 +17,22 @@ from strokelesion.networks import UserError
 
 
 class Part(BaseModel):
-    """A part of a description: nothing is missing, unknown or changed."""
+    """Base class of the parts of a description; it forbids unknown fields and changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Protocol(Part):
-    """How a scan is prepared for a network, and shown to it.
+    """Preparation of a scan for a network, and the form in which the network sees it.
 
     Attributes:
-        spacing_mm: voxel size along the three axes in RAS.
-        intensities: `tissue` or `brain`, see `transforms.intensity`.
-        slice_mm: extent of the slices.
-        crop_mm: extent of the random windows of training slices; None where it was trained on whole slices.
-        planes: planes of the slices; predictions are averaged over them.
-        neighbors: slices on each side, as channels.
-        mirror: whether predictions are averaged with those of the left-right mirror image.
+        spacing_mm: Voxel size along the three axes in RAS.
+        intensities: Intensity scale `tissue` or `brain`, see `transforms.intensity`.
+        slice_mm: Extent of the slices.
+        crop_mm: Extent of the random windows of training slices; None if training used whole slices.
+        planes: Planes of the slices; predictions are averaged over them.
+        neighbors: Number of neighboring slices on each side, as channels.
+        mirror: Whether predictions are averaged with those of the left-right mirror image.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -45,12 +45,12 @@ class Protocol(Part):
 
 
 class Decision(Part):
-    """How probabilities become a mask, see `transforms.DecideLesionsd`.
+    """Rule that turns probabilities into a mask, see `transforms.DecideLesionsd`.
 
     Attributes:
-        threshold: least probability, of main and sub-lesion together, at which a voxel is lesion.
-        min_component_ml: smaller components are removed.
-        min_peak: components in which no voxel is as probable are removed.
+        threshold: Minimum probability of lesion (main and sub-lesion together) of a lesion voxel.
+        min_component_ml: Minimum volume of a component; smaller ones are removed.
+        min_peak: Minimum of a component's highest probability; other components are removed.
     """
 
     threshold: float = 0.5
@@ -59,7 +59,7 @@ class Decision(Part):
 
 
 class HeldOut(Part):
-    """Which scans a training held out, and how their true sub-lesions were defined."""
+    """Scans that training held out, and the definition of their true sub-lesions."""
 
     split: str
     fold: int | str
@@ -68,7 +68,7 @@ class HeldOut(Part):
 
 
 class Description(Part):
-    """All that a model says of itself; see the head of this file."""
+    """The whole description of a model; the top of this file lists its parts."""
 
     network: dict[str, Any]
     protocol: Protocol
@@ -79,17 +79,17 @@ class Description(Part):
 
     @property
     def network_name(self) -> str:
-        """Name of the network's class."""
+        """Return the name of the network's class."""
         return str(self.network["_target_"]).rpartition(".")[2]
 
     def settings(self) -> dict[str, Any]:
-        """Return everything that makes the model what it is, by the names of the options."""
+        """Return the training, protocol and held-out settings by the names of the options."""
         held_out = {} if self.held_out is None else self.held_out.model_dump(mode="json")
         return {**self.training, **self.protocol.model_dump(mode="json"), **held_out}
 
 
 def require_same(path: Any, was: Description, came: Description) -> None:
-    """Raise UserError unless two descriptions of a run are of the same network, trained in the same way."""
+    """Raise UserError unless two descriptions of a run have the same network and the same settings."""
     if was.network != came.network:
         raise UserError(
             f"{path} is a model with the network {was.network}; got {came.network}. Use the bundle file of {was.network_name}, "
@@ -106,7 +106,7 @@ def require_same(path: Any, was: Description, came: Description) -> None:
 
 
 def with_channels(metadata: Mapping[str, Any], channels: int) -> dict[str, Any]:
-    """Return MONAI metadata of a bundle for a network with so many input channels: a slice and its neighbors."""
+    """Return a bundle's MONAI metadata with this number of input channels: a slice and its neighbors."""
     data_format = metadata["network_data_format"]
     image = data_format["inputs"]["image"] | {"num_channels": channels}
     return {**metadata, "network_data_format": {**data_format, "inputs": {"image": image}}}

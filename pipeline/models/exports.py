@@ -1,4 +1,4 @@
-"""Networks exported for another engine, remembered beside the slices: the same weights are exported once."""
+"""Networks exported for another engine and stored on disk, so that the same weights are exported only once."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,19 +11,19 @@ from torch import nn
 from strokelesion.pipeline.runtime.files import write_bytes
 from strokelesion.transforms.brain import digest
 
-# What makes an export; a new version of one of them makes it anew.
+# Packages that make an export; a new version of one of them needs a new export.
 MAKERS = ("torch", "onnxscript")
 
 
 @dataclass(frozen=True)
 class RememberedExports:
-    """Export a network unless that was done before.
+    """Export a network unless its export exists already.
 
-    An export is found again by the SHA-256 of the network's class and weights and of the versions of `MAKERS`.
+    The SHA-256 of the network's class and weights and of the versions of `MAKERS` identifies an export.
 
     Attributes:
-        folder: made if need be; one file `<SHA-256>.onnx` an export.
-        export: what does it.
+        folder: Folder with one file `<SHA-256>.onnx` per export; created if it is missing.
+        export: Function that exports a network.
     """
 
     folder: str | Path

@@ -1,10 +1,10 @@
-"""Models on disk: one file each, which describes itself and runs no code when it is read.
+"""Models on disk: one file per model, which contains its description and runs no code when it is read.
 
-    *.safetensors    a model to be given away: half precision; the description stands in the header
-    *.pt             a model that training writes: single precision; `last.pt` also holds what a resumed run needs
+    *.safetensors    a released model: half precision; the description is in the header
+    *.pt             a model that training writes: single precision; `last.pt` also holds the state to resume the run
 
-Both hold the description and a SHA-256 over description and weights, which is checked when they are read. The same model gives
-the same bytes. File format: https://github.com/huggingface/safetensors.
+Both contain the description and a SHA-256 over description and weights, which is checked when the file is read. The same model
+gives the same bytes. File format: https://github.com/huggingface/safetensors.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ class Model(NamedTuple):
     """A model as read from its file.
 
     Attributes:
-        description: what it says of itself.
-        weights: state of the network, in single precision.
-        state: what else a checkpoint holds: epoch, optimizer and so on; empty for a released model.
-        sha256: of description and weights.
+        description: Description of the model.
+        weights: State of the network, in single precision.
+        state: Further content of a checkpoint, such as epoch and optimizer; empty for a released model.
+        sha256: SHA-256 of description and weights.
     """
 
     description: Description
@@ -46,21 +46,21 @@ class Model(NamedTuple):
 
 
 def write_released(path: Path, description: Description, weights: Weights) -> None:
-    """Write a model to be given away, all of the file or nothing.
+    """Write a released model: the whole file or nothing.
 
     Raises:
-        UserError: when the name is no `.safetensors`, or a weight is not finite in half precision.
+        UserError: The name does not end in `.safetensors`, or a weight is not finite in half precision.
     """
     if path.suffix != RELEASED:
         raise UserError(f"got the file name {path}; allowed are names that end in {RELEASED}.")
     halved = {name: half(name, tensor) for name, tensor in weights.items()}
     header = {"software": version("strokelesion"), "sha256": digest(description, halved), **description.model_dump(mode="json")}
-    # One entry, because their order in the file is not defined.
+    # One entry only, because the order of several entries in the file is undefined.
     write_bytes(path, save(halved, {HEADER: json.dumps(header, sort_keys=True)}))
 
 
 def half(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor in half precision; whole numbers as they are."""
+    """Return a tensor in half precision; integer tensors keep their type."""
     if not tensor.is_floating_point():
         return tensor.contiguous()
     halved = tensor.half().contiguous()
@@ -73,7 +73,7 @@ def half(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def write_checkpoint(path: Path, description: Description, weights: Weights, state: Mapping[str, Any]) -> None:
-    """Write a model that training made, with what else belongs to its state, all of the file or nothing."""
+    """Write a model in training with the other parts of its state: the whole file or nothing."""
     content = {
         "version": CHECKPOINT_VERSION,
         "description": description.model_dump(mode="json"),
@@ -81,16 +81,16 @@ def write_checkpoint(path: Path, description: Description, weights: Weights, sta
         "network": dict(weights),
         **state,
     }
-    # To an open file: given a path, torch would write its temporary name into the archive.
+    # An open file, because torch would write the temporary name of a path into the archive.
     with written_whole(path) as beside, beside.open("wb") as file:
         torch.save(content, file)
 
 
 def read_model(path: str | Path) -> Model:
-    """Read a model and check it.
+    """Return a model from its file, with weights in single precision, after all checks.
 
     Raises:
-        UserError: when the file is missing, damaged, changed, or no model.
+        UserError: The file is missing, damaged, changed, or no model.
     """
     path = Path(path)
     if not path.is_file():
@@ -100,7 +100,7 @@ def read_model(path: str | Path) -> Model:
 
 
 def read_released(path: Path) -> Model:
-    """Read a `.safetensors` file; weights as they are stored."""
+    """Return the model of a `.safetensors` file, with weights as they are stored."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[HEADER])
@@ -112,14 +112,14 @@ def read_released(path: Path) -> Model:
 
 
 def read_checkpoint(path: Path) -> Model:
-    """Read a `.pt` file."""
+    """Return the model of a `.pt` file."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = state.pop("version")
     except PermissionError:
         raise
     except Exception:
-        # What torch says is long, and advises to run whatever the file holds.
+        # The message of torch is long and advises to load the file in a way that runs its code.
         raise not_a_model(path) from None
     if found != CHECKPOINT_VERSION:
         raise UserError(
@@ -133,10 +133,10 @@ def read_checkpoint(path: Path) -> Model:
 
 
 def checked(path: Path, content: Any, sha256: str, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> Model:
-    """Return a model whose description and weights are those that were written.
+    """Return a model after a check that its description and weights are unchanged.
 
     Raises:
-        UserError: when they are not.
+        UserError: The description is not valid, or the SHA-256 differs from the recorded one.
     """
     try:
         description = Description.model_validate(content)
@@ -154,7 +154,7 @@ def checked(path: Path, content: Any, sha256: str, weights: dict[str, torch.Tens
 
 
 def refuse_expressions(path: Path, content: Any) -> None:
-    """Raise UserError where a description holds what MONAI would evaluate: options of a model go into the configuration."""
+    """Raise UserError if a description contains an expression that MONAI would evaluate once it is in the configuration."""
     if isinstance(content, Mapping):
         content = [*content, *content.values()]
     if isinstance(content, list | tuple):
@@ -177,12 +177,12 @@ def digest(description: Description, weights: Weights) -> str:
 
 
 def single(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor in single precision; whole numbers as they are."""
+    """Return a tensor in single precision; integer tensors keep their type."""
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def not_a_model(path: Path) -> UserError:
-    """Return the error of a file that is no model."""
+    """Return the error for a file that is no model."""
     return UserError(
         f"{path} is no model of this project, or damaged; expected a file that training or release wrote. Copy it again, or "
         "name another --weights."

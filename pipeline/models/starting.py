@@ -1,4 +1,4 @@
-"""What a training starts from: nothing, a run that is continued, or a model that is trained further."""
+"""The start of a training: random weights, a run to resume, or a trained model."""
 
 import logging
 from pathlib import Path
@@ -12,15 +12,15 @@ logger = logging.getLogger(__name__)
 
 
 def resumed_run(folder: str | Path, resume: bool, description: Description) -> Model | None:
-    """Return the state of the run that a folder holds; None where a new run begins.
+    """Return the last checkpoint of the run in a folder; None if a new run begins.
 
     Args:
         folder: Folder of the run.
-        resume: Whether a run there is continued.
-        description: What the model of this training will say of itself.
+        resume: Whether to continue a run in this folder.
+        description: Description of the model of this training.
 
     Raises:
-        UserError: when the folder holds a run that is not to be continued, or one of other settings.
+        UserError: The folder holds a run and `resume` is false, or the run has other settings.
     """
     last = Path(folder) / LAST
     if not last.exists():
@@ -41,7 +41,7 @@ def initial_model(init: str | Path, description: Description) -> Model:
     """Return the model that a new run starts from.
 
     Raises:
-        UserError: when its network is of another class.
+        UserError: Its network has another class.
     """
     model = read_model(init)
     if (name := model.description.network_name) != description.network_name:

@@ -1,4 +1,4 @@
-"""Weights of a network that learned with fewer neighbors of a slice, for one that is shown more."""
+"""Adapt the weights of a network to a network that sees more neighbors of a slice."""
 
 from collections.abc import Mapping
 
@@ -6,20 +6,20 @@ import torch
 
 
 def given_neighbors(weights: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return a network's weights for more neighbors than it learned with: it gives the same answers until it is trained on.
+    """Return a network's weights for more neighbors than it was trained with; its output stays the same until more training.
 
-    What it learned goes to the middle channels; what the new neighbors count for is 0.
+    The trained weights go to the middle channels; the weights of the new neighbors are 0.
 
     Args:
-        weights: the network's state.
-        wanted: the state of one that is shown more neighbors; where nothing but the number of channels that come in, axis 1,
-            is larger by an even number, weights are widened.
+        weights: State of the trained network.
+        wanted: State of a network that sees more neighbors. A tensor is widened if only its number of input channels (axis 1)
+            differs and is larger by an even number.
     """
     return {name: widened(tensor, wanted[name]) if name in wanted else tensor for name, tensor in weights.items()}
 
 
 def widened(tensor: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Return weights with as many channels in, zeros on both sides, if that is all that they differ in; else as they are."""
+    """Return weights with zeros added on both sides of the input channels, if only their number differs; else unchanged."""
     if tensor.ndim < 2 or tensor.shape[0] != wanted.shape[0] or tensor.shape[2:] != wanted.shape[2:]:
         return tensor
     more, odd = divmod(wanted.shape[1] - tensor.shape[1], 2)

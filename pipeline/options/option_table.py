@@ -19,12 +19,12 @@ On the command line an option is `--option value`, in Python an argument of `mon
 
 
 def as_markdown() -> str:
-    """Return the page: the options that most users need, then the others."""
+    """Return the page as Markdown: first the options that most users need, then the others."""
     return f"{HEAD}\n{table(is_basic=True)}\n\n## Advanced options\n\n{table(is_basic=False)}\n"
 
 
 def table(is_basic: bool) -> str:
-    """Return the rows of the basic options, or of the others."""
+    """Return the table of the basic options, or of the others."""
     rows = ["| option | default | allowed | what it does | commands |", "|---|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         if (about := OPTIONS[name]).is_basic is is_basic:
@@ -36,7 +36,7 @@ def table(is_basic: bool) -> str:
 
 
 def plain(default: Any) -> str:
-    """Return a default as it is typed."""
+    """Return a default as typed on the command line."""
     if isinstance(default, tuple):
         return ",".join(default) if isinstance(default[0], str) else f"[{','.join(f'{number:g}' for number in default)}]"
     return str(default).lower() if isinstance(default, bool) else str(default)

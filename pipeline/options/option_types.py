@@ -1,6 +1,6 @@
-"""Types of the options in `settings.py`: how a value is read, and the words that say which values are allowed.
+"""Types of the options in `settings.py`: functions that read a value, and texts that name the allowed values.
 
-Values come from the command line as MONAI's runner has parsed them: `false` is a word, `0.2` a number, `a,b` a tuple.
+MONAI's runner parses the values of the command line: `false` is a string, `0.2` a number, `a,b` a tuple.
 """
 
 import os
@@ -18,13 +18,13 @@ from strokelesion.pipeline.cohorts.split_ways import FORMS, is_split
 
 @dataclass(frozen=True)
 class Allowed:
-    """The allowed values of a type, in words, for messages and for the table of options."""
+    """Text that names the allowed values of a type, for messages and for the table of options."""
 
     text: str
 
 
 def allowed_values(annotation: Any) -> str:
-    """Return the allowed values of an option's type in words."""
+    """Return the text that names the allowed values of an option's type."""
     if get_origin(annotation) is Literal:
         return ", ".join(map(str, get_args(annotation)))
     texts = [part.text for part in get_args(annotation) if isinstance(part, Allowed)]
@@ -39,12 +39,12 @@ def reads_switch(value: Any) -> Any:
 
 
 def reads_text(value: Any) -> Any:
-    """Return the text of a path, and any other value as it is."""
+    """Return a path as text, and any other value unchanged."""
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def reads_spacing(value: Any) -> Any:
-    """Return three numbers from three, or from one for all axes."""
+    """Return three edges in mm, from three numbers or from one number for all axes."""
     edges = [value] * 3 if is_number(value) else value
     if not is_numbers(edges, 3) or not 0.1 <= min(edges) <= max(edges) <= 10:
         raise ValueError
@@ -52,14 +52,14 @@ def reads_spacing(value: Any) -> Any:
 
 
 def reads_extent(value: Any) -> Any:
-    """Return two numbers."""
+    """Return two extents in mm."""
     if not is_numbers(value, 2) or not 32 <= min(value) <= max(value) <= 1024:
         raise ValueError
     return tuple(float(extent) for extent in value)
 
 
 def reads_split(value: Any) -> str:
-    """Return a way to split as text; a share may come as a number."""
+    """Return a split as text; a share may be given as a number."""
     if not is_split(str(value)):
         raise ValueError
     return str(value)
@@ -75,14 +75,14 @@ def reads_fold(value: Any) -> int | str:
 
 
 class PartOfScans(NamedTuple):
-    """A part of the scans: its number, counted from 1, and the count of parts."""
+    """Part of the scans: its number, counted from 1, and the number of parts."""
 
     number: int
     parts: int
 
 
 def reads_part(value: Any) -> PartOfScans | None:
-    """Return a part from words such as 3/16."""
+    """Return a part from a text such as 3/16."""
     if value is None or isinstance(value, PartOfScans):
         return value
     numbers = re.fullmatch(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", str(value))
@@ -92,20 +92,20 @@ def reads_part(value: Any) -> PartOfScans | None:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a number; true and false are none."""
+    """Return whether a value is a number; true and false are not numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_numbers(value: Any, length: int) -> bool:
-    """Return whether a value is a list or tuple of so many numbers."""
+    """Return whether a value is a list or tuple of `length` numbers."""
     return isinstance(value, list | tuple) and len(value) == length and all(map(is_number, value))
 
 
 def chosen(name: str, value: Any, allowed: Collection[int | str]) -> tuple[int | str, ...]:
-    """Return one or several of `allowed`, from a list or from words with commas; `all` stands for all.
+    """Return one or several of `allowed`, from a list or from words with commas; `all` means all.
 
     Raises:
-        CommandLineError: when something else is among them.
+        CommandLineError: The value contains something else or nothing.
     """
     known = {str(choice): choice for choice in allowed}
     words = dict.fromkeys(map(str, words_of(value)))
@@ -117,12 +117,12 @@ def chosen(name: str, value: Any, allowed: Collection[int | str]) -> tuple[int |
 
 
 def words_of(value: Any) -> list[Any]:
-    """Return a value's words: those of a list, or those of a text with commas."""
+    """Return the items of a list, or the words of a text with commas."""
     return value.split(",") if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def some_of(*allowed: str) -> tuple[Any, ...]:
-    """Return the annotations of an option that is one or several of some words."""
+    """Return the annotations of an option whose value is one or several of the allowed words."""
     reader: Callable[[Any], Any] = lambda value: chosen("", value, allowed)  # noqa: E731
     return BeforeValidator(reader), Allowed(f"all, or some of {', '.join(allowed)}, with commas")
 

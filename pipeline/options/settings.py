@@ -1,7 +1,7 @@
-"""Every option once: its type, range, unit, default, the commands that take it, and one line of help.
+"""The table of all options: type, range, unit, default, the commands that take the option, and one line of help.
 
-The values come from the command line, from Python and from the bundle files alike; `workflow.py` reads them, checks them with
-`Settings` and puts the checked values into the running bundle. `option_table.py` writes `docs/options.md` from this table.
+Values come from the command line, from Python and from bundle files. `workflow.py` reads them, checks them with `Settings`
+and puts the checked values into the running bundle. `option_table.py` writes `docs/options.md` from this table.
 """
 
 import os
@@ -36,27 +36,28 @@ from strokelesion.pipeline.options.option_types import (
 )
 
 TRAINING, DOCTOR, EVALUATING, INFERENCE, RELEASE = "training", "doctor", "evaluating", "inference", "release"
-SYNTHESIS, EXPERIMENTS, REPORTING, SCORING = "synthesis", "experiments", "reporting", "scoring"
-COMMANDS = (TRAINING, EVALUATING, INFERENCE, RELEASE, DOCTOR, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING)
-# Commands that apply a trained model: the model says how, see `models/description.py`.
-APPLYING = (EVALUATING, INFERENCE, RELEASE)
+EXPORT, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING = "export", "synthesis", "experiments", "reporting", "scoring"
+COMMANDS = (TRAINING, EVALUATING, INFERENCE, RELEASE, EXPORT, DOCTOR, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING)
+# Commands that apply a trained model; the model decides some of their options, see `models/description.py`.
+_PREDICTING = (EVALUATING, INFERENCE, RELEASE)
+APPLYING = (*_PREDICTING, EXPORT)
 COMPILERS = ("g++", "clang++", "c++", "cl")
 # Commands that may run in several processes together.
 SHARED_COMMANDS = (TRAINING, INFERENCE)
 _LEARNING = (TRAINING, DOCTOR)
 _LABELED = (TRAINING, EVALUATING, RELEASE, DOCTOR, EXPERIMENTS, SCORING)
-_COMPUTING = (TRAINING, *APPLYING, SYNTHESIS)
+_COMPUTING = (TRAINING, *_PREDICTING, SYNTHESIS)
 
 
 class About(NamedTuple):
-    """What the table says of an option beside its type and default.
+    """Properties of an option besides its type and default.
 
     Attributes:
-        commands: commands that take it.
-        part: part of a model's description that records it: `protocol`, `held_out`, `training` or none.
-        unit: unit of the value.
-        is_basic: whether most users need it.
-        default: what the default `None` stands for.
+        commands: Commands that take the option.
+        part: Part of a model's description that records it: `protocol`, `held_out`, `training` or none.
+        unit: Unit of the value.
+        is_basic: Whether most users need it.
+        default: Meaning of the default `None`.
     """
 
     commands: tuple[str, ...]
@@ -67,12 +68,12 @@ class About(NamedTuple):
 
 
 def option(default: Any, about: About, description: str) -> Any:
-    """Return the entry of an option."""
+    """Return the field of an option for `Settings`."""
     return Field(default, description=description, json_schema_extra={"about": about})  # type: ignore[dict-item]
 
 
 class Settings(BaseModel):
-    """The checked values of all options."""
+    """Checked values of all options."""
 
     model_config = ConfigDict(extra="forbid", strict=True, validate_default=True)
 
@@ -99,7 +100,7 @@ class Settings(BaseModel):
     scored: Literal["held_out", "all"] = option(
         "held_out", About((EVALUATING,)), "Scans to score: those that the model's training held out, or all."
     )
-    # What the network sees
+    # Input of the network
     intensities: Literal["brain", "tissue"] = option(
         "tissue",
         About(_LEARNING, "protocol"),
@@ -128,7 +129,7 @@ class Settings(BaseModel):
         About((TRAINING, EVALUATING, RELEASE, DOCTOR, SCORING), is_basic=True, default="`runs/<network>_<loss>`"),
         "Folder of a run.",
     )
-    cache_dir: Text = option("runs/slices", About((*_LEARNING, *APPLYING)), "Folder of prepared slices.")
+    cache_dir: Text = option("runs/slices", About((*_LEARNING, *_PREDICTING)), "Folder of prepared slices.")
     loss: Annotated[str, Allowed("a name of the bundle's section loss_functions")] = option(
         "cce_dice", About((TRAINING,), "training", is_basic=True), "Loss: cce, dice, or their sum cce_dice; also cce_lesion."
     )
@@ -156,14 +157,18 @@ class Settings(BaseModel):
         None, About((TRAINING,), default="random weights"), "Model to start from: a file, or `pretrained`."
     )
     compile: Switch = option(False, About((TRAINING,)), "Compile the training step; needs a C++ compiler.")
-    amp: Switch = option(True, About((TRAINING, *APPLYING)), "Half precision where the device has fast units for it.")
+    amp: Switch = option(True, About((TRAINING, *_PREDICTING)), "Half precision where the device has fast units for it.")
     device: Device = option(
         "auto", About((*_COMPUTING, DOCTOR), is_basic=True), "Device of the networks; auto takes a GPU where there is one."
     )
     # Applying a model
     weights: Text | None = option(
         None,
-        About(APPLYING, is_basic=True, default="inference: pretrained; evaluating: the run's last.pt; release: its best.pt"),
+        About(
+            APPLYING,
+            is_basic=True,
+            default="inference and export: pretrained; evaluating: the run's last.pt; release: its best.pt",
+        ),
         "Model to apply: a file, or `pretrained`.",
     )
     threshold: PositiveShare | None = option(
@@ -177,22 +182,22 @@ class Settings(BaseModel):
         About((EVALUATING, INFERENCE), default="the model's"),
         "Components whose highest probability is lower are removed.",
     )
-    overlap: ShareBelowOne = option(0.25, About((TRAINING, *APPLYING)), "Overlap of windows where a slice takes several.")
+    overlap: ShareBelowOne = option(0.25, About((TRAINING, *_PREDICTING)), "Overlap of windows where a slice takes several.")
     window_batch: Count | None = option(
-        None, About((TRAINING, *APPLYING), default="8, on GPUs 16"), "Slices that are computed at once."
+        None, About((TRAINING, *_PREDICTING), default="8, on GPUs 16"), "Slices that are computed at once."
     )
     tta: Switch | None = option(
-        None, About((TRAINING, *APPLYING), default="the model's"), "Average each scan with its left-right mirror image."
+        None, About((TRAINING, *_PREDICTING), default="the model's"), "Average each scan with its left-right mirror image."
     )
     engine: Literal["auto", "torch", "onnx"] = option(
         "auto", About((EVALUATING, INFERENCE)), "Software that computes the network; auto takes the faster one."
     )
     brain_weights: Text = option(
-        "pretrained", About((*_LEARNING, *APPLYING, SYNTHESIS)), "Model that finds the brain: a file, or `pretrained`."
+        "pretrained", About((*_LEARNING, *_PREDICTING, SYNTHESIS)), "Model that finds the brain: a file, or `pretrained`."
     )
     surface_weights: Text | None = option(
         None,
-        About((*_LEARNING, *APPLYING, SYNTHESIS), default="none; with save_brain pretrained"),
+        About((*_LEARNING, *_PREDICTING, SYNTHESIS), default="none; with save_brain pretrained"),
         "Model that draws the brain's surface.",
     )
     prepare: Literal["none", "bias", "mni"] = option(
@@ -208,7 +213,9 @@ class Settings(BaseModel):
     output_dir: Text | None = option(
         None,
         About(
-            (INFERENCE, RELEASE, SYNTHESIS), is_basic=True, default="inference: masks; synthesis: synthetic; release: name it"
+            (INFERENCE, RELEASE, EXPORT, SYNTHESIS),
+            is_basic=True,
+            default="inference: masks; synthesis: synthetic; others: name it",
         ),
         "Folder of the results.",
     )
@@ -283,10 +290,10 @@ def options_in(part: str) -> list[str]:
 
 
 def check(values: Mapping[str, Any]) -> Settings:
-    """Return the checked values of options; those that are not named have their defaults.
+    """Return the checked values of all options; missing ones get their defaults.
 
     Raises:
-        CommandLineError: names every wrong value, with what is allowed.
+        CommandLineError: A value is wrong; the message names every wrong value and what is allowed.
     """
     try:
         return Settings.model_validate(dict(values))
@@ -296,12 +303,12 @@ def check(values: Mapping[str, Any]) -> Settings:
 
 
 def changed(values: Settings) -> list[str]:
-    """Return the options that do not have their defaults."""
+    """Return the names of the options whose values differ from their defaults."""
     return [name for name, value in vars(check({})).items() if getattr(values, name) != value]
 
 
 def require_consistent(values: Settings) -> None:
-    """Raise CommandLineError for options that contradict each other, or that this machine does not allow."""
+    """Raise CommandLineError for options that contradict each other, or that need a compiler that is not installed."""
     if values.planes != (AXIAL,) and len(set(values.spacing_mm)) > 1:
         raise CommandLineError(
             f"got --planes {','.join(values.planes)} and --spacing_mm {list(values.spacing_mm)}; expected cubes, or slices of "
@@ -324,7 +331,7 @@ def require_consistent(values: Settings) -> None:
 
 
 def refusal(name: str, value: Any) -> str:
-    """Return what is said of a wrong value."""
+    """Return the message about a wrong value."""
     allowed = allowed_values(Settings.__annotations__[name])
     hint = " Quote a name that looks like a number twice: '\"01\"'." if allowed == "text" else ""
     is_or_are = "is" if allowed.startswith(("a ", "text")) and " and the " not in allowed else "are"

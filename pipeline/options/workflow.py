@@ -1,12 +1,12 @@
-"""The first step of every bundle: check the options, ask the model, and put both into the running configuration.
+"""The first step of every bundle: check the options, read the model, and put both into the running configuration.
 
-`python -m monai.bundle run` adds every option that it does not know to the configuration, and passes values on as they were
-typed. So each bundle's `initialize` begins with `apply_options`, which
+`python -m monai.bundle run` adds every unknown option to the configuration and does not check values. Therefore each bundle's
+`initialize` begins with `apply_options`, which
 
 1. refuses unknown commands and options, and options that the command does not take;
 2. checks all values, see `settings.py`;
-3. reads the model that the command applies: its network and its protocol take the place of those in the bundle file;
-4. puts the checked values into the configuration, where `@epochs` and the like find them, and the description as `@model`.
+3. reads the model that the command applies: its network and its protocol replace those in the bundle file;
+4. puts the checked values into the configuration for references such as `@epochs`, and the description as `@model`.
 """
 
 import difflib
@@ -47,24 +47,24 @@ from strokelesion.pipeline.runtime.errors import show_error
 from strokelesion.pipeline.runtime.processes import launched
 
 PRETRAINED = "pretrained"
-# Options that experiments choose for each run themselves.
+# Options that the command `experiments` sets for each run.
 CHOSEN_FOR_RUNS = {"run_dir", "loss", "fold", "resume", "init", "weights", "scored"}
-# The file of a run that a command applies where no model is named.
+# File of a run that a command applies if no model is named.
 RUN_FILES = {EVALUATING: LAST, RELEASE: "best.pt"}
 OUTPUT_FOLDERS = {INFERENCE: "masks", SYNTHESIS: "synthetic"}
 
 
 def bundle_root() -> str:
-    """Return the folder of the bundle files and the pretrained models that are installed with this package."""
+    """Return the folder of the bundle files and pretrained models that are installed with this package."""
     return str(Path(__file__).parents[2] / "bundles")
 
 
 def apply_options() -> None:
-    """Check the options of the workflow that is being initialized, and put them into its configuration; see above.
+    """Check the options of the workflow in initialization and put them into its configuration; see the top of this file.
 
     Raises:
-        CommandLineError: for a wrong command, option or value.
-        UserError: when the model that the command applies cannot be used.
+        CommandLineError: A command, option or value is wrong.
+        UserError: The model that the command applies cannot be used.
     """
     workflow, given = initialized_workflow()
     if is_bundle_run(sys.argv):
@@ -86,16 +86,16 @@ def apply_options() -> None:
 
 
 def put(content: Mapping[str, Any], parser: ConfigParser) -> None:
-    """Put values into a configuration, as JSON has them."""
+    """Put values into a configuration in the types of JSON: tuples become lists."""
     config = cast(dict[str, Any], parser.config)
     config.update({name: list(value) if isinstance(value, tuple) else value for name, value in content.items()})
     parser.parse(reset=True)
 
 
 def initialized_workflow() -> tuple[ConfigWorkflow, dict[str, Any]]:
-    """Return the workflow whose `initialize` is running, and the options that were given to it, as far as they are known.
+    """Return the workflow whose `initialize` is running, and the options that were given to it, if they are known.
 
-    MONAI evaluates a configuration without access to the workflow, so this looks at the calls that led here.
+    MONAI evaluates a configuration without access to the workflow, so this function inspects the call stack.
     """
     frame: FrameType | None = inspect.currentframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigWorkflow):
@@ -112,7 +112,7 @@ def initialized_workflow() -> tuple[ConfigWorkflow, dict[str, Any]]:
 
 
 def command_of(workflow: ConfigWorkflow) -> str:
-    """Return the command that a workflow runs; applications that name none have a kind of workflow instead."""
+    """Return the command that a workflow runs; if an application names none, the workflow type decides."""
     command = str(workflow.run_id)
     if command == "run":
         return INFERENCE if workflow.workflow_type == "infer" else TRAINING
@@ -125,7 +125,7 @@ def is_bundle_run(arguments: Sequence[str]) -> bool:
 
 
 def require_command(command: str, config: Mapping[str, Any]) -> None:
-    """Raise CommandLineError unless a bundle has a command, and may run it in as many processes as were started."""
+    """Raise CommandLineError unless the bundle has the command and the command may run in the number of started processes."""
     known = [name for name in COMMANDS if name in config]
     if command not in known:
         raise CommandLineError(f"got the command {command!r}; allowed are {', '.join(known)}.")
@@ -136,7 +136,7 @@ def require_command(command: str, config: Mapping[str, Any]) -> None:
 
 
 def require_options(command: str, given: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Raise CommandLineError for options that do not exist, or that the command or the bundle does not use."""
+    """Raise CommandLineError for options that do not exist or that the command or the bundle does not use."""
     sections = {name for name, value in config.items() if name not in settings.OPTIONS and not is_plain_value(value)}
     allowed = options_taken(command, config)
     for name in [*given, *(name for name in config if is_plain_value(config[name]))]:
@@ -159,20 +159,20 @@ def options_taken(command: str, config: Mapping[str, Any]) -> list[str]:
 
 
 def handed_on() -> set[str]:
-    """Return the options of training and evaluating that the runs of experiments take."""
+    """Return the options of training and evaluating that the command `experiments` passes to its runs."""
     config = json.loads(Path(bundle_root(), "resunet.json").read_text())
     return {*options_taken(TRAINING, config), *options_taken(EVALUATING, config)} - CHOSEN_FOR_RUNS
 
 
 def is_plain_value(value: Any) -> bool:
-    """Return whether a value of the configuration is an option's, not a section, a list of steps or an expression."""
+    """Return whether a value of the configuration is plain: not a section, a list of steps or an expression."""
     if isinstance(value, list | tuple):
         return not any(isinstance(item, dict) or not is_plain_value(item) for item in value)
     return not isinstance(value, dict) and str(value)[:1] not in ("$", "@", "%")
 
 
 def says_why(name: str, command: str) -> str:
-    """Return why a command does not take an option of another one, if it is one."""
+    """Return why a command does not take an option; "" if the option does not exist."""
     if command in APPLYING and name in (*settings.options_in("protocol"), *settings.options_in("held_out")):
         return " The model itself says it."
     commands = settings.OPTIONS[name].commands if name in settings.OPTIONS else ()
@@ -188,12 +188,12 @@ def require_choice(name: str, value: str, table: Mapping[str, Any]) -> None:
 
 
 def network_name(config: Mapping[str, Any]) -> str:
-    """Return the class of the network that a bundle names; nothing where it names none."""
+    """Return the class name of the network that a bundle names; "" if it names none."""
     return str(config.get("network_def", {}).get("_target_", "")).rpartition(".")[2]
 
 
 def with_defaults(values: Settings, command: str, network: str) -> Settings:
-    """Return settings in which everything that depends on other values is decided."""
+    """Return settings in which all defaults that depend on other values are set."""
     device = ("cuda" if torch.cuda.is_available() else "cpu") if values.device == "auto" else values.device
     run_dir = values.run_dir or f"runs/{network.lower()}_{values.loss}"
     changed = {
@@ -211,9 +211,9 @@ def with_defaults(values: Settings, command: str, network: str) -> Settings:
 
 
 def as_begun(values: Settings, given: Collection[str]) -> Settings:
-    """Return the settings of a training that continues a run, or starts from a model: what was not given is as there.
+    """Return the settings of a training that resumes a run or starts from a model, which supplies the options not given.
 
-    A run that is resumed keeps all its settings; a new run takes over how scans are shown to the model that it starts from.
+    A resumed run keeps all its settings; a new run takes over the protocol of the model that it starts from.
     """
     last = Path(str(values.run_dir), LAST)
     if values.resume and last.is_file():
@@ -231,15 +231,15 @@ def as_begun(values: Settings, given: Collection[str]) -> Settings:
 
 
 def model_file(named: str | None, pretrained: str = "resunet") -> str | None:
-    """Return the file of a model; the word `pretrained` stands for one that is installed with this package."""
+    """Return the file of a model; the word `pretrained` means one that is installed with this package."""
     return f"{bundle_root()}/weights/{pretrained}.safetensors" if named == PRETRAINED else named
 
 
 def model_content(values: Settings, command: str, parser: Any) -> dict[str, Any]:
-    """Return what a model puts into the configuration: its description and, where it is applied, the options that it decides.
+    """Return the model's entries for the configuration: its description and, if it is applied, the options that it decides.
 
     Raises:
-        UserError: when the model that the command applies cannot be used.
+        UserError: The model that the command applies cannot be used.
     """
     if command == RELEASE:
         require_own_folder(values.output_dir)
@@ -248,14 +248,14 @@ def model_content(values: Settings, command: str, parser: Any) -> dict[str, Any]
     if command not in (TRAINING, DOCTOR):
         return {}
     description = describe_training(values, parser)
-    # Before data are prepared, which may take long.
+    # Check now, because the preparation of data may take long.
     if command == TRAINING and resumed_run(str(values.run_dir), values.resume, description) is None and values.init:
         initial_model(values.init, description)
     return {"model": description, "tta": values.tta or False}
 
 
 def content_of(model: Model, values: Settings, command: str, parser: Any) -> dict[str, Any]:
-    """Return what a trained model puts into the configuration of a command that applies it."""
+    """Return a trained model's entries for the configuration of a command that applies it."""
     description = model.description
     require_known(description.network, values.weights, str(parser.config.get("network_def", {}).get("_target_", "")))
     require_applicable(description, values, command)
@@ -270,7 +270,7 @@ def content_of(model: Model, values: Settings, command: str, parser: Any) -> dic
 
 
 def options_of_model(description: Description) -> dict[str, Any]:
-    """Return the options that a model decides, checked like those that a user types: a file comes from anywhere."""
+    """Return the options that a model decides, checked like those of a user, because anybody may have written the file."""
     protocol = {name: getattr(description.protocol, name) for name in settings.options_in("protocol")}
     decided = {**protocol, **({} if description.held_out is None else description.held_out.model_dump())}
     known = settings.check(decided)
@@ -278,7 +278,7 @@ def options_of_model(description: Description) -> dict[str, Any]:
 
 
 def require_applicable(description: Description, values: Settings, command: str) -> None:
-    """Raise UserError when a command asks for something that a model does not have: held-out scans, or a brain."""
+    """Raise UserError if a command needs something that the model does not provide: held-out scans or a brain mask."""
     needs_held_out = command == RELEASE or (command == EVALUATING and values.scored == "held_out")
     if needs_held_out and description.held_out is None:
         otherwise = ", or measure on all scans with --scored all" if command == EVALUATING else ""
@@ -294,10 +294,10 @@ def require_applicable(description: Description, values: Settings, command: str)
 
 
 def require_own_folder(folder: str | None) -> None:
-    """Raise UserError unless a model is released to a folder of the user's own: pretrained models are never replaced."""
+    """Raise UserError if a model would be released to a folder of pretrained models, which are never replaced."""
     if folder is None:
         raise UserError("--output_dir is missing; expected the folder to write the model to. Name it on the command line.")
-    # Files that are links, as in editable installations, lie elsewhere.
+    # Linked files, as in editable installations, are in other folders.
     files = Path(bundle_root()).glob(f"*/*{RELEASED}")
     pretrained = {Path(bundle_root()).resolve(), *(file.resolve().parent for file in files)}
     if any(Path(folder).resolve().is_relative_to(place) for place in pretrained):
@@ -307,7 +307,7 @@ def require_own_folder(folder: str | None) -> None:
 
 
 def describe_training(values: Settings, parser: Any) -> Description:
-    """Return the description of the model that a training will make."""
+    """Return the description of the model that a training makes."""
     network = dict(parser.get_parsed_content("network_def", instantiate=False).get_config())
     plain = json.loads(json.dumps({name: value for name, value in network.items() if name != "_desc_"}))
     return Description(
@@ -320,12 +320,12 @@ def describe_training(values: Settings, parser: Any) -> Description:
 
 
 def training_summary(values: Settings, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a training that the bundle uses, and the epochs of a schedule that ends with the training."""
+    """Return the training options that the bundle uses, and the number of epochs if the schedule depends on it."""
     used = options_taken(TRAINING, config)
     ends = {} if values.schedule == "constant" else {"schedule_epochs": values.epochs}
     return {name: value for name, value in picked(values, "training").items() if name in used} | ends
 
 
 def picked(values: Settings, part: str) -> dict[str, Any]:
-    """Return the options that a part of a description records."""
+    """Return the values of the options that a part of a description records."""
     return {name: getattr(values, name) for name in settings.options_in(part)}

@@ -1,1 +1,1 @@
-"""From experiments to one report."""
+"""Run experiments and write one report on them."""

@@ -1,8 +1,8 @@
-"""All experiments, networks x losses x folds, one after the other: trained, evaluated, resumed where they stopped.
+"""Train and evaluate all experiments (networks x losses x folds) one after the other, and resume interrupted ones.
 
-Each is a run of its network's bundle in a folder of its own, `<runs_dir>/<network>_<loss>_<fold>`. Its record says with which
-settings it was begun and whether it is done; then it is skipped. A run that was stopped, by whatever, goes on from its
-last epoch. All share the split that lies beside them, `<runs_dir>/split.csv`.
+Each experiment runs its network's bundle in its own folder, `<runs_dir>/<network>_<loss>_<fold>`. Its record holds the settings
+at its start and whether it is done. Finished experiments are skipped. An interrupted run continues from its last epoch. All
+runs share the split `<runs_dir>/split.csv`.
 """
 
 import gc
@@ -31,10 +31,10 @@ from strokelesion.pipeline.runtime import errors
 from strokelesion.pipeline.runtime.files import write_bytes, write_json
 from strokelesion.pipeline.runtime.locks import claimed
 
-# Options of the evaluation that decide its result.
+# Evaluation options that change the result.
 MEASURED = {"prepare", "overlap", "tta", "threshold", "min_component_ml", "min_peak"}
 RECORD, SPLIT = "experiment.json", "split.csv"
-# What a site's name may have and a folder's should not.
+# Characters that the name of a site may contain but the name of a folder should not.
 NO_NAME = re.compile(r"[^\w.-]+|^\.+")
 LONGEST_NAME = 50
 logger = logging.getLogger(__name__)
@@ -42,14 +42,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Experiment:
-    """One network, loss and fold, and where its run lies.
+    """One network, loss and fold, and the folder of its run.
 
     Attributes:
-        network: name of a bundle file.
-        loss: name of a loss.
-        fold: which part of the cohort it holds out.
-        folder: the run's.
-        bundle: the bundle file.
+        network: Name of a bundle file.
+        loss: Name of a loss.
+        fold: Part of the cohort that is held out.
+        folder: Folder of the run.
+        bundle: Path of the bundle file.
     """
 
     network: str
@@ -60,17 +60,17 @@ class Experiment:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What earlier calls noted: `settings`, `is_done`, and `duration_s` if it ran in one go."""
+        """Return what earlier calls stored: `settings`, `is_done`, and `duration_s` if it ran without interruption."""
         path = self.folder / RECORD
         return dict(json.loads(path.read_text())) if path.is_file() else {}
 
     @property
     def is_done(self) -> bool:
-        """Whether it was carried out and its scores are there."""
+        """Return whether the experiment is done and its scores exist."""
         return self.record.get("is_done", False) and (self.folder / EVALUATION / SCORES).is_file()
 
     def note(self, **record: Any) -> None:
-        """Add to the record."""
+        """Add entries to the record."""
         write_json(self.folder / RECORD, self.record | record)
 
 
@@ -84,23 +84,23 @@ def run_experiments(
     report_dir: str | Path,
     bundle_root: str | Path,
 ) -> None:
-    """Train and evaluate every combination that is not done, say before each how much time is left, and report on all.
+    """Train and evaluate every combination that is not done, print the time left before each, and write a report on all.
 
-    All combinations of the first fold come before those of the second. One that fails is reported and the others go on.
+    All combinations of the first fold come before those of the second. If one fails, the log says why and the others continue.
 
     Args:
-        networks: names of bundle files.
-        losses: values of the option `loss`.
-        folds: values of the option `fold`.
-        runs_dir: folder of the runs.
-        options: options that all runs share.
-        run_options: further options, of training or evaluating, handed to each run.
-        report_dir: where the report on these experiments goes.
-        bundle_root: folder of the bundle files.
+        networks: Names of bundle files.
+        losses: Values of the option `loss`.
+        folds: Values of the option `fold`.
+        runs_dir: Folder of the runs.
+        options: Options that all runs share.
+        run_options: Further options of training or evaluating, passed to each run.
+        report_dir: Folder of the report on these experiments.
+        bundle_root: Folder of the bundle files.
 
     Raises:
-        UserError: when an option is wrong, another run works in `runs_dir`, or a run was begun with other settings; nothing
-            was started then.
+        UserError: when an option is wrong, another run uses `runs_dir`, or a run was started with other settings; then
+            nothing is started.
         SystemExit: with status 1 when an experiment failed.
     """
     planned = plan(networks, losses, folds, Path(runs_dir), Path(bundle_root))
@@ -116,7 +116,7 @@ def run_experiments(
 
 
 def carry_out_all(planned: Sequence[Experiment], options: Mapping[str, Any], settings: Mapping[Path, dict[str, Any]]) -> int:
-    """Carry out the experiments that are not done, and return how many failed; the log says why."""
+    """Run the experiments that are not done, and return the number of failures; the log gives the reasons."""
     for experiment in planned:
         check_record(experiment, settings[experiment.folder])
     failed = 0
@@ -134,10 +134,10 @@ def carry_out_all(planned: Sequence[Experiment], options: Mapping[str, Any], set
 def plan(
     networks: Sequence[str], losses: Sequence[str], folds: Sequence[int | str], runs_dir: Path, bundle_root: Path
 ) -> list[Experiment]:
-    """Return the experiments in the order in which they are run.
+    """Return the experiments in the order in which they run.
 
     Raises:
-        UserError: when two folds would share a folder, or one would be read as an expression by the bundle runner.
+        UserError: when two folds would share a folder, or the bundle runner would read a fold as an expression.
     """
     names = [NO_NAME.sub("-", str(fold))[:LONGEST_NAME] for fold in folds]
     strange = [
@@ -155,7 +155,7 @@ def plan(
 
 
 def resolve(planned: Sequence[Experiment], options: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
-    """Return the settings of each experiment, by its folder, as its bundle file and the options say.
+    """Return the settings of each experiment by its folder, from its bundle file and the options.
 
     Raises:
         CommandLineError: when an option is wrong; MONAI raises a RuntimeError from it.
@@ -164,8 +164,8 @@ def resolve(planned: Sequence[Experiment], options: Mapping[str, Any]) -> dict[P
 
 
 def settings_of(experiment: Experiment, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that decides the result of an experiment: of its model, and of its evaluation."""
-    # As a new run: one that is resumed would keep what it was begun with, whatever is asked for.
+    """Return all settings that decide the result of an experiment: those of its model and of its evaluation."""
+    # Resolve the settings of a new run: a resumed run would keep its first settings and ignore the given ones.
     as_new = {"resume": False, "run_dir": str(experiment.folder / "none")}
     asked_for = {**arguments(TRAINING, experiment, options), **as_new}
     workflow = monai.bundle.create_workflow(workflow_type="train", **asked_for)
@@ -174,11 +174,11 @@ def settings_of(experiment: Experiment, options: Mapping[str, Any]) -> dict[str,
     asked = check({name: options[name] for name in MEASURED & options.keys()})
     measured = {name: getattr(asked, name) for name in MEASURED}
     settings = {**model.settings(), **measured, "epochs": parser.config["epochs"], "fold": str(experiment.fold)}
-    return dict(json.loads(json.dumps(settings)))  # as it comes back from the record
+    return dict(json.loads(json.dumps(settings)))  # the form that settings have when read from the record
 
 
 def check_record(experiment: Experiment, settings: Mapping[str, Any]) -> None:
-    """Raise UserError when a run was begun with other settings."""
+    """Raise UserError if a run was started with other settings."""
     was = experiment.record.get("settings", settings)
     for key in sorted(was.keys() | settings.keys()):
         if was.get(key) != settings.get(key):
@@ -189,14 +189,14 @@ def check_record(experiment: Experiment, settings: Mapping[str, Any]) -> None:
 
 
 def arguments(command: str, experiment: Experiment, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `monai.bundle` for a command of one experiment; logging is set up already."""
+    """Return the arguments of `monai.bundle` for a command of one experiment; the caller has set up logging."""
     chosen = {"loss": experiment.loss, "fold": experiment.fold, "run_dir": str(experiment.folder), "resume": True}
     taken = {name: value for name, value in {**options, **chosen}.items() if name in options_of(command)}
     return {"run_id": command, "logging_file": False, "config_file": str(experiment.bundle), **taken}
 
 
 def carry_out(experiment: Experiment, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Train, or go on training, and evaluate."""
+    """Start or resume the training, and evaluate."""
     is_new, started_s = not experiment.record, time.monotonic()
     experiment.note(settings=settings)
     share_split(experiment)
@@ -206,7 +206,7 @@ def carry_out(experiment: Experiment, options: Mapping[str, Any], settings: Mapp
 
 
 def share_split(experiment: Experiment) -> None:
-    """Give a new run the split that lies beside the runs; where it has one, that rules."""
+    """Copy the shared split to a new run; a run that already has a split keeps it."""
     shared, own = experiment.folder.parent / SPLIT, experiment.folder / SPLIT
     if shared.is_file() and not own.exists():
         write_bytes(own, shared.read_bytes())
@@ -218,7 +218,7 @@ def reason(error: BaseException) -> str:
 
 
 def announced(planned: Sequence[Experiment]) -> Iterator[Experiment]:
-    """Yield the experiments that are not done, each after a line that says which it is and how much time is left."""
+    """Yield the experiments that are not done; before each, print its name and the time left."""
     for number, experiment in enumerate(planned, start=1):
         if experiment.is_done:
             continue
@@ -230,7 +230,7 @@ def announced(planned: Sequence[Experiment]) -> Iterator[Experiment]:
 
 
 def time_left_s(planned: Sequence[Experiment]) -> float | None:
-    """Return how long the experiments that are not done will take, as those done of the same network, else of any, took."""
+    """Return the time left in s, from the mean duration of finished experiments: of the same network, or else of any."""
     durations_s: dict[str, list[float]] = {}
     for experiment in planned:
         if "duration_s" in experiment.record:
@@ -243,6 +243,6 @@ def time_left_s(planned: Sequence[Experiment]) -> float | None:
 
 
 def release_memory() -> None:
-    """Give back what a run held: its engines refer to each other in circles."""
+    """Free the memory of a run: its engines refer to each other in cycles, which only the garbage collector frees."""
     gc.collect()
     torch.cuda.empty_cache()

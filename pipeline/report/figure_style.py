@@ -1,6 +1,6 @@
-"""How every figure of the report looks: size, type, colors and the marks that figures share.
+"""Common style of the report's figures: size, font, colors and shared marks.
 
-Colors are those of Okabe and Ito (2008), which color-blind readers tell apart. The user's matplotlib settings do not count,
+The colors of Okabe and Ito (2008) are distinguishable for color-blind readers. The user's matplotlib settings are ignored,
 so that equal data gives equal pictures.
 """
 
@@ -38,7 +38,7 @@ STYLE = {
 POINT: dict[str, Any] = {"s": 22, "color": BLUE, "alpha": 0.65, "linewidth": 0}
 WIDTH_IN, DOTS_PER_INCH = 7.2, 160
 
-# Decorates what makes or draws a figure.
+# Decorator for functions that create or draw a figure.
 styled = style.context(STYLE, after_reset=True)
 
 
@@ -49,7 +49,7 @@ def canvas(height_in: float) -> tuple[Figure, Axes]:
 
 
 def level(axes: Axes, value: float, text: str, color: str = GRAY) -> None:
-    """Draw a horizontal line and name it right of the axes, where no point can lie under the name."""
+    """Draw a horizontal line with its name to the right of the axes, where the name covers no point."""
     axes.axhline(value, color=color, linewidth=1, linestyle="dashed")
     axes.annotate(text, (1.01, value), xycoords=("axes fraction", "data"), va="center", color=color, fontsize=8)
 
@@ -62,7 +62,7 @@ def dots(
     label: str,
     along_x: bool = False,
 ) -> None:
-    """Draw means with their intervals, each (mean, low, high); NaN bounds draw the mean alone."""
+    """Draw means with their intervals, each (mean, low, high); if low and high are NaN, draw the mean alone."""
     means, lows, highs = np.asarray(bounds, dtype=float).reshape(-1, 3).T
     if along_x:
         axes.hlines(places, lows, highs, color=color, linewidth=1.8)
@@ -73,5 +73,5 @@ def dots(
 
 
 def literal(name: object) -> str:
-    """Return a name from the data as matplotlib shall show it: dollar signs are no mathematics."""
+    """Return a name from the data with escaped dollar signs, so that matplotlib does not read it as mathematics."""
     return str(name).replace("$", r"\$")

@@ -1,7 +1,7 @@
-"""The report's figures: one function a figure, from the frames of a report to a matplotlib Figure.
+"""Draw the report's figures: one function per figure, from the tables of a report to a matplotlib Figure.
 
-Every figure states its n and names its axes with units. None touches pyplot: no display is needed, no state stays behind.
-How they look is said in `figure_style`.
+Every figure states its n and names its axes with units. No function uses pyplot, so no display is needed and no state
+remains. `figure_style` defines how figures look.
 """
 
 import io
@@ -39,15 +39,15 @@ RECALLS = (
     ("is_matched", "matched one-to-one (IoU ≥ .25)", ORANGE, 0.12),
 )
 LESIONS = {"main": "main lesion", "sub": "sub-lesion", "both": "main and sub-lesion"}
-# Between the limits of agreement lie 95 % of normally distributed differences, Bland and Altman 1986.
+# 95 % of normally distributed differences lie between the limits of agreement (Bland and Altman 1986).
 LIMITS_SD = 1.96
-# Below this volume the scale of symmetric-log axes is linear.
+# Symmetric-log axes are linear below this volume.
 LINEAR_ML = 1.0
 
 
 @styled
 def png(figure: Figure) -> bytes:
-    """Return a figure as PNG; equal figures give equal bytes, for no date and no software is written into it."""
+    """Return a figure as PNG without date and software name, so that equal figures give equal bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
     return stream.getvalue()
@@ -55,11 +55,11 @@ def png(figure: Figure) -> bytes:
 
 @styled
 def dice_by_volume(scores: pd.DataFrame, lesion: str = "main") -> Figure:
-    """Draw Dice against the true volume in ml, a point a scan, beside the Dice of human tracers.
+    """Draw Dice against the true volume in ml, one point per scan, with the Dice of human tracers as lines.
 
     Args:
-        scores: the report's scores of one experiment.
-        lesion: lesion class; scans whose truth lacks it are left out.
+        scores: Scores of one experiment, from the report.
+        lesion: Lesion class; scans whose truth lacks it are left out.
     """
     shown = with_truth(scores, lesion)
     figure, axes = canvas(4.0)
@@ -68,7 +68,7 @@ def dice_by_volume(scores: pd.DataFrame, lesion: str = "main") -> Figure:
         level(axes, dice, f"{name} {dice:.3f}".replace("0.", "."))
     axes.set(xscale="log", xlabel=f"true volume of the {LESIONS[lesion]} (ml, log scale)", ylabel="Dice", ylim=(-0.03, 1.03))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    # Less than a decade wide, the axis labels its minor ticks too.
+    # An axis that spans less than a decade labels its minor ticks too.
     axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     axes.set_title(counted(shown))
     return figure
@@ -76,12 +76,12 @@ def dice_by_volume(scores: pd.DataFrame, lesion: str = "main") -> Figure:
 
 @styled
 def recall_by_size(lesions: pd.DataFrame) -> Figure:
-    """Draw which share of the true lesions was found, by size, with 95 % bootstrap intervals over persons.
+    """Draw the share of true lesions that was found, by size, with 95 % bootstrap intervals over persons.
 
-    A lesion belongs to the bin whose lower edge it reaches: 1 ml is in "1 to 10". A bin without lesions says so.
+    A lesion on the edge of two bins belongs to the upper bin: 1 ml is in "1 to 10". An empty bin is labeled as such.
 
     Args:
-        lesions: the report's true lesions of one experiment.
+        lesions: True lesions of one experiment, from the report.
     """
     bins = size_bins(lesions["volume_ml"])
     groups = [lesions[bins == name] for name in SIZE_NAMES]
@@ -102,14 +102,14 @@ def recall_by_size(lesions: pd.DataFrame) -> Figure:
 
 @styled
 def bland_altman(scores: pd.DataFrame, lesion: str = "main") -> Figure:
-    """Draw the error of the volume against the volume, with mean difference and 95 % limits of agreement.
+    """Draw the volume error against the volume, with mean difference and 95 % limits of agreement.
 
-    Limits are mean ± 1.96 SD of prediction minus truth (Bland and Altman 1986). Both axes are linear below 1 ml and
+    The limits are mean ± 1.96 SD of prediction minus truth (Bland and Altman 1986). Both axes are linear below 1 ml and
     logarithmic above.
 
     Args:
-        scores: the report's scores of one experiment.
-        lesion: lesion class; scans whose truth lacks it are left out.
+        scores: Scores of one experiment, from the report.
+        lesion: Lesion class; scans whose truth lacks it are left out.
     """
     shown = with_truth(scores, lesion)
     difference_ml = shown["volume_difference_ml"]
@@ -135,8 +135,8 @@ def dice_by_site(scores: pd.DataFrame, lesion: str = "main") -> Figure:
     """Draw the Dice of each scan by site with each site's mean, the worst site on top.
 
     Args:
-        scores: the report's scores of one experiment.
-        lesion: lesion class; scans whose truth lacks it are left out.
+        scores: Scores of one experiment, from the report.
+        lesion: Lesion class; scans whose truth lacks it are left out.
     """
     shown = with_truth(scores, lesion)
     means = shown.groupby("site")["dice"].mean().sort_values(kind="stable")
@@ -157,12 +157,12 @@ def dice_by_site(scores: pd.DataFrame, lesion: str = "main") -> Figure:
 
 @styled
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Draw training loss and validation Dice over the epochs: a color a network, a line style a loss.
+    """Draw training loss and validation Dice over the epochs: one color per network, one line style per loss.
 
-    Strong lines are means over folds, faint ones the folds.
+    Strong lines are means over folds; faint lines are single folds.
 
     Args:
-        history: the report's history of all experiments.
+        history: History of all experiments, from the report.
     """
     colors = dict(zip(history["network"].unique(), cycle(NETWORK_COLORS), strict=False))
     lines = dict(zip(history["loss"].unique(), cycle(LOSS_LINES), strict=False))
@@ -191,7 +191,7 @@ def nine_cells(table: pd.DataFrame) -> Figure:
     """Draw mean Dice and 95 % interval of every experiment, main and sub side by side, the highest for main on top.
 
     Args:
-        table: the report's comparison of the experiments.
+        table: Comparison of the experiments, from the report.
     """
     ranked = table[table["lesion"] == "main"].sort_values("dice", ascending=False, kind="stable")
     names = list(zip(ranked["network"], ranked["loss"], strict=True))
@@ -216,12 +216,12 @@ def size_bins(volumes_ml: pd.Series) -> pd.Series:
 
 
 def counted(scores: pd.DataFrame) -> str:
-    """Return how many scans of how many persons these are."""
+    """Return the text that states the numbers of scans and persons."""
     return f"n = {len(scores)} scans of {scores['person'].nunique()} persons"
 
 
 def span(counts: pd.Series) -> str:
-    """Return the count that all rows share, or the least and greatest."""
+    """Return the count that all rows share, or the lowest and highest count."""
     known = counts.dropna().astype(int)
     return "0" if known.empty else f"{known.min()}" if known.min() == known.max() else f"{known.min()} to {known.max()}"
 

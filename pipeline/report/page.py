@@ -1,7 +1,7 @@
-"""The report as a folder: one self-contained HTML page, its figures as PNG and its numbers as CSV.
+"""Write the report as a folder: one self-contained HTML page, its figures as PNG and its numbers as CSV.
 
-The page loads nothing, runs no script and says so in its Content-Security-Policy. What it says stands in `page.html`,
-a Jinja2 template that escapes every name from the data. Equal input gives equal bytes.
+The page loads nothing and runs no script; its Content-Security-Policy enforces this. Its text is in `page.html`, a Jinja2
+template that escapes every name from the data. Equal input gives equal bytes.
 """
 
 import base64
@@ -26,20 +26,20 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class Report:
-    """What is known about the experiments; frames are sorted, an experiment is a (network, loss).
+    """Data of the report. An experiment is a (network, loss), and all tables are sorted.
 
     Attributes:
-        scores: a row a scan and lesion class.
-        lesions: a row a true lesion.
-        history: a row an epoch of a run; may be empty.
-        table: a row an experiment and lesion class, compared with the best.
-        summary: a row an experiment, lesion class and metric.
-        false_alarms: a row an experiment and lesion class, over scans without that class.
-        worst: title and PNG of the worst scans of the shown experiment.
-        settings: what all runs share.
-        notes: warnings to be read first.
-        is_phantom: whether the scans are synthetic.
-        shown: network and loss of the experiment shown in detail.
+        scores: One row per scan and lesion class.
+        lesions: One row per true lesion.
+        history: One row per epoch of a run; may be empty.
+        table: One row per experiment and lesion class, compared with the best.
+        summary: One row per experiment, lesion class and metric.
+        false_alarms: One row per experiment and lesion class, over scans without that class.
+        worst: Title and PNG of the worst scans of the shown experiment.
+        settings: Settings of the runs.
+        notes: Warnings at the top of the page.
+        is_phantom: Whether the scans are synthetic.
+        shown: Network and loss of the experiment shown in detail.
     """
 
     scores: pd.DataFrame
@@ -56,12 +56,12 @@ class Report:
 
 
 class Metric(NamedTuple):
-    """A column of the scores as the page names it.
+    """A column of the scores, with its name on the page.
 
     Attributes:
-        column: name in `Report.scores`.
-        label: name and unit for readers; ↑ higher is better, ↓ lower is better, → 0 nearer to zero is better.
-        decimals: how many are shown.
+        column: Name in `Report.scores`.
+        label: Name and unit for readers; ↑ higher is better, ↓ lower is better, → 0 nearer to zero is better.
+        decimals: Number of decimals to show.
     """
 
     column: str
@@ -96,11 +96,11 @@ METRICS = {
 
 
 def write_page(report: Report, folder: Path) -> Path:
-    """Write `index.html`, `figures/*.png` and the CSV files behind them.
+    """Write `index.html`, `figures/*.png` and the CSV files with their data.
 
     Args:
-        report: what is known.
-        folder: made if need be; files of an earlier report are replaced.
+        report: Data of the report.
+        folder: Folder of the report, created if it does not exist; files of an earlier report are replaced.
 
     Returns:
         The path of `index.html`.
@@ -126,7 +126,7 @@ def write_page(report: Report, folder: Path) -> Path:
 
 
 def draw(report: Report) -> dict[str, bytes]:
-    """Return the figures as PNG, by name; those that there is nothing for are left out."""
+    """Return the figures as PNG, by name; figures without data are left out."""
     main = with_truth(of_shown(report, report.scores), "main")
     wanted: dict[str, tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame]] = {
         "nine_cells": (figures.nine_cells, report.table),
@@ -176,8 +176,8 @@ def render(report: Report, pictures: Mapping[str, bytes]) -> str:
 def measured_here(scores: pd.DataFrame) -> dict[tuple[str, str], float]:
     """Return the mean of each measure that published numbers compare with, by published lesion class and measure.
 
-    Unlike in the summary, scans whose truth lacks the class count as the measure says: the seed study and the challenges
-    score them, Dice is NaN there.
+    Unlike the summary, the mean includes scans whose truth lacks the class, as each measure defines them: the Keras study and
+    the challenges score these scans; Dice is NaN there.
     """
     measures = sorted(set(published()["compare_with"]) - {""})
     means = scores.groupby("lesion")[measures].mean()
@@ -186,11 +186,11 @@ def measured_here(scores: pd.DataFrame) -> dict[tuple[str, str], float]:
 
 
 def ranking(table: pd.DataFrame) -> dict[str, Any]:
-    """Return the order of the experiments by their Dice of main lesions, and how they stand to the best one.
+    """Return the order of the experiments by their Dice of main lesions, and their comparison with the best one.
 
     Returns:
-        `networks` and `losses`, highest Dice first; `best`, a row; and lists of rows: `equals` are not told apart from it,
-        `lower` and `higher` are, `untested` could not be tested.
+        `networks` and `losses`, highest Dice first; `best`, a row; and lists of rows: `equals` do not differ significantly
+        from the best, `lower` and `higher` do, and `untested` could not be tested.
     """
     main = table[table["lesion"] == "main"].sort_values("dice", ascending=False, kind="stable")
     others = main[~main["is_best"].astype(bool)]
@@ -216,9 +216,9 @@ def of_shown(report: Report, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def number(value: float, decimals: int = 3) -> str:
-    """Return a number as readers of papers know it: .577, −0.1, and a dash where there is none.
+    """Return a number in the style of papers: .577, −0.1, and a dash for NaN.
 
-    Three decimals are for shares, which lose the zero before the point.
+    Numbers with three decimals are shares; they are written without the zero before the point.
     """
     if isnan(value):
         return "–"
@@ -227,12 +227,12 @@ def number(value: float, decimals: int = 3) -> str:
 
 
 def p_value(p: float) -> str:
-    """Return a p value as text."""
+    """Return a p-value as text."""
     if isnan(p):
         return "not tested"
     return "p < .001" if p < 0.001 else f"p = {number(p)}"
 
 
 def data_uri(png: bytes) -> str:
-    """Return a PNG as an address that needs no file."""
+    """Return a PNG as a data URI, so that the page needs no image file."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

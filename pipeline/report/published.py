@@ -1,7 +1,7 @@
-"""Published Dice numbers, each in one row with the data and protocol it was measured under, and the human tracers'.
+"""Published Dice values of methods and of human tracers, each with its data and protocol.
 
-The protocol decides more than the method: Dice by slice and by scan, a random split and a held-out center, all scans and
-a chosen few are different quantities. A row is added only with its protocol.
+The protocol changes Dice more than the method does. Dice by slice or by scan, a random split or a held-out center, and all
+scans or selected scans are different quantities. A row is therefore added only with its protocol.
 """
 
 from typing import NamedTuple
@@ -17,14 +17,14 @@ class Published(NamedTuple):
     """One published result.
 
     Attributes:
-        method: who segmented.
-        data: ATLAS release and number of scans, as far as stated.
-        protocol: split and averaging.
-        lesion: lesion class: `main`, `sub`, or `all` where one mask holds every lesion.
-        dice: mean Dice as printed, a range where a range was published.
-        further: other numbers of the same experiment.
-        compare_with: column of our scores that is defined the same way, empty where none is.
-        source: paper, or who repeated the method.
+        method: Method or human tracers.
+        data: ATLAS release and number of scans, if published.
+        protocol: Split and averaging.
+        lesion: Lesion class: `main`, `sub`, or `all` if one mask holds every lesion.
+        dice: Mean Dice as printed, or a range if a range was published.
+        further: Other numbers of the same experiment.
+        compare_with: Column of our scores with the same definition; empty if there is none.
+        source: Paper, or authors who repeated the method.
     """
 
     method: str
@@ -85,5 +85,5 @@ PUBLISHED = (
 
 
 def published() -> pd.DataFrame:
-    """Return the published results, a row each, with the columns of `Published`."""
+    """Return the published results, one row each, with the columns of `Published`."""
     return pd.DataFrame(PUBLISHED)

@@ -1,8 +1,8 @@
-"""Any set of evaluated runs, gathered: their scores, lesions, learning curves and worst scans as tables.
+"""Gather evaluated runs: scores, lesions, learning curves and worst scans as tables.
 
-A run is a folder that holds `evaluation/held_out/`, a folder of scores as `scoring.py` writes it, and perhaps `history.csv`.
-Runs with the same network and loss are folds of one experiment: their settings must be the same, and no scan may be in
-two of them.
+A run is a folder with `evaluation/held_out/`, a folder of scores as `scoring.py` writes it, and optionally `history.csv`.
+Runs with the same network and loss are folds of one experiment. Their settings must be the same, and no scan may be in two
+of them.
 """
 
 import glob
@@ -31,9 +31,9 @@ class Run:
     """One evaluated run.
 
     Attributes:
-        folder: where it lies.
-        experiment: its `network`, `loss` and `fold`.
-        settings: what else makes it what it is.
+        folder: Folder of the run.
+        experiment: Its `network`, `loss` and `fold`.
+        settings: All its other settings.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class Run:
     settings: dict[str, Any]
 
     def table(self, path: Path, **renamed: str) -> pd.DataFrame:
-        """Read one of its tables, each row with its network, loss and fold."""
+        """Return one of the run's tables, each row with network, loss and fold."""
         # Names stay text: a subject may be "031768" and a site "NA".
         text = dict.fromkeys(NAMES, str)
         table = pd.read_csv(self.folder / path, dtype=text, keep_default_na=False, na_values=[""]).rename(columns=renamed)
@@ -51,9 +51,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Tables over all runs, each row with its `network`, `loss` and `fold`; sorted, whatever the order of the runs.
+    """Tables over all runs, each row with its `network`, `loss` and `fold`; the order of the runs does not matter.
 
-    `to_hold_out` are the subjects that the splits of the runs have in some fold.
+    `to_hold_out` are the subjects that the splits of the runs assign to a fold.
     """
 
     scores: pd.DataFrame
@@ -83,17 +83,17 @@ def find_runs(runs: str | Sequence[str]) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """Read what a run says about itself."""
+    """Return a run, with network, loss, fold and settings from its `about.json`."""
     about = json.loads((folder / EVALUATION / ABOUT).read_text())
     return Run(folder, {key: str(about[key]) for key in (*EXPERIMENT, "fold")}, about["settings"])
 
 
 def gather(runs: Sequence[Run]) -> Gathered:
-    """Read the tables of runs into one of each kind.
+    """Return the tables of all runs, joined into one table of each kind.
 
     Raises:
-        UserError: when folds of an experiment differ in a setting, two runs of it hold the same scan, or a scan has not the
-            same truth in all experiments.
+        UserError: when folds of an experiment differ in a setting, two runs of it hold the same scan, or the truth of a scan
+            differs between experiments.
     """
     require_same_settings(runs)
     scores = of_all_runs(runs, EVALUATION / SCORES, SCAN)
@@ -111,14 +111,14 @@ def gather(runs: Sequence[Run]) -> Gathered:
 
 
 def subjects_in_folds(run: Run) -> set[str]:
-    """Return the subjects that the split of a run has in some fold; none where it has no split."""
+    """Return the subjects that the split of a run assigns to a fold; none if the run has no split."""
     path = run.folder / "split.csv"
     rows = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame({"subject": [], "fold": []})
     return set(rows.loc[rows["fold"] != "", "subject"])
 
 
 def of_all_runs(runs: Sequence[Run], path: Path, by: Sequence[str], **renamed: str) -> pd.DataFrame:
-    """Return one table of all runs that have it, with the `folder` of each row's run; sorted by experiment and as said."""
+    """Return one table of all runs that have it, with the `folder` of each row's run; sorted by experiment and `by`."""
     tables = [run.table(path, **renamed).assign(folder=str(run.folder)) for run in runs if (run.folder / path).is_file()]
     filled = [table for table in tables if not table.empty]
     if not filled:
@@ -127,7 +127,7 @@ def of_all_runs(runs: Sequence[Run], path: Path, by: Sequence[str], **renamed: s
 
 
 def require_same_settings(runs: Sequence[Run]) -> None:
-    """Raise ValueError when two runs of an experiment were made with different settings: they are no folds of one."""
+    """Raise UserError if two runs of an experiment have different settings, because they are not folds of one experiment."""
     first: dict[tuple[str, str], Run] = {}
     for run in runs:
         other = first.setdefault(name_of(run), run)
@@ -140,7 +140,7 @@ def require_same_settings(runs: Sequence[Run]) -> None:
 
 
 def require_each_scan_once(scores: pd.DataFrame) -> None:
-    """Raise ValueError when two runs of an experiment hold the same scan."""
+    """Raise UserError if two runs of an experiment hold the same scan."""
     rows = scores[[*EXPERIMENT, *SCAN, "folder"]].drop_duplicates()
     if not (twice := rows[rows.duplicated([*EXPERIMENT, *SCAN], keep=False)]).empty:
         (network, loss, *scan, first), second = twice.iloc[0], twice["folder"].iloc[1]
@@ -151,7 +151,7 @@ def require_each_scan_once(scores: pd.DataFrame) -> None:
 
 
 def require_same_truth(scores: pd.DataFrame) -> None:
-    """Raise ValueError when a scan's true lesions have another volume in one experiment than in another."""
+    """Raise UserError if the true lesion volume of a scan differs between experiments."""
     volumes = scores.groupby([*SCAN, "lesion"])["truth_ml"].agg(["min", "max"])
     if not (differing := volumes[volumes["max"] > volumes["min"]]).empty:
         (*scan, lesion), (least, most) = differing.index[0], differing.iloc[0]
@@ -167,7 +167,7 @@ def name_of(run: Run) -> tuple[str, str]:
 
 
 def settings_of_all(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the settings of runs as words; where experiments differ in one, each value with those that have it."""
+    """Return the settings of runs as text; if experiments differ in a setting, each value with the experiments that use it."""
     words: dict[str, dict[str, list[str]]] = {}
     for run in runs:
         for key, value in run.settings.items():
@@ -177,7 +177,7 @@ def settings_of_all(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def spelled_out(values: Mapping[str, Sequence[str]]) -> str:
-    """Return the one value, or each with who has it."""
+    """Return the only value, or each value with the experiments that use it."""
     if len(values) == 1:
         return next(iter(values))
     return "; ".join(f"{value} ({', '.join(having)})" for value, having in values.items())

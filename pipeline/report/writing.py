@@ -1,4 +1,4 @@
-"""From evaluated runs to the report: tables, figures and one page."""
+"""Write the report on evaluated runs: tables, figures and one page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ def write_report(
     """Gather runs into a report and print the table of experiments.
 
     Args:
-        runs: folders of evaluated runs, or globs; None takes all in `runs_dir`.
-        folder: where index.html, the tables and the figures go.
-        shown: the experiment that figures are about, as "network loss"; `best` is the one with the highest Dice.
-        runs_dir: folder of runs.
+        runs: Folders of evaluated runs, or globs; None takes all in `runs_dir`.
+        folder: Folder for index.html, the tables and the figures.
+        shown: Experiment that the figures show, as "network loss"; `best` is the one with the highest Dice.
+        runs_dir: Folder of the runs.
     """
     gathered = gather(find_runs(runs or f"{runs_dir}/*"))
     table = compare(gathered.scores)
@@ -51,7 +51,7 @@ def named_experiment(scores: pd.DataFrame, shown: str) -> tuple[str, str]:
     """Return network and loss of the experiment to show.
 
     Raises:
-        UserError: names the experiments there are.
+        UserError: when there is no such experiment; the message lists the existing ones.
     """
     if shown == "best":
         return best_experiment(scores)
@@ -65,7 +65,7 @@ def named_experiment(scores: pd.DataFrame, shown: str) -> tuple[str, str]:
 
 
 def worst_pictures(worst: pd.DataFrame, experiment: tuple[str, str]) -> list[tuple[str, bytes]]:
-    """Return title and PNG of the worst scans of an experiment; each of its folds kept its own ten worst."""
+    """Return title and PNG of the worst scans of an experiment, from the ten worst scans that each fold stored."""
     network, loss = experiment
     rows = worst[(worst["network"] == network) & (worst["loss"] == loss)]
     rows = rows.sort_values(["dice", "truth_ml", *SCAN], ascending=[True, False, True, True, True])[:WORST_SHOWN]
@@ -73,13 +73,13 @@ def worst_pictures(worst: pd.DataFrame, experiment: tuple[str, str]) -> list[tup
 
 
 def title(row: Any) -> str:
-    """Return what stands above the picture of a scan."""
+    """Return the title above the picture of a scan."""
     volumes = f"truth {row.truth_ml:.1f} ml, predicted {row.pred_ml:.1f} ml"
     return f"{row.site} {row.subject} {row.session}: Dice {row.dice:.3f}, {volumes}"
 
 
 def missing_scans(scores: pd.DataFrame) -> list[str]:
-    """Return a warning for each experiment that lacks scans that another has."""
+    """Return a warning for each experiment that lacks scans of another experiment."""
     scans = {name: set(map(tuple, rows[SCAN].to_numpy())) for name, rows in scores.groupby(["network", "loss"])}
     of_all = set.union(*scans.values())
     return [
@@ -91,7 +91,7 @@ def missing_scans(scores: pd.DataFrame) -> list[str]:
 
 
 def missing_subjects(gathered: Gathered) -> list[str]:
-    """Return a warning when some subjects of the splits were held out by no run."""
+    """Return a warning if no run held out some subjects of the splits."""
     missing = gathered.to_hold_out - set(gathered.scores["subject"])
     if not missing:
         return []
@@ -100,7 +100,7 @@ def missing_subjects(gathered: Gathered) -> list[str]:
 
 
 def printed(table: pd.DataFrame) -> str:
-    """Return the table of experiments as text, for main and for sub: rows networks, columns losses."""
+    """Return the table of experiments as text, for main and for sub: networks in rows, losses in columns."""
     parts = []
     for lesion in ("main", "sub"):
         if not (rows := table[table["lesion"] == lesion]).empty:

@@ -1,1 +1,1 @@
-"""What every room needs: errors, files that are written whole, several processes, locks."""
+"""Tools for all parts of the pipeline: errors, atomic file writing, several processes, locks."""

@@ -1,4 +1,4 @@
-"""What an error says to a user: the sentence that was raised on purpose, without its frames, and all files at fault."""
+"""Errors as the user sees them: the message without a traceback, and the list of all affected files."""
 
 import errno
 import sys
@@ -10,25 +10,25 @@ from typing import NamedTuple
 from strokelesion.networks import UserError
 
 NAMED_AT_MOST = 10
-# What a user can do about errors of the operating system; all others are faults of this project.
+# Advice on errors of the operating system that a user can correct; all others are faults of this project.
 PLACES = "expected a path that you may read and write. Check it, or name another."
 ROOM = "expected room for the results. Free space there, or name a folder on another disk; the same command goes on from here."
 ADVICE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT), PLACES),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
 }
-# How gloo and NCCL say that a process of the same command is gone.
+# Words in the messages of gloo and NCCL when a process of the same command has ended.
 GONE = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong with files.
+    """One kind of problem with files.
 
     Attributes:
-        what: what they are, in the plural, as a message counts them.
-        each: what one of them is.
-        files: those at fault.
-        advice: what is expected and what to do, as sentences.
+        what: Description of the files in the plural, to follow a number.
+        each: Description of one file.
+        files: Affected files.
+        advice: Sentences that say what is expected and what to do.
     """
 
     what: str
@@ -38,9 +38,9 @@ class Fault(NamedTuple):
 
 
 def user_error(error: BaseException) -> UserError | None:
-    """Return the error that was raised for the user, where MONAI or this project raised another one from it; else None.
+    """Return the first error for the user in a chain of causes, or None: MONAI and this project raise other errors from it.
 
-    Errors of the operating system that a user can correct, such as a full disk, are among them.
+    Errors of the operating system that a user can correct, such as a full disk, are converted.
     """
     found: BaseException | None = error
     while found is not None:
@@ -53,14 +53,14 @@ def user_error(error: BaseException) -> UserError | None:
 
 
 def of_system(error: OSError) -> UserError | None:
-    """Return what a user can do about an error of the operating system that names a file."""
+    """Return an error of the operating system as an error with advice, or None if it names no file or has no advice."""
     if error.errno not in ADVICE or error.filename is None:
         return None
     return UserError(f"{error.filename}: {error.strerror}; {ADVICE[error.errno]}")
 
 
 def of_other_process(error: BaseException | None) -> UserError | None:
-    """Return what a process says that waits for one that has ended."""
+    """Return the error for a process whose partner process has ended, or None for any other error."""
     while error is not None:
         if isinstance(error, RuntimeError) and any(words in str(error) for words in GONE):
             return UserError("another process of this command has ended; expected all to go on. Its own message says why.")
@@ -69,7 +69,7 @@ def of_other_process(error: BaseException | None) -> UserError | None:
 
 
 def reason(error: BaseException) -> str:
-    """Return why something failed, as one line: what a user is told, or the kind of the fault."""
+    """Return the reason of a failure as text: the message for the user, or type and message of the first error."""
     known = user_error(error)
     return f"{type(root(error)).__name__}: {root(error)}" if known is None else str(known)
 
@@ -82,7 +82,7 @@ def root(error: BaseException) -> BaseException:
 
 
 def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error for the user as one line and end with its status; leave all others, which are faults, their traceback."""
+    """Print an error for the user as one line and exit with its status; print any other error with its traceback."""
     known = user_error(error) or of_other_process(error)
     if known is None:
         sys.__excepthook__(kind, error, trace)
@@ -93,7 +93,7 @@ def show_error(kind: type[BaseException], error: BaseException, trace: Traceback
 
 
 def finding(what: str, files: Sequence[str | Path], advice: str) -> str:
-    """Return one paragraph of a message: how many files are at fault, the first of them, and what to do; "" for none."""
+    """Return one paragraph of a message: the number of affected files, the first of them, and advice; "" for no files."""
     if not files:
         return ""
     more = [f"… and {len(files) - NAMED_AT_MOST} more"] if len(files) > NAMED_AT_MOST else []
@@ -101,6 +101,6 @@ def finding(what: str, files: Sequence[str | Path], advice: str) -> str:
 
 
 def refuse(findings: Iterable[str], kind: type[UserError] = UserError) -> None:
-    """Raise an error of all findings in one message, if there are any."""
+    """Raise one error with all paragraphs, if there are any."""
     if message := "\n\n".join(filter(None, findings)):
         raise kind(message)

@@ -1,4 +1,4 @@
-"""How this project writes a file: all of it or nothing."""
+"""Write files atomically: the whole file or nothing."""
 
 import gzip
 import json
@@ -20,10 +20,10 @@ _PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; when the block ends well, bring the file to the disk and rename it.
+    """Yield a temporary path in the same folder; if the block succeeds, sync the file to disk and rename it to `path`.
 
-    A reader sees the old file or the new one, never a part. When the block fails, what was written is removed and the old
-    file stays. The folder is made if need be.
+    A reader sees the old file or the new one, never a part. If the block fails, the temporary file is removed and the old
+    file stays. A missing folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -33,7 +33,7 @@ def written_whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        # A full disk does not say which file was being written, and nobody knows the name of the one beside.
+        # The error of a full disk names no file, and the user does not know the temporary name.
         if error.errno is not None and error.filename in (None, str(beside)):
             error.filename = str(path)
         raise
@@ -42,42 +42,42 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def remove_parts(folder: Path, older_than_s: float = 0) -> None:
-    """Remove what `written_whole` left in a folder when its process was killed.
+    """Remove temporary files that `written_whole` left in a folder when its process was killed.
 
     Args:
-        folder: where nobody else writes, or only files younger than said.
-        older_than_s: since when they must not have been written to.
+        folder: Folder in which no other process writes to files of this age.
+        older_than_s: Minimum time since the last change of a file that is removed.
     """
     for path in folder.glob(".*.part"):
-        # Another process may have finished it since it was seen.
+        # Another process may have renamed the file in the meantime.
         with suppress(FileNotFoundError):
             if _PART.fullmatch(path.name) and time.time() - path.stat().st_mtime >= older_than_s:
                 path.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file whole and return its path."""
+    """Write a file atomically and return its path."""
     with written_whole(path) as beside:
         beside.write_bytes(content)
     return path
 
 
 def write_text(path: Path, content: str) -> Path:
-    """Write a text whole, as UTF-8, and return its path; bytes of file names that are no text show their numbers."""
+    """Write a text atomically as UTF-8 and return its path; bytes that are no valid text become escape sequences."""
     readable = content.encode(errors="surrogateescape").decode(errors="backslashreplace")
     return write_bytes(path, readable.encode())
 
 
 def write_nifti(path: Path, image: nib.Nifti1Image, compression: int = 1) -> Path:
-    """Write a compressed NIfTI file whole and return its path; equal images give equal bytes."""
+    """Write a compressed NIfTI file atomically and return its path; equal images give equal bytes."""
     return write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=compression, mtime=0))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write an object as JSON, keys sorted, and return its path."""
+    """Write an object as JSON with sorted keys and return its path."""
     return write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
-    """Write a table as CSV, numbers with six decimals, and return its path."""
+    """Write a table as CSV with numbers rounded to six decimals and return its path."""
     return write_text(path, table.round(DECIMALS).to_csv(index=False, lineterminator="\n"))

@@ -1,9 +1,9 @@
-"""One run at a time in a folder: a second one is refused, and what a killed one left half-written is removed.
+"""Lock a folder for one run: a second run is refused, and incomplete files of a killed run are removed.
 
-The lock is the operating system's, on the file `.lock` in the folder. It ends with its process, however that ends; the file
-stays and says who came last. On NFS (Linux 2.6.12 and newer) and on Lustre mounted with `flock` it holds between machines; on
-Lustre with `localflock` and on some FUSE and cloud mounts only between the processes of one machine. Where a file system
-knows no locks at all, a warning says so and the run goes on without.
+The operating system locks the file `.lock` in the folder. The lock ends with its process in any case; the file stays and
+names the last holder. On NFS (Linux 2.6.12 and newer) and on Lustre mounted with `flock`, the lock works between machines. On
+Lustre with `localflock` and on some FUSE and cloud mounts, it works only between processes of one machine. If a file system
+has no locks, the run logs a warning and continues without one.
 """
 
 import logging
@@ -22,25 +22,25 @@ from strokelesion.pipeline.runtime.files import remove_parts
 from strokelesion.pipeline.runtime.processes import is_first
 
 LOCK = ".lock"
-# So long a lock is looked at again, which another process may hold for a moment only, to see whether it is free.
+# Seconds to keep retrying a lock that another process usually holds only briefly, to see whether it is free.
 GLANCE_S = 10
 logger = logging.getLogger(__name__)
-# By folder; a process that runs several commands, one after the other, is never in its own way.
+# Locks of this process by folder, so that several commands in one process do not block each other.
 _held: dict[Path, FileLock] = {}
 
 
 def claim(folder: str | Path, option: str, part: tuple[int, int] | None = None) -> None:
-    """Take a folder for this process, until `release` or the end of the process.
+    """Lock a folder for this process until `release` or the end of the process.
 
-    Of several processes that the launcher started, the first takes it for all.
+    If the launcher started several processes, the first one locks the folder for all.
 
     Args:
-        folder: made if need be; half-written files that lie in it, of runs that were killed, are removed, but for a part.
-        option: the option that names it.
-        part: number and count, where runs share the folder: then other parts of the same count may hold theirs.
+        folder: Folder to lock; created if it is missing. Incomplete files of killed runs are removed, unless `part` is given.
+        option: Name of the option that gives the folder.
+        part: Number and count of parts if runs share the folder: other parts of the same count may hold their locks.
 
     Raises:
-        UserError: when another process holds it; says which.
+        UserError: Another process holds the folder; the message names it.
     """
     with idist.one_rank_first():
         if is_first() and (place := Path(folder).absolute()) not in _held:
@@ -50,11 +50,11 @@ def claim(folder: str | Path, option: str, part: tuple[int, int] | None = None) 
 
 def _take(folder: Path, option: str, part: tuple[int, int] | None) -> None:
     own = folder / lock_name(part)
-    # Where parts are, others may be glancing at this lock.
+    # If there are parts, another process may test this lock briefly.
     lock = _lock(own, GLANCE_S if part or any(folder.glob(f"{LOCK}-*")) else 0)
     try:
         lock.acquire()
-        # Everyone takes their own lock before they look at others': of two who come at once, one at least sees the other.
+        # Each process takes its own lock before it tests others: of two that start together, at least one sees the other.
         for rival in rivals(folder, part):
             with _lock(rival, GLANCE_S):
                 pass
@@ -83,21 +83,21 @@ def lock_name(part: tuple[int, int] | None) -> str:
 
 
 def rivals(folder: Path, part: tuple[int, int] | None) -> list[Path]:
-    """Return the locks in a folder that nobody else may hold: those of all other runs, but for parts of the same count."""
+    """Return the locks in a folder that must be free: those of all other runs, except parts of the same count."""
     others = set(folder.glob(f"{LOCK}*")) - {folder / lock_name(part)}
     fellows = set() if part is None else set(folder.glob(f"{LOCK}-*-of-{part[1]}"))
     return sorted(others - fellows)
 
 
 def release(folder: str | Path) -> None:
-    """Give a folder back; nothing happens where this process does not hold it."""
+    """Unlock a folder; do nothing if this process does not hold it."""
     if (lock := _held.pop(Path(folder).absolute(), None)) is not None:
         lock.release(force=True)
 
 
 @contextmanager
 def claimed(folder: str | Path, option: str, part: tuple[int, int] | None = None) -> Iterator[None]:
-    """Hold a folder as long as the block runs; see `claim`."""
+    """Lock a folder while the block runs; see `claim`."""
     claim(folder, option, part)
     try:
         yield
@@ -106,7 +106,7 @@ def claimed(folder: str | Path, option: str, part: tuple[int, int] | None = None
 
 
 def holder(lock: Path) -> str:
-    """Return what a lock says about who holds it."""
+    """Return the holder of a lock, as its file names it."""
     try:
         return lock.read_text(errors="replace").strip() or "just started"
     except OSError:

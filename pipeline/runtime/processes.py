@@ -1,9 +1,9 @@
-"""One command in several processes, which torch's launcher starts and numbers: their ranks.
+"""Run one command in several processes; torch's launcher starts them and numbers them by rank.
 
     python -m torch.distributed.run --nproc_per_node=2 -m monai.bundle run training …
 
-All read the same files. The first, rank 0, alone writes what a run leaves behind. Without the launcher all of this does
-nothing. Work is divided by `share`, and what was found is put together by ignite's and MONAI's own means.
+All processes read the same files. Only the first one (rank 0) writes the files of a run. Without the launcher, this module has
+no effect. `share` divides the work; functions of ignite and MONAI combine the results.
 """
 
 import logging
@@ -20,24 +20,24 @@ from torch.nn.parallel import DistributedDataParallel
 
 from strokelesion.networks import UserError
 
-# Processes wait for each other as long as a slice store or a cohort takes; of one that ended the launcher knows at once.
+# Long, because preparing a slice store or a cohort takes long; the launcher detects a process that ended at once.
 PATIENCE = timedelta(days=30)
 Items = TypeVar("Items", bound=Sequence[Any])
 
 
 def launched() -> int:
-    """Return how many processes the launcher started, on all machines together; 1 without a launcher."""
+    """Return the number of processes that the launcher started on all machines; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
 
 
 def join(device: str) -> None:
-    """Meet the other processes that the launcher started; each takes the GPU of its number on its machine.
+    """Join the group of processes that the launcher started; each takes the GPU of its number on its machine.
 
     Args:
-        device: `cuda` or `cpu`; where the networks are.
+        device: Device of the networks, `cuda` or `cpu`.
 
     Raises:
-        UserError: when one GPU is named for all, or there are fewer GPUs than processes.
+        UserError: One GPU is named for all processes, or there are fewer GPUs than processes.
     """
     if launched() == 1 or distributed.is_initialized():
         return
@@ -51,7 +51,7 @@ def join(device: str) -> None:
 
 
 def take_gpu(device: torch.device, number: int) -> None:
-    """Make the GPU of this number the one that `cuda` means in this process; errors as of `join`."""
+    """Make `cuda` mean the GPU of this number in this process; errors as in `join`."""
     if device.index is not None:
         raise UserError(f"--device got {device} for {launched()} processes; allowed are cuda and cpu: each takes its own GPU.")
     if number >= (gpus := torch.cuda.device_count()):
@@ -63,7 +63,7 @@ def take_gpu(device: torch.device, number: int) -> None:
 
 
 def show_to_ignite() -> None:
-    """Let ignite see the group. In a SLURM job it would ask SLURM for local ranks, which knows the launcher only."""
+    """Register the group with ignite; hide SLURM, because ignite would ask it for local ranks that it does not know."""
     job = os.environ.pop("SLURM_JOB_ID", None)
     idist.sync()
     if job is not None:
@@ -71,23 +71,23 @@ def show_to_ignite() -> None:
 
 
 def is_first() -> bool:
-    """Return whether this process is the one that writes; true without a launcher."""
+    """Return whether this process writes the files of the run; true without a launcher."""
     return bool(idist.get_rank() == 0)
 
 
 def is_follower() -> bool:
-    """Return whether this process is one of those that do not write."""
+    """Return whether this process writes no files of the run."""
     return not is_first()
 
 
 def share(items: Items, first: int = 0) -> Items:
-    """Return what of a sequence is this process's: every so manieth item, `first` being the number of its first one."""
+    """Return this process's part of a sequence: every n-th item for n processes; `first` is the number of the first item."""
     count = idist.get_world_size()
     return cast(Items, items[(idist.get_rank() - first) % count :: count])
 
 
 def merged(own: Mapping[str, str]) -> dict[str, str]:
-    """Return the entries of all processes, those of the first one first."""
+    """Return the entries of all processes, in the order of their ranks."""
     if idist.get_world_size() == 1:
         return dict(own)
     everyones: list[Any] = [None] * idist.get_world_size()
@@ -96,10 +96,10 @@ def merged(own: Mapping[str, str]) -> dict[str, str]:
 
 
 def spread(network: nn.Module) -> nn.Module:
-    """Return the network as training shall call it: with several processes, one whose gradients are the mean over all.
+    """Return the network to call in training: with several processes, its gradients are averaged over all of them.
 
-    Its weights are those of `network` itself. On GPUs, its BatchNorm layers then take mean and variance over the batches of
-    all processes; on the CPU torch cannot: each process takes those of its own batch, and the running ones are the first's.
+    It shares the weights of `network`. On GPUs, its BatchNorm layers use mean and variance over the batches of all processes.
+    Torch cannot do this on the CPU: there each process uses its own batch, and the running values are those of the first.
     """
     if idist.get_world_size() == 1:
         return network
@@ -109,20 +109,20 @@ def spread(network: nn.Module) -> nn.Module:
 
 
 class SharedStatistics:
-    """Give all processes the same running means and variances of BatchNorm at the end of each epoch: their mean.
+    """Average the running means and variances of BatchNorm over all processes at the end of each epoch.
 
-    After the last step of an epoch they differ on the CPU. Attach before validation and checkpoints, so that all processes
-    validate the network that the first one writes.
+    On the CPU they differ after the last step of an epoch. Attach this handler before validation and checkpoints, so that all
+    processes validate the network that the first one writes.
 
     Args:
-        network: what is trained.
+        network: Network in training.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
 
     def attach(self, trainer: Engine) -> None:
-        """Follow `trainer`."""
+        """Add the handler to `trainer`."""
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.average)
 
     def average(self) -> None:

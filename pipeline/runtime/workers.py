@@ -1,4 +1,4 @@
-"""Work on many scans at once: in threads of this process, or in processes of their own, which do not wait for each other."""
+"""Work on many scans in parallel: in threads of this process, or in separate processes, which share no interpreter lock."""
 
 import os
 import threading
@@ -7,15 +7,15 @@ from multiprocessing import get_context, parent_process
 
 import torch
 
-# Of threads that share one interpreter a third brings nothing.
+# A third thread brings no speed, because all threads share one interpreter.
 THREADS = 2
 
 
 def workers(processes: int, threads: int = THREADS) -> Executor:
-    """Return a pool: so many processes with one thread each, or, with 0, threads of this process.
+    """Return a pool of `processes` processes with one thread each, or of threads of this process if `processes` is 0.
 
-    Processes start anew (`spawn`), because a copy of a process that has used CUDA or OpenMP hangs; what they are given must
-    be picklable. They end with the process that started them, also when that is killed.
+    Processes are started with `spawn`, because a fork of a process that has used CUDA or OpenMP hangs; their arguments must
+    be picklable. They end with the process that started them, also if it is killed.
     """
     if processes == 0:
         return ThreadPoolExecutor(max_workers=threads)
@@ -23,13 +23,13 @@ def workers(processes: int, threads: int = THREADS) -> Executor:
 
 
 def begin() -> None:
-    """Make this process a worker."""
+    """Set up this process as a worker: one thread, and an end together with its parent."""
     torch.set_num_threads(1)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def end_with_parent() -> None:
-    """Wait for the end of the process that started this one, and end, too."""
+    """Wait until the parent process ends, then end this process too."""
     parent = parent_process()
     assert parent is not None
     parent.join()

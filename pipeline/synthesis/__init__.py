@@ -1,1 +1,1 @@
-"""Composed scans as a data set: raw material in, heads and lesion masks; records and cohorts out."""
+"""Data sets of synthetic scans: records and cohorts, made from heads and lesion masks."""

@@ -1,7 +1,7 @@
-"""Composed scans: which head gets which lesions, and the cohort in ATLAS R1.1's layout that comes of it.
+"""Records of synthetic scans (head, lesions, seed), and cohorts of synthetic scans in the layout of ATLAS R1.1.
 
-A composed scan is first a record (head, lesions, seed) and then what bundles/synthesis.json makes of it. Training can take
-the records as they are, and then writes slices only; the command `synthesis` writes scans and masks.
+The transforms in bundles/synthesis.json make a synthetic scan from its record. Training can use the records directly and
+writes only slices; the command `synthesis` writes scans and masks.
 """
 
 import logging
@@ -28,18 +28,18 @@ from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_proc
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
 from strokelesion.transforms import Recipe
 
-# Six digits as R1.1's, out of the range of its patients and of the phantom's: side, then number.
+# Six digits as in R1.1, outside the ranges of its patients and of the phantom: side, then number.
 FIRST_ID = 200_000
 IDS_PER_SIDE = 100_000
 COMPOSITION = "composition.csv"
 COMPOSED_OF = ["head", "lesions", "seed"]
-# What a prepared head consists of.
+# Files of a prepared head.
 FILE_KEYS = ("tissues", "image")
 logger = logging.getLogger(__name__)
 
 
 class Sides(NamedTuple):
-    """Records to train on and to validate on, as `split_cohort` gives them for scans on disk; see `Split`."""
+    """Records for training and validation, like those of `split_cohort` for scans on disk; see `Split`."""
 
     training: list[dict[str, Any]]
     held_out: list[dict[str, Any]]
@@ -48,7 +48,7 @@ class Sides(NamedTuple):
 
 
 class Material(NamedTuple):
-    """Prepared heads, and lesion masks with their volumes, of one side."""
+    """Prepared heads and table of lesion masks of one side: `training`, `validation` or `held_out`."""
 
     heads: list[dict[str, Any]]
     lesions: pd.DataFrame
@@ -57,14 +57,14 @@ class Material(NamedTuple):
 def read_material(
     heads: Folders | None, masks: Folders | None, cache_dir: str | Path, side: str, extract_brain: Any = None
 ) -> Material:
-    """Prepare the heads and masks of one side; see `divide` for who is on which.
+    """Prepare the heads and masks of one side; `divide` assigns persons to sides.
 
     Args:
-        heads: folder or folders of label maps and T1s, see `find_heads`.
-        masks: folder or folders of lesion masks in MNI space; None makes procedural ones.
-        cache_dir: where prepared heads, the table of masks and procedural masks are kept.
+        heads: Folder or folders of label maps and T1s, see `find_heads`.
+        masks: Folder or folders of lesion masks in MNI space; None for procedural masks.
+        cache_dir: Folder for prepared heads, the table of masks and procedural masks.
         side: `training`, `validation` or `held_out`.
-        extract_brain: finds the brain of heads without labels.
+        extract_brain: Function that returns the brain mask of a T1, for heads without labels.
     """
     if heads is None:
         raise UserError(
@@ -74,7 +74,7 @@ def read_material(
     chosen = divide(find_heads(heads), side)
     folder = masks if masks is not None else make_procedural_masks(cache_dir / "procedural", count=300, seed=0)
     lesions = read_lesions(folder, cache_dir)
-    # By their names, so that the sides are the same wherever the folder lies.
+    # Divided by file name, so that moving the folder does not change the sides.
     named = [{"person": Path(path).name, "path": path} for path in lesions["path"]]
     mine = lesions[lesions["path"].isin([item["path"] for item in divide(named, side)])].reset_index(drop=True)
     logger.info("%s: %d heads and %d lesion masks", side, len(chosen), len(mine))
@@ -91,7 +91,7 @@ def read_records(
     seed: int,
     lesion_free: float,
 ) -> list[dict[str, Any]]:
-    """Decide about the synthetic scans of one side; see `read_material` and `compose_records` for the arguments."""
+    """Return records of synthetic scans of one side; see `read_material` and `compose_records` for the arguments."""
     return compose_records(read_material(heads, masks, cache_dir, side, extract_brain), side, scans, seed, lesion_free)
 
 
@@ -107,19 +107,19 @@ def compose_sides(
     epochs: int = 1,
     planes: Sequence[str] = (AXIAL,),
 ) -> Sides:
-    """Decide about the scans to train on and to validate on, of heads and masks of their own.
+    """Return records for training and for validation, which share no heads and no masks.
 
     Args:
-        heads: see `read_material`, as of `masks`, `cache_dir` and `extract_brain`.
-        masks: lesion masks.
-        cache_dir: where prepared heads are kept.
-        scans: how many an epoch shows, and how many validate.
-        seed: see `compose_records`.
-        lesion_free: share of the scans without lesion.
-        extract_brain: finds the brain of heads without labels.
-        renewed: how many scans are new in each epoch, in place of the oldest.
-        epochs: of the training.
-        planes: in which the slices of scans to train on lie, in turn: new scans teach more than other planes of the same.
+        heads: Folder or folders of heads, see `read_material`.
+        masks: Folder or folders of lesion masks, see `read_material`.
+        cache_dir: Folder for prepared heads, see `read_material`.
+        scans: Numbers of training scans per epoch and of validation scans.
+        seed: Random seed, see `compose_records`.
+        lesion_free: Share of scans without lesion.
+        extract_brain: Function that returns the brain mask of a T1, see `read_material`.
+        renewed: Number of new scans in each epoch, which replace the oldest ones.
+        epochs: Number of training epochs.
+        planes: Slice planes of the training scans, in turn. A new scan adds more variety than another plane of the same scan.
     """
 
     def side_of(side: str, count: int) -> list[dict[str, Any]]:
@@ -133,14 +133,14 @@ def compose_sides(
 
 
 def compose_records(material: Material, side: str, scans: int, seed: int = 0, lesion_free: float = 0.1) -> list[dict[str, Any]]:
-    """Decide about composed scans: which head, which lesions, which seed. A longer list begins with the shorter one.
+    """Return records of synthetic scans: head, lesions and seed. With more scans, the first records stay the same.
 
     Args:
-        material: what they are composed of.
-        side: becomes part of the names and of the randomness.
-        scans: how many.
-        seed: another one gives other scans.
-        lesion_free: share of the scans without lesion.
+        material: Heads and lesion masks to draw from.
+        side: Side of the scans; determines their names and part of their random seed.
+        scans: Number of scans.
+        seed: Random seed.
+        lesion_free: Share of scans without lesion.
 
     Returns:
         Records with `subject`, `person`, `session`, `site`, `image` or `tissues` or both, `lesions` and `seed`.
@@ -149,7 +149,7 @@ def compose_records(material: Material, side: str, scans: int, seed: int = 0, le
 
 
 def compose_record(material: Material, side: int, number: int, seed: int, lesion_free: float) -> dict[str, Any]:
-    """Decide about one composed scan."""
+    """Return the record of one synthetic scan."""
     rng = np.random.default_rng([seed, side, number])
     head = material.heads[rng.integers(len(material.heads))]
     lesions = [] if rng.uniform() < lesion_free else draw_lesions(material.lesions, rng)
@@ -160,9 +160,9 @@ def compose_record(material: Material, side: int, number: int, seed: int, lesion
 
 
 def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output_dir: str | Path, processes: int = 0) -> Path:
-    """Compose scans and write them in R1.1's layout, with the true brain masks beside them; those there are kept.
+    """Write synthetic scans in the layout of R1.1, with their true brain masks; existing scans are kept.
 
-    `composition.csv` beside the release says what each scan was composed of.
+    `composition.csv` beside the release lists the head, lesions and seed of each scan.
 
     Returns:
         The folder of the release, `<output_dir>/ATLAS_R1.1`.
@@ -181,7 +181,7 @@ def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output
 
 
 def claim(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write what the scans are composed of to `composition.csv`, or refuse a folder whose scans are composed otherwise."""
+    """Write `composition.csv`; raise UserError if the folder has a scan with another head, other lesions or another seed."""
     path = folder / COMPOSITION
     rows = pd.DataFrame([describe(record) for record in records])
     if path.exists():
@@ -200,29 +200,29 @@ def claim(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def describe(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a scan was composed of, as a row."""
+    """Return subject, head, lesions and seed of a scan as a table row."""
     masks = " ".join(Path(lesion["path"]).name for lesion in record["lesions"])
     return {"subject": record["subject"], "head": record["head"], "lesions": masks, "seed": str(record["seed"])}
 
 
 def file_of(release: Path, record: Mapping[str, Any], name: str) -> Path:
-    """Return where a file of a scan lies."""
+    """Return the path of a file of a scan."""
     folder = Path(release, record["site"], record["subject"], record["session"])
     return folder / f"{record['subject']}_{name}_stx.nii.gz"
 
 
 def done_file(release: Path, record: Mapping[str, Any]) -> Path:
-    """Return the file of a scan that is written last."""
+    """Return the file that is written last, so that its existence shows that the scan is complete."""
     return file_of(release, record, "t1w_deface")
 
 
 def compose_scan(release: Path, transform: Recipe, record: Mapping[str, Any]) -> float:
-    """Compose one scan of its record and write it; return the volume of its lesions in ml."""
+    """Make one synthetic scan from its record and write it; return the volume of its lesions in ml."""
     return write_scan(release, record, transform(dict(record)))
 
 
 def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, Any]) -> float:
-    """Write T1, masks and brain of one composed scan; return the volume of its lesions in ml."""
+    """Write T1, lesion masks and brain mask of one synthetic scan; return the volume of its lesions in ml."""
     label = torch.as_tensor(sample["label"])[0]
     volumes = {"LesionSmooth": label == 1, "BrainMask": torch.as_tensor(sample["brain"])[0] > 0}
     if (label == 2).any():
@@ -235,7 +235,7 @@ def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, An
 
 
 def save(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], path: Path) -> None:
-    """Write a NIfTI file in MNI space that says what it is."""
+    """Write a NIfTI file in MNI space; its header says that the scan is synthetic."""
     image = nib.Nifti1Image(array, affine)
     image.header["descrip"] = b"composed scan, not a patient"
     image.set_sform(affine, code="mni")

@@ -1,6 +1,6 @@
-"""Affine registration of a head to MNI space, by its tissues: whatever its contrast, white matter comes onto white matter.
+"""Affine registration of a head to MNI space by its tissue map, independent of the contrast of its scan.
 
-Both sides are shown as a T1 would: white matter 1, gray matter 0.6, all else 0. ITK moves one onto the other.
+Tissue map and template are converted to T1-like images: white matter 1, gray matter 0.6, all else 0. ITK aligns them.
 """
 
 from functools import cache
@@ -21,25 +21,25 @@ LEVELS = (Level(2, 4.0), Level(1, 2.0))
 GRAY_LEVEL = 0.6
 WHITE_TISSUES = (Tissue.WHITE, Tissue.STEM, Tissue.CEREBELLAR_WHITE, Tissue.HYPOINTENSE, Tissue.PALLIDUM)
 FLUID_TISSUES = (Tissue.VENTRICLE, Tissue.CHOROID)
-# The template must see that there is nothing around a brain that was cropped closely.
+# A closely cropped brain needs a background border, so that the cost function includes the background.
 BORDER_MM = 40
-# Eighteen registered heads reach .69 to .92, the lowest with large ventricles; heads turned over or cut in half up to .60.
+# Correlation of 18 correctly registered heads: .69 to .92, lowest with large ventricles. Upside-down or half heads: up to .60.
 CORRELATION_AT_LEAST = 0.63
 
 
 def register_to_mni(tissues: MetaTensor) -> Affine:
-    """Return the affine `(4, 4)` that takes a head's millimeters (RAS) to those of MNI152.
+    """Return the affine `(4, 4)` from a head's millimeters (RAS) to those of MNI152.
 
-    1. Show the tissues and the template as T1-like images at 2 mm.
-    2. Lay the centers of mass over each other.
+    1. Convert the tissues and the template to T1-like images at 2 mm.
+    2. Align the centers of mass.
     3. Minimize the mean square difference over all 12 parameters, at 4 mm and then at 2 mm.
     4. Check the volume ratio and, inside the template, the correlation.
 
     Args:
-        tissues: map of `Tissue` `(1, X, Y, Z)` with its affine in RAS.
+        tissues: Map of `Tissue` `(1, X, Y, Z)` with its affine in RAS.
 
     Raises:
-        UserError: when the result fails a check.
+        UserError: The result fails a check.
     """
     fixed, head = template(), t1_like(tissues)
     start = np.eye(4)
@@ -57,7 +57,7 @@ def template() -> MetaTensor:
 
 
 def t1_like(tissues: MetaTensor) -> MetaTensor:
-    """Return a tissue map as a T1-like image at 2 mm, with a border of nothing."""
+    """Return a tissue map as a T1-like image at 2 mm, with a border of zeros."""
     levels = is_brain(torch.arange(len(Tissue))) * GRAY_LEVEL
     levels[list(WHITE_TISSUES)], levels[list(FLUID_TISSUES)] = 1.0, 0.0
     image = MetaTensor(levels[tissues.as_tensor().long()], affine=tissues.affine)

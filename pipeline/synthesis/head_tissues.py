@@ -1,7 +1,7 @@
-"""The tissues of a head that nobody labeled in full: from its T1, a brain mask, or labels of the brain alone.
+"""Approximate tissue maps of heads without complete labels, from a T1 and a brain mask, or from labels of the brain alone.
 
-Rough on purpose. A synthetic scan needs plausible shapes of gray and white matter, fluid where fluid is, and something
-bright around the skull; it does not need the true segmentation of this person.
+The accuracy is sufficient for synthetic scans. They need plausible shapes of gray and white matter, fluid in the right places
+and bright tissue around the skull. They do not need the true segmentation of this person.
 """
 
 import itk
@@ -16,13 +16,13 @@ from strokelesion.networks import UserError
 from strokelesion.transforms import ScaleTissued, is_tissue
 from strokelesion.transforms.synthesis.tissues import Tissue, is_inside_skull
 
-# Gaps of the brain up to twice as wide hold fluid.
+# Gaps in the brain up to twice this width are filled with CSF.
 CLOSING_MM = 3.0
-# Fluid farther than this from the edge of the brain is taken apart, and what lies this deep on median is ventricle. On two
-# labeled heads the ventricles so found have a Dice of .84 and .81; without taking apart, sulci and ventricles are one.
+# Only fluid deeper than the first value is divided into components: at lower depth, sulci and ventricles are connected. A
+# component with a median depth above the second value is ventricle. Dice of the ventricles on two labeled heads: .84 and .81.
 SULCAL_DEPTH_MM = 8.0
 VENTRICLE_DEPTH_MM = 15.0
-# Bright pieces below this are noise. A scalp can be a piece of its own where the skull is dark all around.
+# Smaller bright components are noise. The scalp can be a separate component, if the skull around the brain is dark.
 SPECK_ML = 1.0
 
 Mask = NDArray[np.bool_]
@@ -30,19 +30,19 @@ Floats = NDArray[np.floating]
 
 
 def has_surroundings(tissues: torch.Tensor) -> bool:
-    """Return whether a tissue map shows what lies outside the brain."""
+    """Return whether a tissue map contains tissues outside the brain."""
     return bool(((tissues > Tissue.CSF) & (tissues < Tissue.UNKNOWN)).any())
 
 
 def add_surroundings(tissues: MetaTensor, image: MetaTensor | None = None) -> MetaTensor:
-    """Return a tissue map of the brain with what surrounds it.
+    """Return a tissue map of the brain with CSF and, if there is a T1, the tissue around it.
 
-    1. Close what is labeled by 3 mm; what that adds is CSF.
-    2. Outside, where the T1 is brighter than air, there is `UNKNOWN`.
+    1. Close the labeled region by 3 mm. The added voxels are CSF.
+    2. Outside, voxels of the T1 that are brighter than air are `UNKNOWN`.
 
     Args:
-        tissues: map of `Tissue` `(1, X, Y, Z)`, brain only.
-        image: T1 on the same grid; without it the map stays that of a stripped brain.
+        tissues: Map of `Tissue` `(1, X, Y, Z)`, brain only.
+        image: T1 on the same grid; None for a map without tissue outside the skull.
     """
     labeled = is_inside_skull(tissues.as_tensor())
     inside = torch.from_numpy(close(labeled[0].numpy(), spacing_mm(tissues)))[None]
@@ -54,13 +54,13 @@ def add_surroundings(tissues: MetaTensor, image: MetaTensor | None = None) -> Me
 
 
 def spacing_mm(volume: MetaTensor) -> Floats:
-    """Return the voxel size along each axis."""
+    """Return the voxel size along each axis, in mm."""
     sizes: Floats = voxel_sizes(volume.affine.numpy())
     return sizes
 
 
 def close(mask: Mask, spacing_mm: Floats) -> Mask:
-    """Return a mask closed by a ball, through distances, which is faster than the ball."""
+    """Return a mask closed by a ball; distance transforms are faster than a ball-shaped structuring element."""
     margin = [(int(np.ceil(CLOSING_MM / size)) + 1,) * 2 for size in spacing_mm]
     grown = distance_transform_edt(~np.pad(mask, margin), spacing_mm) <= CLOSING_MM
     closed = distance_transform_edt(grown, spacing_mm) > CLOSING_MM
@@ -69,7 +69,7 @@ def close(mask: Mask, spacing_mm: Floats) -> Mask:
 
 
 def is_head(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
-    """Return what is brain or brighter than air, `(1, X, Y, Z)`, without the specks of noise in the air."""
+    """Return the mask `(1, X, Y, Z)` of brain and of voxels brighter than air, without small components (noise)."""
     bright = is_tissue(ScaleTissued("image")({"image": image.as_tensor()})["image"])
     pieces, _ = label((bright | brain)[0].numpy())
     large = np.bincount(pieces.ravel()) * np.prod(spacing_mm(image)) / 1000 >= SPECK_ML
@@ -80,18 +80,18 @@ def is_head(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
 def classify(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
     """Return a tissue map of a T1 within a brain mask.
 
-    1. Otsu's two thresholds cut the brain into dark, middle and bright: fluid, gray matter, white matter.
-    2. Of the fluid more than 8 mm below the edge, 6-connected pieces with a median depth of more than 15 mm are ventricle.
+    1. Two Otsu thresholds divide the brain into dark, middle and bright voxels: fluid, gray matter and white matter.
+    2. Fluid deeper than 8 mm is divided into 6-connected components. Those with a median depth above 15 mm are ventricle.
 
     Args:
-        image: T1 `(1, X, Y, Z)`, white matter brighter than gray.
-        brain: mask `(1, X, Y, Z)`, ventricles and sulci included.
+        image: T1 `(1, X, Y, Z)` with white matter brighter than gray matter.
+        brain: Mask `(1, X, Y, Z)`, including ventricles and sulci.
 
     Returns:
-        `VENTRICLE`, `CSF`, `CORTEX` and `WHITE`; `AIR` outside the mask.
+        Map of `VENTRICLE`, `CSF`, `CORTEX` and `WHITE`; `AIR` outside the mask.
 
     Raises:
-        UserError: when the mask is empty.
+        UserError: The mask is empty.
     """
     if not brain.any():
         raise UserError("the brain mask is empty; expected a T1 with a brain. Check the scan.")
@@ -105,7 +105,7 @@ def classify(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
 
 
 def otsu(values: Floats) -> tuple[float, float]:
-    """Return the two thresholds that part values into three classes of least variance."""
+    """Return two Otsu thresholds, which minimize the variance within the three classes."""
     row = itk.image_from_array(np.ascontiguousarray(values[None], dtype=np.float32))  # ITK filters images only
     thresholds = itk.OtsuMultipleThresholdsImageFilter.New(row, NumberOfThresholds=2)
     thresholds.Update()
@@ -114,7 +114,7 @@ def otsu(values: Floats) -> tuple[float, float]:
 
 
 def is_ventricle(fluid: Mask, brain: Mask, spacing_mm: Floats) -> Mask:
-    """Return the pieces of the fluid that lie deep in the brain."""
+    """Return the mask of fluid components that lie deep in the brain."""
     depth_mm = distance_transform_edt(brain, spacing_mm)
     pieces, count = label(fluid & (depth_mm > SULCAL_DEPTH_MM))
     numbers = np.arange(1, count + 1)

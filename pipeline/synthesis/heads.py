@@ -1,8 +1,8 @@
-"""Heads for synthetic scans: a folder of label maps and T1s in, tissue maps in MNI space out, made once.
+"""Heads for synthetic scans: conversion of label maps and T1s to tissue maps in MNI space, stored in a cache.
 
-A prepared head is a pair of NIfTI files in the cache: `tissues` (bytes, classes of `Tissue`) and, where there is a T1,
-`image` (single precision) on the same grid: RAS, cropped to the head plus 5 mm. Nothing is warped: their affine maps voxels
-to millimeters of MNI152, so whoever samples by world coordinates finds a lesion mask in MNI space at its place.
+A prepared head has one or two NIfTI files in the cache: `tissues` (bytes, classes of `Tissue`) and, if there is a T1, `image`
+(single precision) on the same grid: RAS, cropped to the head plus 5 mm. The voxels are not resampled to MNI space. Their affine
+maps them to millimeters of MNI152, so that world coordinates of heads and lesion masks correspond.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from strokelesion.transforms import LoadScand
 from strokelesion.transforms.recipe import parts
 from strokelesion.transforms.synthesis.tissues import LabelTissuesd
 
-# To be raised when what this module writes changes: heads prepared before are then made anew.
+# Increase this number when the output of this module changes, so that cached heads are prepared again.
 HEADS_VERSION = 1
 NAMES = {
     "labels": re.compile(r"(.+)_(?:labels|dseg|aseg)\.(?:nii|nii\.gz|mgz)"),
@@ -49,14 +49,14 @@ def find_heads(folder: Folders) -> list[dict[str, str]]:
     """Return the heads below one or several folders, sorted by person.
 
     Args:
-        folder: with label maps in FreeSurfer's numbers (`X_labels`, `X_dseg` or `X_aseg`) and T1s (`X_T1w`), as `.nii`,
-            `.nii.gz` or `.mgz`; files with the same X are of one person. Several folders: a list, or separated by commas.
+        folder: Folder of label maps with FreeSurfer's labels (`X_labels`, `X_dseg` or `X_aseg`) and T1s (`X_T1w`), as `.nii`,
+            `.nii.gz` or `.mgz`. Files with the same X belong to one person. Several folders: a list or separated by commas.
 
     Returns:
         Items with `person` and `labels`, `image` or both.
 
     Raises:
-        UserError: when a folder is not there, nothing is found, or a person has two label maps or two T1s.
+        UserError: A folder does not exist, no head is found, or a person has two label maps or two T1s.
     """
     heads: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for path in files_in(folder):
@@ -80,20 +80,20 @@ def prepare_heads(
     spacing_mm: float = 1.0,
     workers: int = 2,
 ) -> list[dict[str, str]]:
-    """Prepare the heads that the cache lacks, with a progress bar, and return all, in order.
+    """Return all prepared heads, in order; prepare those that the cache lacks and show a progress bar.
 
     Args:
-        heads: items as `find_heads` gives them.
-        cache_dir: folder of the prepared heads; made if need be.
-        extract_brain: takes a T1 `(1, X, Y, Z)` in RAS to the mask of its brain; needed for heads without labels.
-        spacing_mm: voxel size of the prepared heads.
-        workers: heads prepared at once.
+        heads: Items from `find_heads`.
+        cache_dir: Folder of the prepared heads; created if missing.
+        extract_brain: Function from a T1 `(1, X, Y, Z)` in RAS to its brain mask; required for heads without labels.
+        spacing_mm: Voxel size of the prepared heads.
+        workers: Number of heads prepared in parallel.
 
     Returns:
-        Items with `person`, `tissues` and, where there is a T1, `image`.
+        Items with `person`, `tissues` and, if there is a T1, `image`.
 
     Raises:
-        UserError: when a head has no labels and there is no `extract_brain`, or when one cannot be prepared.
+        UserError: A head has no labels and `extract_brain` is None, or a head cannot be prepared.
     """
     if extract_brain is None:
         bare = [head["image"] for head in heads if "labels" not in head]
@@ -111,10 +111,10 @@ def prepare_heads(
 def prepare_head(
     head: Mapping[str, str], cache_dir: Path, extract_brain: ExtractBrain | None, spacing_mm: float
 ) -> dict[str, str]:
-    """Prepare one head unless the cache holds it; return its item."""
+    """Return the item of one prepared head; prepare it if the cache lacks it."""
     stem = cache_dir / f"{head['person']}_{digest(head, extract_brain, spacing_mm)}"
     kinds = ("tissues", "image") if "image" in head else ("tissues",)
-    # Not compressed: these are read again for every scan composed of them.
+    # Uncompressed, because each synthetic scan of this head reads them.
     paths = {kind: stem.with_name(f"{stem.name}_{kind}.nii") for kind in kinds}
     if not all(path.exists() for path in paths.values()):
         try:
@@ -131,7 +131,7 @@ def prepare_head(
 
 
 def digest(head: Mapping[str, str], extract_brain: ExtractBrain | None, spacing_mm: float) -> str:
-    """Return 20 digits of the SHA-256 of the input files (path, size, time of change) and of what is done with them."""
+    """Return 20 digits of the SHA-256 of the input files (path, size, modification time) and of the preparation settings."""
     paths = [Path(head[key]).absolute() for key in NAMES if key in head]
     inputs = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     extraction = None if "labels" in head else parts(extract_brain)
@@ -140,7 +140,7 @@ def digest(head: Mapping[str, str], extract_brain: ExtractBrain | None, spacing_
 
 
 def load(head: Mapping[str, str], spacing_mm: float) -> dict[str, Any]:
-    """Read a head in RAS at a voxel size; the T1 on the grid of the label map, if there is one."""
+    """Return the volumes of a head in RAS at a voxel size. If it has a label map, the T1 is on the grid of the label map."""
     keys = [key for key in NAMES if key in head]
     chain: list[Any] = [
         LoadScand(keys),
@@ -154,7 +154,7 @@ def load(head: Mapping[str, str], spacing_mm: float) -> dict[str, Any]:
 
 
 def tissues_of(sample: Mapping[str, Any], extract_brain: ExtractBrain | None) -> dict[str, Any]:
-    """Return `tissues`, from the labels or else from the T1, and `image` if there is one."""
+    """Return `tissues`, from the labels or, without labels, from the T1, and `image` if there is a T1."""
     image = sample.get("image")
     if "labels" in sample:
         tissues = LabelTissuesd("labels")({"labels": sample["labels"]})["labels"]
@@ -167,7 +167,7 @@ def tissues_of(sample: Mapping[str, Any], extract_brain: ExtractBrain | None) ->
 
 
 def in_mni(volumes: Mapping[str, Any], spacing_mm: float) -> dict[str, MetaTensor]:
-    """Crop the volumes of a head to its tissues plus a margin, with affines that lead to MNI space."""
+    """Return the volumes of a head, cropped to its tissues plus a margin, with affines to MNI space."""
     crop: Any = CropForegroundd(list(volumes), "tissues", margin=round(MARGIN_MM / spacing_mm), allow_smaller=True)
     cropped = crop(dict(volumes))
     to_mni = torch.from_numpy(register_to_mni(cropped["tissues"]))
@@ -175,10 +175,10 @@ def in_mni(volumes: Mapping[str, Any], spacing_mm: float) -> dict[str, MetaTenso
 
 
 def as_nifti(volume: MetaTensor) -> nib.nifti1.Nifti1Image:
-    """Return a volume `(1, X, Y, Z)` as NIfTI; its affine has shears, so it stands in the sform alone."""
+    """Return a volume `(1, X, Y, Z)` as NIfTI with an sform only, because a qform cannot represent shears."""
     array: NDArray[Any] = volume.as_tensor()[0].numpy()
     nifti = nib.nifti1.Nifti1Image(array, None)
     nifti.set_sform(volume.affine.numpy(), code="mni")
-    # MONAI's reader takes the affine for broken where the voxel sizes in the header are others.
+    # MONAI's reader rejects the affine if the voxel sizes in the header differ from it.
     nifti.header.set_zooms(voxel_sizes(volume.affine.numpy()))
     return nifti

@@ -1,7 +1,7 @@
-"""Lesion masks for synthetic scans: measured once, then drawn so that the scans' lesions are distributed as ATLAS's are.
+"""Lesion masks for synthetic scans, drawn so that volume and number of lesions are distributed as in ATLAS.
 
-A scan's lesions are one mask, perhaps scaled, and further, small ones, until volume and number of components are those of a
-scan of ATLAS. All masks are in MNI space, and volumes are milliliters there.
+Each scan gets one main mask, which can be scaled, and small additional masks. Together they have a volume and a number of
+components that are drawn from the distributions of ATLAS. All masks are in MNI space, and volumes are milliliters there.
 """
 
 import hashlib
@@ -29,20 +29,20 @@ READING_VERSION = 1
 PROCEDURAL_VERSION = 1
 SUFFIXES = (".nii", ".nii.gz")
 
-# ATLAS R2.1, 955 scans: the share of scans (percent) whose lesions add up to at most so much, and the share with at most so
-# many components (26-connected). The lower end of the volumes is ours.
+# Percentiles of the total lesion volume and of the number of components (26-connected) over 955 scans of ATLAS R2.1. The
+# smallest volume is our choice.
 VOLUME_PERCENT = (0.0, 3.7, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0)
 VOLUME_ML = (0.03, 0.10, 0.14, 1.0, 4.3, 32.0, 136.0, 388.0)
 COUNT_PERCENT = (0.0, 46.5, 47.5, 50.0, 95.0, 100.0)
 COUNT = (1.0, 1.0, 2.0, 2.0, 8.0, 38.0)
-# All components but the largest add up to a median of 0.29 ml; how widely that varies is ours: a factor of e either way.
+# Median total volume of all components except the largest (ATLAS). The spread is our choice: 1 SD is a factor of e.
 REST_MEDIAN_ML = 0.29
 REST_LOG_SD = 1.0
-# A component below 20 voxels of 1 mm is lost when a mask is resampled.
+# Resampling can remove components smaller than 20 voxels of 1 mm.
 SMALLEST_ML = 0.02
 
 SCALES = (0.6, 1.5)
-# A mask is drawn among so many near the wanted volume; at least so many, or the smallest ones would come again and again.
+# A mask is drawn from at most and at least this many masks near the target volume, so that small masks do not recur often.
 NEAREST = 30
 FEWEST = 10
 FLIP_SHARE = 0.5
@@ -51,18 +51,18 @@ Mask = NDArray[np.bool_]
 
 
 def read_lesions(folder: Folders, cache_dir: str | Path, workers: int = 2) -> pd.DataFrame:
-    """Measure all masks below one or several folders; what was measured stays in the cache as one table.
+    """Return volume and number of components of all masks below one or several folders, and cache the table.
 
     Args:
-        folder: with binary masks in MNI space (`.nii`, `.nii.gz`), a person each; several: a list, or separated by commas.
-        cache_dir: where the table is kept; made if need be.
-        workers: masks read at once.
+        folder: Folder of binary masks in MNI space (`.nii`, `.nii.gz`), one per person. Several: a list or separated by commas.
+        cache_dir: Folder of the table; created if missing.
+        workers: Number of masks read in parallel.
 
     Returns:
         A row for each mask, sorted by path: `path`, `volume_ml` and `components` (26-connected).
 
     Raises:
-        UserError: when a folder is not there or holds no mask, or when masks are empty.
+        UserError: A folder does not exist, there is no mask, or masks are empty.
     """
     paths = [path for path in files_in(folder) if path.name.endswith(SUFFIXES)]
     if not paths:
@@ -75,7 +75,7 @@ def read_lesions(folder: Folders, cache_dir: str | Path, workers: int = 2) -> pd
 
 
 def measure_all(paths: Sequence[Path], workers: int) -> pd.DataFrame:
-    """Return a row for each mask, see `read_lesions`."""
+    """Return a table with a row for each mask, see `read_lesions`."""
     with ThreadPoolExecutor(max_workers=workers) as pool:
         lesions = pd.DataFrame(pool.map(measure, paths))
     empty = lesions.loc[lesions["components"] == 0, "path"].tolist()
@@ -84,14 +84,14 @@ def measure_all(paths: Sequence[Path], workers: int) -> pd.DataFrame:
 
 
 def make_procedural_masks(cache_dir: str | Path, count: int = 300, seed: int = 0) -> Path:
-    """Write masks of invented lesions in MNI space, evenly over ATLAS's percentiles of volume, and return their folder.
+    """Write procedural lesion masks in MNI space, evenly over the volume percentiles of ATLAS, and return their folder.
 
-    Masks that are there already are kept.
+    Existing masks are kept.
 
     Args:
-        cache_dir: the folder is made in it.
-        count: how many masks.
-        seed: another one gives other masks.
+        cache_dir: Parent of the folder.
+        count: Number of masks.
+        seed: Random seed.
     """
     folder = Path(cache_dir) / f"procedural_v{PROCEDURAL_VERSION}_{count}_{seed}"
     with idist.one_rank_first():
@@ -104,13 +104,13 @@ def make_procedural_masks(cache_dir: str | Path, count: int = 300, seed: int = 0
 
 
 def digest(paths: Sequence[Path]) -> str:
-    """Return 20 digits of the SHA-256 of files: path, size, time of change."""
+    """Return 20 digits of the SHA-256 of path, size and modification time of files."""
     inputs = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     return hashlib.sha256(json.dumps([READING_VERSION, inputs]).encode()).hexdigest()[:20]
 
 
 def measure(path: Path) -> dict[str, Any]:
-    """Read one mask; a voxel belongs to it when it has more than half of the largest value."""
+    """Return path, volume and components of a mask, which contains the voxels above half of the largest value."""
     nifti = nib.nifti1.Nifti1Image.from_filename(path)
     values = np.asanyarray(nifti.dataobj)
     mask = values > 0.5 * values.max()
@@ -127,21 +127,21 @@ def count_components(mask: Mask) -> int:
 def draw_lesions(lesions: pd.DataFrame, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Draw the lesions of one scan.
 
-    1. Draw a volume and a number of components from ATLAS's percentiles.
-    2. Draw a main mask near that volume, with at most so many components.
-    3. Add masks of one component, of 0.29 ml together on median and half of the volume at most, until the number is reached.
+    1. Draw a volume and a number of components from the percentiles of ATLAS.
+    2. Draw a main mask near that volume, with at most this number of components.
+    3. Add masks of one component up to that number. Their total is 0.29 ml on median and at most half of the volume.
 
-    Two masks may touch or overlap, so that a composed scan can have a few components less than were drawn.
+    Masks can touch or overlap, so a synthetic scan can have slightly fewer components than drawn.
 
     Args:
-        lesions: table as `read_lesions` gives it.
-        rng: source of randomness.
+        lesions: Table from `read_lesions`.
+        rng: Random number generator.
 
     Returns:
-        Items `path`, `scale` (about the mask's center of mass, in [0.6, 1.5]) and `flip` (left to right), the main first.
+        Items with `path`, `scale` (about the mask's center of mass, 0.6 to 1.5) and `flip` (left to right), main mask first.
 
     Raises:
-        UserError: when there is no mask to draw from.
+        UserError: The table is empty.
     """
     if lesions.empty:
         raise UserError("there is no lesion mask to draw from; expected those of `read_lesions`, or a larger share of them.")
@@ -154,12 +154,12 @@ def draw_lesions(lesions: pd.DataFrame, rng: np.random.Generator) -> list[dict[s
 
 
 def volume_at(percent: float) -> float:
-    """Return the volume (ml) of all lesions of a scan at a percentile of ATLAS, interpolated in log volume."""
+    """Return the total lesion volume of a scan in ml at a percentile of ATLAS, interpolated in log volume."""
     return float(np.exp(np.interp(percent, VOLUME_PERCENT, np.log(VOLUME_ML))))
 
 
 def draw_rest_ml(volume_ml: float, count: int, rng: np.random.Generator) -> list[float]:
-    """Draw the volumes of so many further components, fewer where a small volume cannot be parted so often."""
+    """Draw the volumes (ml) of additional components, fewer than `count` if they would be smaller than `SMALLEST_ML`."""
     most_ml = volume_ml / 2
     count = min(count, int(most_ml / SMALLEST_ML))
     if count <= 0:
@@ -170,7 +170,7 @@ def draw_rest_ml(volume_ml: float, count: int, rng: np.random.Generator) -> list
 
 
 def pick(lesions: pd.DataFrame, volume_ml: float, components: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Draw one of the masks nearest in log volume, with at most so many components where there are such."""
+    """Draw one of the masks nearest in log volume, with at most `components` components if such masks exist."""
     fitting = np.flatnonzero(lesions["components"] <= components)
     numbers = fitting if fitting.size else np.arange(len(lesions))
     volumes_ml = lesions["volume_ml"].to_numpy()[numbers]
@@ -182,11 +182,11 @@ def pick(lesions: pd.DataFrame, volume_ml: float, components: int, rng: np.rando
 
 
 def scale_to(from_ml: Any, volume_ml: float) -> Any:
-    """Return the isotropic scale that takes one volume, or each of many, to another."""
+    """Return the isotropic scale that changes volumes `from_ml` to `volume_ml`."""
     return (volume_ml / from_ml) ** (1 / 3)
 
 
 def place(lesion: dict[str, Any], volume_ml: float, rng: np.random.Generator) -> dict[str, Any]:
-    """Return how a mask is used: which, at what scale, on which side."""
+    """Return path, scale and random flip of a mask that is scaled to a volume."""
     scale = float(np.clip(scale_to(lesion["volume_ml"], volume_ml), *SCALES))
     return {"path": lesion["path"], "scale": scale, "flip": bool(rng.random() < FLIP_SHARE)}

@@ -1,4 +1,4 @@
-"""The raw material of synthetic scans, heads and lesion masks: the files in a folder, and who may learn from them."""
+"""Input files of synthetic scans (heads and lesion masks), and their division into training, validation and held-out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ Item = TypeVar("Item", bound=Mapping[str, Any])
 
 
 def folders_in(folders: Folders) -> list[Path]:
-    """Return one or several folders, given as a path, a list of paths or a text with commas, as a list.
+    """Return a list of folders from a path, a list of paths or comma-separated text.
 
     Raises:
-        UserError: when one is not there.
+        UserError: A folder does not exist.
     """
     named = folders.split(",") if isinstance(folders, str) else [folders] if isinstance(folders, Path) else folders
     places = [Path(str(name).strip()) for name in named]
@@ -28,26 +28,26 @@ def folders_in(folders: Folders) -> list[Path]:
 
 
 def files_in(folders: Folders) -> Iterator[Path]:
-    """Yield all files below the folders, sorted, each once; hidden ones are passed over."""
+    """Yield all files below the folders, sorted, each once, without hidden files."""
     paths = {path for folder in folders_in(folders) for path in folder.rglob("*")}
     yield from (path for path in sorted(paths) if path.is_file() and not path.name.startswith("."))
 
 
 def divide(items: Sequence[Item], side: str, shares: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0) -> list[Item]:
-    """Return the items of one side; what training learns from is never validated or tested on.
+    """Return the items of one side. No person is on two sides, so that training never sees validation or test persons.
 
-    1. Sort the persons by name and permute them with the seed: the order of the items does not matter.
-    2. Cut the permutation into three runs by the shares, rounded; of three persons or more each side gets at least one.
-    3. An item is on the side of its person.
+    1. Sort the persons by name and permute them with the seed. The result does not depend on the order of the items.
+    2. Divide the permutation into three parts by the shares, rounded. With three or more persons, each side has at least one.
+    3. Assign each item to the side of its person.
 
     Args:
-        items: anything with `person`.
+        items: Mappings with the key `person`.
         side: `training`, `validation` or `held_out`.
-        shares: of the persons, in the order of `SIDES`; they add up to 1.
-        seed: of the permutation.
+        shares: Shares of the persons, in the order of `SIDES`, with a sum of 1.
+        seed: Random seed of the permutation.
 
     Raises:
-        UserError: when the side is none of the three, or the shares are not three above 0 that add up to 1.
+        UserError: The side is unknown, or the shares are not three positive numbers with a sum of 1.
     """
     if side not in SIDES:
         raise UserError(f"got side {side!r}; allowed are {', '.join(SIDES)}.")
@@ -60,7 +60,7 @@ def divide(items: Sequence[Item], side: str, shares: Sequence[float] = (0.7, 0.1
 
 
 def cuts(count: int, shares: Sequence[float]) -> list[tuple[int, int]]:
-    """Return where each side starts and stops among so many persons; held-out and validation are served first."""
+    """Return start and stop of each side for a number of persons; training gets the rest after held-out and validation."""
     least = 1 if count >= len(SIDES) else 0
     held_out = max(least, round(count * shares[2]))
     validation = min(max(least, round(count * shares[1])), count - held_out - least)

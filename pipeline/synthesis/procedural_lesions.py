@@ -1,4 +1,4 @@
-"""Lesions made from noise, for those who have no masks: the shapes are invented, sizes and places are not absurd."""
+"""Procedural lesion masks for training without manual tracings: random shapes, with plausible sizes and locations."""
 
 from functools import cache
 
@@ -13,10 +13,10 @@ from strokelesion.transforms.synthesis.fields import smooth_noise
 
 # Semi-axes of the ellipsoid, relative to the radius of a ball of the same volume.
 ASPECTS = (0.7, 1.4)
-# Noise of this standard deviation that varies over this length, both in radii, moves the outline.
+# Standard deviation and scale of the noise that displaces the outline, in radii.
 NOISE_SD = 0.25
 NOISE_SCALE = 0.7
-# A lesion near the skull has to find its volume farther inward; nothing farther than so many radii is looked at.
+# Size of the search region, in radii. Near the skull, a lesion must extend farther inward to reach its volume.
 REACH = 3.0
 
 Mask = NDArray[np.bool_]
@@ -26,22 +26,22 @@ Voxels = NDArray[np.int64]
 
 @cache
 def parenchyma() -> tuple[Mask, Voxels, Floats]:
-    """Return where MNI152 (2009a, 1 mm) has gray or white matter: as a mask, as voxels `(N, 3)`, and the affine."""
+    """Return gray and white matter of MNI152 (2009a, 1 mm): the mask, its voxels `(N, 3)` and the affine."""
     gray, white = load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1)
     mask = np.asarray(gray.dataobj) + np.asarray(white.dataobj) > 0.5
     return mask, np.argwhere(mask), gray.affine
 
 
 def procedural_lesion(volume_ml: float, rng: np.random.Generator) -> Nifti1Image:
-    """Make one lesion in MNI space, binary, at 1 mm, cropped.
+    """Return the binary mask of one lesion in MNI space at 1 mm, cropped.
 
     1. Draw a voxel of gray or white matter as its center.
-    2. Distance of a voxel: |offset / semi-axes| of an ellipsoid, plus smooth noise.
-    3. Of the gray and white matter on the same side of the midline, keep the nearest 1,000 voxels per milliliter.
+    2. Compute the distance of each voxel to the center, |offset / semi-axes| of an ellipsoid, plus smooth noise.
+    3. Keep the nearest voxels of gray and white matter on the same side of the midline, 1,000 voxels per milliliter.
 
     Args:
-        volume_ml: what it is to hold; a hemisphere at most.
-        rng: source of randomness.
+        volume_ml: Volume of the lesion, at most a hemisphere.
+        rng: Random number generator.
     """
     brain, voxels, affine = parenchyma()
     center = voxels[rng.integers(len(voxels))]
@@ -57,14 +57,14 @@ def procedural_lesion(volume_ml: float, rng: np.random.Generator) -> Nifti1Image
 
 
 def same_side(center: Voxels, start: Voxels, stop: Voxels, affine: Floats) -> Mask:
-    """Return which planes of a box, along the first axis, lie on the center's side of the midline."""
+    """Return a mask of the planes of a box, along the first axis, that lie on the center's side of the midline."""
     x_mm = affine[0, 0] * np.arange(start[0], stop[0]) + affine[0, 3]
     center_mm = affine[0, 0] * center[0] + affine[0, 3]
     return np.asarray(x_mm >= 0 if center_mm >= 0 else x_mm < 0)
 
 
 def distance(center: Voxels, shape: tuple[int, ...], radius: float, rng: np.random.Generator) -> Floats:
-    """Return the distance from a center in semi-axes of an ellipsoid, made irregular by noise."""
+    """Return the distance to a center in semi-axes of an ellipsoid, plus smooth noise."""
     aspects = rng.uniform(*ASPECTS, size=3)
     offsets = np.ogrid[tuple(slice(-first, size - first) for first, size in zip(center, shape, strict=True))]
     squares = [(offset / (radius * aspect)) ** 2 for offset, aspect in zip(offsets, aspects, strict=True)]
@@ -74,7 +74,7 @@ def distance(center: Voxels, shape: tuple[int, ...], radius: float, rng: np.rand
 
 
 def cropped(mask: Mask, start: Voxels, affine: Floats) -> Nifti1Image:
-    """Return the mask's bounding box as NIfTI, at its place in MNI space."""
+    """Return the mask as NIfTI, cropped to its bounding box, with its affine to MNI space."""
     found = np.argwhere(mask)
     first, last = found.min(0), found.max(0) + 1
     box = tuple(slice(low, high) for low, high in zip(first, last, strict=True))

@@ -1,9 +1,9 @@
-"""How bright each tissue is on T1: measured on labeled heads, chosen by hand for what nobody labels.
+"""T1 intensity of each tissue, measured on labeled heads or, for tissues without labels, chosen by hand.
 
-The result ships as `transforms/synthesis/t1_priors.csv`, one row a tissue. From prepared heads with a T1 it is made anew by
+The repository contains the result as `transforms/synthesis/t1_priors.csv`, one row per tissue. This call writes it again:
 `write_priors(prepare_heads(find_heads("heads"), "cache"), "transforms/synthesis/t1_priors.csv")`.
 
-All values are relative to the head's median of white matter: the scale of a T1 is arbitrary.
+All values are relative to the median of white matter in the head, because the scale of a T1 is arbitrary.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,12 +20,12 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.runtime.files import write_table
 from strokelesion.transforms.synthesis.tissues import Tissue
 
-# Fewer voxels say nothing about a tissue.
+# Fewer voxels give no reliable estimate.
 VOXELS_AT_LEAST = 30
 
 _SEEN = "chosen by hand: MPRAGE textbook contrast, checked on the scalp of three T1 heads"
 _TEXTBOOK = "chosen by hand: MPRAGE textbook contrast"
-# Mean, standard deviation within a head and between heads, and why.
+# Mean, standard deviation within a head, standard deviation between heads, and reason.
 CHOSEN: dict[Tissue, tuple[float, float, float, str]] = {
     Tissue.EYE: (0.30, 0.12, 0.08, f"{_TEXTBOOK}; vitreous as fluid, lens and wall brighter"),
     Tissue.SOFT: (0.75, 0.35, 0.20, f"{_SEEN}; muscle about 0.5, fat 1.0 to 1.7"),
@@ -36,25 +36,25 @@ CHOSEN: dict[Tissue, tuple[float, float, float, str]] = {
     Tissue.VESSEL: (0.75, 0.30, 0.25, f"{_TEXTBOOK}; flow makes vessels dark or bright"),
     Tissue.UNKNOWN: (0.65, 0.35, 0.15, "chosen by hand: whatever surrounds a brain"),
 }
-# FreeSurfer labels as CSF only cisterns and clefts too narrow for a voxel without tissue; ventricles hold the same fluid.
+# FreeSurfer's CSF voxels (cisterns, narrow spaces) all include partial volume of tissue. Ventricles contain the same fluid.
 SAME_AS = {Tissue.CSF: Tissue.VENTRICLE}
 
 
 def measure_priors(heads: Iterable[Mapping[str, str]]) -> pd.DataFrame:
-    """Measure each tissue of each head that has a T1.
+    """Return the T1 intensity of each tissue in each head with a T1.
 
-    Only interior voxels count, whose six neighbors are of the same tissue, because those at a border are mixtures; all
-    voxels do where a tissue is too thin to have an interior.
+    Only interior voxels are measured: all six neighbors are the same tissue. Border voxels have partial volume. If a tissue is
+    too thin to have an interior, all its voxels are measured.
 
     Args:
-        heads: prepared heads, items with `person`, `tissues` and, where there is a T1, `image`.
+        heads: Prepared heads, items with `person`, `tissues` and, if there is a T1, `image`.
 
     Returns:
         A row for each head and tissue: `tissue`, `person`, `voxels`, and `mean` and `sd` of the T1 relative to the median
         of white matter.
 
     Raises:
-        UserError: when no head has a T1.
+        UserError: No head has a T1.
     """
     rows = [row for head in heads if "image" in head for row in measure_head(head)]
     if not rows:
@@ -63,7 +63,7 @@ def measure_priors(heads: Iterable[Mapping[str, str]]) -> pd.DataFrame:
 
 
 def measure_head(head: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each tissue within the skull that the head has and that is labeled, not guessed."""
+    """Yield a row for each measured tissue of a head; tissues in `CHOSEN` and `SAME_AS` are not measured."""
     tissues = np.asanyarray(nib.load(head["tissues"]).dataobj)  # type: ignore[attr-defined]
     image = np.asanyarray(nib.load(head["image"]).dataobj, dtype=np.float32)  # type: ignore[attr-defined]
     white = np.median(image[interior(tissues == Tissue.WHITE)])
@@ -75,26 +75,26 @@ def measure_head(head: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def mean_and_sd(values: NDArray[np.float32]) -> dict[str, float]:
-    """Return the mean and the standard deviation of some voxels."""
+    """Return the mean and standard deviation of voxels."""
     return {"mean": float(values.mean(dtype=float)), "sd": float(values.std(dtype=float))}
 
 
 def interior(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the voxels whose six neighbors are in the mask too, or all of the mask where these are too few."""
+    """Return the voxels whose six neighbors are also in the mask, or the whole mask if these are too few."""
     inner: NDArray[np.bool_] = binary_erosion(mask)
     return inner if inner.sum() >= VOXELS_AT_LEAST else mask
 
 
 def pool_priors(measured: pd.DataFrame) -> pd.DataFrame:
-    """Turn measurements into one row for each tissue but air: `tissue`, `mean`, `sd_within`, `sd_between` and `source`.
+    """Return one row for each tissue except air: `tissue`, `mean`, `sd_within`, `sd_between` and `source`.
 
-    - mean: of the heads' means
+    - mean: mean of the heads' means
     - sd_within: root mean square of the heads' standard deviations
     - sd_between: standard deviation of the heads' means; 0 for a single head
-    - source: how many heads, or why this value was chosen
+    - source: number of heads, or reason for the chosen value
 
     Raises:
-        UserError: when a tissue was neither measured nor chosen.
+        UserError: A tissue is neither measured nor chosen.
     """
     by_tissue = {str(name): rows for name, rows in measured.groupby("tissue")}
     rows = [{"tissue": tissue.name, **prior_of(tissue, by_tissue)} for tissue in Tissue if tissue != Tissue.AIR]
@@ -102,7 +102,7 @@ def pool_priors(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def prior_of(tissue: Tissue, measured: Mapping[str, pd.DataFrame]) -> dict[str, float | str]:
-    """Return the pooled row of one tissue: chosen, borrowed from another one, or measured."""
+    """Return the pooled row of one tissue: chosen by hand, copied from another tissue, or measured."""
     if tissue in CHOSEN:
         return dict(zip(("mean", "sd_within", "sd_between", "source"), CHOSEN[tissue], strict=True))
     if (donor := SAME_AS.get(tissue)) is not None:
@@ -119,5 +119,5 @@ def prior_of(tissue: Tissue, measured: Mapping[str, pd.DataFrame]) -> dict[str, 
 
 
 def write_priors(heads: Iterable[Mapping[str, str]], path: str | Path) -> Path:
-    """Measure the priors of prepared heads, write them as CSV, numbers with three decimals, and return the path."""
+    """Write the priors of prepared heads as CSV with three decimals, and return the path."""
     return write_table(Path(path), pool_priors(measure_priors(heads)).round(3))

@@ -1,1 +1,1 @@
-"""What a training needs beside the network: slices, their order, checkpoints, curves."""
+"""Training around the network: slices, their order, checkpoints and curves."""

@@ -1,4 +1,4 @@
-"""Checkpoints that a run goes on from as if it had not stopped, and that refuse a run of other settings."""
+"""Write checkpoints and resume runs from them; a run with other settings is refused."""
 
 import logging
 from pathlib import Path
@@ -21,24 +21,24 @@ logger = logging.getLogger(__name__)
 class Checkpoints:
     """Write `last.pt` after each epoch and `best.pt` when the validation score rises; continue from `last.pt`.
 
-    Attach after the validation handler and the schedule's. Both files are models that describe themselves; `last.pt` also holds
-    optimizer, schedule and best score, and at half precision on CUDA the scale of the loss. A crash leaves the previous files
-    whole. Of several processes that train together all read, and the first one writes.
+    Attach it after the handlers of validation and schedule. Both files are models with a description. `last.pt` also holds the
+    optimizer, the schedule and the best score, and with half precision on CUDA the loss scale. A crash leaves the previous
+    files intact. When several processes train together, all of them read and the first one writes.
 
     Args:
-        folder: Folder of the run, made if need be.
-        network: Network that is trained.
-        optimizer: Optimizer that updates it.
-        scheduler: Learning rate of the optimizer over the epochs.
-        description: What the model will say of itself; it must be the same on a resume.
+        folder: Folder of the run; created if it is missing.
+        network: Network in training.
+        optimizer: Optimizer that updates the network.
+        scheduler: Schedule of the learning rate over the epochs.
+        description: Description of the model; a resumed run must have the same one.
         validator: Engine that measures `metric`.
-        metric: Name of the validation metric that decides what is best; larger is better.
-        resume: Whether to continue from `last.pt`, if it is there.
-        init: File of a model to start a new run from: the same class of network, whatever its protocol, with no more neighbors
-            than the run has. It is noted in the checkpoints, also when the run is resumed.
+        metric: Name of the validation metric that selects the best model; larger is better.
+        resume: Whether to continue from `last.pt` if it exists.
+        init: Model file that a new run starts from. Its network has the same class and at most as many neighbors; its protocol
+            may differ. The checkpoints record it, also after a resume.
 
     Raises:
-        UserError: when the folder holds a run and `resume` is false, or its settings differ.
+        UserError: The folder holds a run and `resume` is false, or the settings of that run differ.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Checkpoints:
         self.init = self._initialize(init)
 
     def _initialize(self, init: str | Path | None) -> str | None:
-        """Start a new run from a model; return which model the run, new or resumed, was started from."""
+        """Load the initial weights of a new run; return the name and SHA-256 of the model that the run started from."""
         if self.start is not None:
             known: str | None = self.start.state.get("init")
             return known
@@ -82,11 +82,11 @@ class Checkpoints:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.write)
 
     def judge(self, validator: Engine) -> None:
-        """Note the score of a validation."""
+        """Store the score of a validation."""
         self.fresh_score = float(validator.state.metrics[self.metric])
 
     def restore(self, trainer: Engine) -> None:
-        """Put network, optimizer, schedule, scale of the loss, epoch and best score back."""
+        """Restore network, optimizer, schedule, loss scale, epoch and best score."""
         if self.start is None:
             return
         state = self.start.state
@@ -103,7 +103,7 @@ class Checkpoints:
             logger.warning("%d processes trained this run so far, now %d do: batches together are as many slices", before, now)
 
     def write(self, trainer: Engine) -> None:
-        """Write `best.pt` if the last validation was the best so far, then `last.pt`."""
+        """Write `best.pt` if the last validation has the best score so far, then write `last.pt`."""
         state: dict[str, Any] = {"init": self.init, "epoch": trainer.state.epoch}
         if (processes := idist.get_world_size()) > 1:
             state["processes"] = processes
@@ -117,12 +117,12 @@ class Checkpoints:
         self.save(LAST, state)
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        """Write one of the two files, in the process that writes."""
+        """Write one of the two files; only the first process writes."""
         if is_first():
             write_checkpoint(self.folder / name, self.description, self.network.state_dict(), state)
 
 
 def scaler_of(trainer: Engine) -> torch.amp.GradScaler | None:
-    """Return what scales the loss of a trainer, if anything does; with another scale, it skips other steps."""
+    """Return the trainer's loss scaler if it is enabled, else None; the scale decides which steps are skipped."""
     scaler: torch.amp.GradScaler | None = getattr(trainer, "scaler", None)
     return scaler if scaler is not None and scaler.is_enabled() else None

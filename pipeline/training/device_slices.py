@@ -1,4 +1,4 @@
-"""Training slices in the memory of a GPU, where there is room: batches are cut out there, and training waits for no data."""
+"""Training slices in GPU memory, if they fit: batches are cut there, so training does not wait for data."""
 
 import logging
 from pathlib import Path
@@ -11,17 +11,17 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from strokelesion.pipeline.training.slice_store import SliceDataset, open_store
 from strokelesion.transforms.transfer import on_device
 
-# What a store takes of the free memory at most: network, batches and the next scans need the rest.
+# Largest share of the free memory for the slices: network, batches and the next scans need the rest.
 LARGEST_SHARE = 0.5
 logger = logging.getLogger(__name__)
 
 
 class DeviceSlices(Dataset[dict[str, torch.Tensor]]):
-    """The slices of a `SliceDataset` in the memory of a device; the same items, whole batches at once.
+    """Hold the slices of a `SliceDataset` in the memory of a device; return the same items as whole batches.
 
     Args:
-        slices: where they come from; when it shows other scans, so does this.
-        device: where they go.
+        slices: Source of the slices; when its scans change, the scans here change too.
+        device: Device that holds the slices.
     """
 
     def __init__(self, slices: SliceDataset, device: torch.device) -> None:
@@ -42,7 +42,7 @@ class DeviceSlices(Dataset[dict[str, torch.Tensor]]):
         return {"image": self.image[shown].float(), "label": self.label[chosen, None]}
 
     def fetch(self, paths: list[Path]) -> None:
-        """Bring the scans that are shown now to the device, and let go of the others."""
+        """Load the scans of this epoch to the device and release the others."""
         self.image = self.label = torch.empty(0)
         self.scans = {path: self.scans.get(path) or self.volumes(path) for path in paths}
         self.paths = paths
@@ -52,14 +52,14 @@ class DeviceSlices(Dataset[dict[str, torch.Tensor]]):
         self.first, self.last = (ends - lengths).repeat_interleave(lengths), (ends - 1).repeat_interleave(lengths)
 
     def volumes(self, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images `(D, H, W)` in half precision and labels in bytes of one store, on the device."""
+        """Return the images `(D, H, W)` (half precision) and labels (bytes) of one store, on the device."""
         store = open_store(path)
         image, label = (torch.from_numpy(np.ascontiguousarray(store[field])) for field in ("image", "label"))
         return image.to(self.device), label.to(self.device)
 
 
 def has_room(slices: SliceDataset, device: torch.device) -> bool:
-    """Return whether a device is a GPU whose free memory holds the slices twice, once while they are put together, and more."""
+    """Return whether the slices fit on a GPU: twice their size, needed while they are joined, within `LARGEST_SHARE`."""
     if device.type != "cuda":
         return False
     needed = 2 * sum(path.stat().st_size for path in slices.paths)
@@ -69,14 +69,14 @@ def has_room(slices: SliceDataset, device: torch.device) -> bool:
 def slice_loader(
     slices: SliceDataset, sampler: Sampler[int], batch_size: int, device: str | torch.device, num_workers: int = 0
 ) -> DataLoader[Any]:
-    """Return a loader of batches: from the memory of the device where they fit, else from the store on disk.
+    """Return a loader of batches: from the memory of the device if the slices fit, else from the store on disk.
 
     Args:
-        slices: what is loaded.
-        sampler: in which order.
-        batch_size: slices at once.
-        device: where the network is trained.
-        num_workers: processes that read from the store; none are needed where it lies in the device's memory.
+        slices: Slices to load.
+        sampler: Order of the slices.
+        batch_size: Number of slices in a batch.
+        device: Device of the network.
+        num_workers: Number of processes that read from the store on disk; slices in the device's memory need none.
     """
     device = torch.device(device)
     if has_room(slices, device):
@@ -88,5 +88,5 @@ def slice_loader(
 
 
 def as_it_is(batch: Any) -> Any:
-    """Return a batch that is one already."""
+    """Return the batch unchanged: `DeviceSlices` returns whole batches."""
     return batch

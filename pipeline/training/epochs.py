@@ -1,4 +1,4 @@
-"""How a training run moves on from batch to batch and epoch to epoch: augmentation, seeds, learning rate."""
+"""Per-batch and per-epoch steps of a training run: augmentation, seeds, learning rate."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from strokelesion.pipeline.training.slice_sampler import SliceSampler
 from strokelesion.pipeline.training.slice_store import SliceDataset
 from strokelesion.transforms import RandAugmentSlicesd
 
-# Seeds of two runs lie further apart than any run has epochs, and those of two processes further than most runs.
+# Seeds of two runs differ by more than any number of epochs; seeds of two processes differ by more than those of most runs.
 SEED_STRIDE = 100_003
 RANK_STRIDE = 1_000_000_007
 
@@ -26,26 +26,26 @@ def augmented_batch(
     augmentation: RandAugmentSlicesd,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bring a batch to the device and augment it there; with `augmentation` given, MONAI's `prepare_batch`.
+    """Copy a batch to the device and augment it there; with `augmentation` bound, this is MONAI's `prepare_batch`.
 
     Returns:
-        Image `(B, C, H, W)`, C slices with its neighbors, and label `(B, 1, H, W)`.
+        Image `(B, C, H, W)`, where C counts the slice and its neighbors, and label `(B, 1, H, W)`.
     """
     augmented = augmentation({key: batch[key].to(device, non_blocking=non_blocking, **kwargs) for key in ("image", "label")})
     return augmented["image"], augmented["label"]
 
 
 class EpochSeeds:
-    """Show the scans of each epoch, and start all random numbers, order and augmentation of slices first, anew from its number.
+    """Select the scans of each epoch and seed all random numbers from the epoch's number.
 
-    So a run that was stopped and resumed sees the same batches as one that was not.
+    A resumed run therefore sees the same batches as an uninterrupted one.
 
     Args:
-        slices: what there is to train on.
-        augmentation: the random transform of a batch.
-        sampler: the order of slices.
-        seed: with the epoch's number, what the random numbers depend on.
-        rank: of this process; those that train together draw other numbers, but for the order, which they share.
+        slices: Training slices.
+        augmentation: Random transform of a batch.
+        sampler: Order of the slices.
+        seed: Seed of the run; random numbers depend on it and on the epoch.
+        rank: Rank of this process. Processes that train together draw different numbers but share the order of slices.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class EpochSeeds:
         self.seed, self.rank = seed, idist.get_rank() if rank is None else rank
 
     def attach(self, trainer: Engine) -> None:
-        """Follow `trainer`."""
+        """Add the handler to `trainer`."""
         trainer.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
 
     def start_epoch(self, trainer: Engine) -> None:
@@ -68,12 +68,12 @@ class EpochSeeds:
         self.sampler.show(self.slices.has_lesion, self.slices.scan_of)
         self.sampler.set_epoch(epoch)
         self.augmentation.set_random_state(seed=seed)
-        # Whatever else draws: workers of the loader, a network's dropout.
+        # For other sources of randomness, such as workers of the loader and dropout.
         set_determinism(seed=seed)
 
 
 def schedule(optimizer: torch.optim.Optimizer, kind: str, epochs: int) -> LRScheduler:
-    """Return how the learning rate changes with the epochs: not at all (`constant`), or along half a cosine to zero."""
+    """Return the schedule of the learning rate over the epochs: `constant`, or `cosine` (half a cosine that ends at zero)."""
     if kind == "cosine":
         return CosineAnnealingLR(optimizer, T_max=epochs)
     return ConstantLR(optimizer, factor=1.0)

@@ -1,4 +1,4 @@
-"""What one sees of a run while it trains: curves and pictures in TensorBoard, a history table, a bar with the time left."""
+"""Display of a run in training: curves and pictures in TensorBoard, a history table, a progress bar with the time left."""
 
 import csv
 import io
@@ -21,24 +21,24 @@ from strokelesion.pipeline.runtime.files import write_bytes
 from strokelesion.pipeline.runtime.processes import mean
 
 METRICS = ("dice_main", "dice_sub", "dice_both")
-# A log file, unlike a terminal, keeps every refresh of the bar.
+# Longer than on a terminal, because a log file keeps every refresh of the bar.
 LOG_INTERVAL_S = 30.0
 
 
 class RunHistory:
     """Write each epoch's loss, learning rate, speed and validation Dice to TensorBoard and to `history.csv`.
 
-    Attach to the trainer after the validation handler. Epochs without validation leave their Dice cells empty. Of several
-    processes that train together all take part, because the loss is the mean over all, and the first one writes.
+    Attach it to the trainer after the validation handler. Epochs without validation leave their Dice cells empty. When several
+    processes train together, all take part, because the loss is the mean over all processes; the first one writes.
 
     Args:
-        writer: TensorBoard's; None in a process that does not write.
-        folder: the run's folder.
-        optimizer: whose learning rate is shown.
-        validator: the engine that measures.
+        writer: Writer of TensorBoard; None in a process that does not write.
+        folder: Folder of the run.
+        optimizer: Optimizer whose learning rate is recorded.
+        validator: Engine that measures the validation Dice.
 
     Raises:
-        UserError: when the loss is not finite: the weights are lost, and going on would overwrite `last.pt`.
+        UserError: The loss is not finite. The weights are then useless, and another epoch would overwrite `last.pt`.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class RunHistory:
             trainer.add_event_handler(Events.COMPLETED, self.writer.close)
 
     def note_scores(self, validator: Engine) -> None:
-        """Keep the scores of the validation that just ended."""
+        """Store the scores of the validation that just ended."""
         self.scores = {name: float(validator.state.metrics[name]) for name in METRICS}
 
     def start_epoch(self, trainer: Engine) -> None:
-        """Forget the last epoch, and rows of this and later ones: a run that is resumed does them again."""
+        """Reset the counters and remove the rows of this and later epochs, which a resumed run repeats."""
         if self.writer is not None:
             self._keep_rows_before(trainer.state.epoch)
         self.losses, self.scores, self.slices = [], {}, 0
         self.started_s = time.perf_counter()
 
     def note_iteration(self, trainer: Engine) -> None:
-        """Keep one iteration's loss, on its device, and count its slices; validation is not counted as training time."""
+        """Store one iteration's loss on its device and count its slices; the training time excludes validation."""
         output: Any = trainer.state.output
         self.losses.append(output["loss"].detach())
         self.slices += len(output["image"])
@@ -114,7 +114,7 @@ class RunHistory:
             write_bytes(self.path, ("\n".join([header, *kept]) + "\n").encode())
 
     def _append(self, row: dict[str, float]) -> None:
-        """Write the table with one more row, whole: a row cut short by a kill would be read as another epoch."""
+        """Add a row by writing the whole table: a row truncated by a kill could be read as another epoch."""
         content = io.StringIO(newline="")
         table = csv.DictWriter(content, ["epoch", "loss", "learning_rate", "slices_per_s", *METRICS], lineterminator="\n")
         before = self.path.read_bytes() if self.path.exists() else b""
@@ -125,13 +125,13 @@ class RunHistory:
 
 
 class LesionPanels:
-    """Show T1, truth and prediction of the first few validation scans, each on its slice with most lesion.
+    """Show T1, truth and prediction of the first validation scans, each on its slice with the largest lesion.
 
     Args:
-        writer: TensorBoard's.
-        interval: least number of epochs between pictures; the first validation is always shown.
-        cases: number of scans.
-        validator: engine that validates.
+        writer: Writer of TensorBoard.
+        interval: Minimum number of epochs between pictures; the first validation is always shown.
+        cases: Number of scans.
+        validator: Engine that validates.
     """
 
     def __init__(self, writer: SummaryWriter, interval: int, cases: int, validator: Engine) -> None:
@@ -142,11 +142,11 @@ class LesionPanels:
         self.shown_epoch: int | None = None
 
     def attach(self, trainer: Engine) -> None:
-        """Follow the validator of `trainer`."""
+        """Add the handler to the validator of `trainer`."""
         self.validator.add_event_handler(Events.ITERATION_COMPLETED, self.show)
 
     def show(self, validator: Engine) -> None:
-        """Write the panel of the scan that was just validated, if it is one of the few."""
+        """Write the panel of the scan that was just validated, if it is one of the first `cases`."""
         epoch, case = validator.state.epoch, validator.state.iteration
         is_due = self.shown_epoch is None or epoch == self.shown_epoch or epoch - self.shown_epoch >= self.interval
         if case > self.cases or not is_due:
@@ -159,7 +159,7 @@ class LesionPanels:
 
 
 class TimeLeft:
-    """A progress bar over all iterations of a run, with loss, Dice and the time left, validation included."""
+    """Show a progress bar over all iterations of a run, with epoch, Dice and the time left; the time includes validation."""
 
     def __init__(self, validator: Engine) -> None:
         self.validator = validator
@@ -172,7 +172,7 @@ class TimeLeft:
         trainer.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self.close)
 
     def open(self, trainer: Engine) -> None:
-        """Start where the run starts or resumes."""
+        """Open the bar at the iteration where the run starts or resumes."""
         total = int(trainer.state.max_epochs or 0) * int(trainer.state.epoch_length or 0)
         pause_s = 0.1 if sys.stderr.isatty() else LOG_INTERVAL_S
         self.bar = tqdm(total=total, initial=trainer.state.iteration, desc="training", unit="batch", mininterval=pause_s)
@@ -187,7 +187,7 @@ class TimeLeft:
         self.bar.update()
 
     def close(self, trainer: Engine, *error: BaseException) -> None:
-        """Leave the bar as it stands; hand an error on."""
+        """Close the bar and raise the error again, if there is one."""
         if self.bar is not None:
             self.bar.close()
         if error:

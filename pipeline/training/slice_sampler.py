@@ -1,4 +1,4 @@
-"""Which slices an epoch shows, and in which order: small lesions and lesion-free slices get their share."""
+"""Selection and order of the slices in an epoch; it balances small lesions and lesion-free slices."""
 
 import math
 from collections.abc import Iterator
@@ -13,29 +13,29 @@ from strokelesion.networks import UserError
 
 
 class SliceSampler(Sampler[int]):
-    """The order of slices in each epoch: as many as there are with lesion, and as many without as `lesion_share` leaves.
+    """Sample the slices of each epoch: all slices with lesion, and lesion-free slices up to the ratio of `lesion_share`.
 
-    With `lesion_share` 0.5 each epoch adds as many lesion-free slices, drawn anew, as there are slices with lesion; with
-    1, or where the data set holds only slices with lesion, there are none. Every slice with lesion comes once; with
-    `evenness` above 0 they are drawn instead, with replacement, each with a probability of n^-evenness where n of its scan's
-    slices have lesion: small lesions lie in few slices, yet their scans count as much as others. The order depends on seed
-    and epoch alone, so a resumed run goes on as if it had not stopped.
+    With `lesion_share` 0.5, each epoch adds as many lesion-free slices as there are slices with lesion, drawn again in each
+    epoch. With 1, or if all slices have a lesion, it adds none. Each slice with lesion appears once. With `evenness` above 0,
+    slices with lesion are drawn with replacement instead, with a probability proportional to n^-evenness, where n is the number
+    of slices with lesion in the same scan. Scans with small lesions then count more, although few of their slices have lesion.
+    The order depends only on seed and epoch, so a resumed run sees the same order as an uninterrupted one.
 
-    Where scans are renewed, `show` says what there is now; epochs keep the length of the first, and slices are drawn with
-    replacement where there are fewer or more.
+    If scans are renewed, `show` replaces the slices. Every epoch keeps the length of the first one; if the number of slices
+    with lesion differs, they are drawn with replacement.
 
     Args:
-        has_lesion: of each slice.
-        scan_of: number of each slice's scan.
-        lesion_share: share of slices with lesion, above 0 and at most 1.
-        evenness: 0, every slice alike, to 1, every scan alike.
-        seed: of the order.
-        rank: number of this process among those that train together; None asks ignite.
-        ranks: number of these processes. Each takes every n-th slice, so that their batches together are what one process with
-            a batch so many times as large would see. Where the slices do not come out even, the first ones come once more.
+        has_lesion: Whether each slice has a lesion.
+        scan_of: Number of each slice's scan.
+        lesion_share: Share of slices with lesion, above 0 and at most 1.
+        evenness: Weighting, from 0 (all slices count alike) to 1 (all scans count alike).
+        seed: Seed of the order.
+        rank: Number of this process among those that train together; None takes it from ignite.
+        ranks: Number n of these processes; None takes it from ignite. Each takes every n-th slice, so their batches together
+            equal one batch that is n times as large. If the slices do not divide evenly, the first ones appear once more.
 
     Raises:
-        UserError: when `lesion_share` or `evenness` is out of its range, or no slice has a lesion.
+        UserError: `lesion_share` or `evenness` is out of its range, or no slice has a lesion.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class SliceSampler(Sampler[int]):
         self.free_slices = min(round(self.lesion_slices * (1 - lesion_share) / lesion_share), len(self.without))
 
     def show(self, has_lesion: NDArray[np.bool_], scan_of: NDArray[np.integer[Any]]) -> None:
-        """Say which slices there are from now on."""
+        """Set the slices to sample from."""
         self.with_lesion, self.without = np.flatnonzero(has_lesion), np.flatnonzero(~np.asarray(has_lesion))
         if not len(self.with_lesion):
             raise UserError("no training slice has a lesion; expected some. Check the masks of the training scans.")
@@ -71,7 +71,7 @@ class SliceSampler(Sampler[int]):
         self.chances = weights / weights.sum() if self.evenness else None
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next."""
+        """Set the epoch that the next order belongs to."""
         self.epoch = epoch
 
     def __len__(self) -> int:

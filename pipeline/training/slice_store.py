@@ -1,9 +1,9 @@
-"""The slice store: each scan is read and prepared once, its slices stay on disk, memory-mapped.
+"""The slice store: each scan is prepared once, and its slices stay on disk as a memory-mapped file.
 
-One `.npy` file a scan, in NumPy's own format, a structured array with the fields `image` (half precision), `label`
-(bytes) and `lesion_voxels`. Its name carries a hash of the input files (path, size, time of change) and of the transforms
-that made it, so a second run reuses it, a changed input or transform makes a new one, and an interrupted build goes on
-where it stopped: a file is written beside its place and renamed when it is whole.
+Each scan has one `.npy` file with a structured array: `image` (half precision), `label` (bytes) and `lesion_voxels`. The file
+name contains a hash of the input files (path, size, modification time) and of the transforms. A second run therefore reuses the
+file, and a changed input or transform gives a new file. A file is written under a temporary name and renamed when it is
+complete, so an interrupted build continues where it stopped.
 """
 
 import hashlib
@@ -33,11 +33,11 @@ from strokelesion.transforms import Recipe
 
 STORE_VERSION = 1
 FILE_KEYS = ("image", "main_mask", "sub_masks", "tissues")
-# What else makes a composed scan what it is.
+# Entries of a synthetic scan's record that, with its files, determine the scan.
 COMPOSITION_KEYS = ("lesions", "seed")
-# Several runs may build one store; a file that nobody wrote to for so long is left from a run that was killed.
+# Several runs may build one store. A temporary file that is older than this was left by a run that was killed.
 DEAD_AFTER_S = 24 * 3600
-# Letters of subject and session in the name of a file; which scan it is, the digest says.
+# Maximum length of subject and session in a file name; the digest identifies the scan.
 LONGEST_NAME = 50
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def files_of(record: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def store_path(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Path:
-    """Return where the slices of one scan lie: its name and 20 digits of the SHA-256 of inputs and transforms."""
+    """Return the path of one scan's slices: the scan's name and 20 digits of the SHA-256 of inputs and transforms."""
     name = f"{record['subject']}_{record['session']}"[:LONGEST_NAME]
     inputs = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in files_of(record)]
     composition = [record[key] for key in COMPOSITION_KEYS if key in record]
@@ -71,14 +71,14 @@ def pack(image: torch.Tensor, label: torch.Tensor) -> NDArray[Any]:
 
 
 def prepare_scan(record: Mapping[str, Any], transform: Recipe) -> dict[str, Any]:
-    """Return the sample that training learns from: one scan, transformed.
+    """Return one scan after all transforms, as a training sample.
 
     Raises:
-        UserError: when a file cannot be read or prepared; the message names the scan and the reason. Other errors are faults of
+        UserError: A file cannot be read or prepared; the message names the scan and the reason. Other errors are faults of
             this project and keep their traceback; a note names the scan.
     """
     try:
-        # A copy of its own: MONAI's readers hold state, and threads that share one mix up their files.
+        # A copy for each call: MONAI's readers hold state, and threads that share one reader mix up their files.
         sample: dict[str, Any] = deepcopy(transform)(dict(record))
         return sample
     except Exception as error:
@@ -90,10 +90,10 @@ def prepare_scan(record: Mapping[str, Any], transform: Recipe) -> dict[str, Any]
 
 
 def store_scan(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Path:
-    """Make the store of one scan unless it is there; return its path.
+    """Write the store of one scan unless it exists; return its path.
 
     Raises:
-        UserError: when the scan cannot be prepared, see `prepare_scan`.
+        UserError: The scan cannot be prepared, see `prepare_scan`.
     """
     path = store_path(record, transform, folder)
     if not path.exists():
@@ -104,19 +104,19 @@ def store_scan(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Pa
 
 
 def in_each_plane(records: Sequence[Mapping[str, Any]], planes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the records once for each plane, named `plane`; those that name one already, as they are."""
+    """Return each record once for each plane, with the key `plane`; records that have this key stay unchanged."""
     return [
         {"plane": plane, **record} for record in records for plane in (planes if "plane" not in record else [record["plane"]])
     ]
 
 
 class SliceStore:
-    """The stores that one chain of transforms makes of scans, in one folder, made when they are asked for.
+    """Prepare scans with one chain of transforms and keep their stores in one folder; missing stores are made on request.
 
     Args:
-        transform: deterministic transforms that end in `ExtractSlicesd`.
-        folder: where the stores lie; made if need be.
-        processes: how many prepare scans; 0 are threads of this one, see `workers`.
+        transform: Deterministic transforms that end in `ExtractSlicesd`.
+        folder: Folder of the stores; created if it is missing.
+        processes: Number of processes that prepare scans; 0 uses threads of this process, see `workers`.
     """
 
     def __init__(self, transform: Recipe, folder: str | Path, processes: int = 0) -> None:
@@ -128,11 +128,11 @@ class SliceStore:
         self.begun: dict[Path, Future[Path]] = {}
 
     def path(self, record: Mapping[str, Any]) -> Path:
-        """Return where the store of a scan lies, made or not."""
+        """Return the path of a scan's store, whether it exists or not."""
         return store_path(record, self.transform, self.folder)
 
     def begin(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Have the missing stores made while other things go on."""
+        """Start to make the missing stores in the background."""
         missing = {path: record for record in records if not (path := self.path(record)).exists() and path not in self.begun}
         if missing and self.pool is None:
             self.pool = workers(self.processes)
@@ -141,22 +141,22 @@ class SliceStore:
             self.begun[path] = self.pool.submit(store_scan, record, self.transform, self.folder)
 
     def paths(self, records: Sequence[Mapping[str, Any]], first: int = 0) -> list[Path]:
-        """Wait, with a progress bar, until all stores are made; return their paths, in order.
+        """Wait, with a progress bar, until all stores are made; return their paths in order.
 
-        Of several processes that train together, each makes its share and waits for the others.
+        When several processes train together, each makes its share and waits for the others.
 
         Args:
-            records: the scans.
-            first: number of the first of them among all, by which scans are shared out.
+            records: Records of the scans.
+            first: Number of the first record among all records; it decides which process takes which scan.
         """
         if idist.get_world_size() > 1:
             self.finish(share(records, first))
             idist.barrier()
-        # What others made for a disk that this machine does not see is still missing here.
+        # Stores that other processes wrote to another machine's disk are still missing here.
         return self.finish(records)
 
     def finish(self, records: Sequence[Mapping[str, Any]]) -> list[Path]:
-        """Make the stores of these scans here, as far as they are missing; return their paths, in order."""
+        """Make the missing stores of these scans in this process; return the paths of all in order."""
         self.begin(records)
         paths = [self.path(record) for record in records]
         try:
@@ -165,7 +165,7 @@ class SliceStore:
                     self.begun.pop(path).result()
         except UserError as error:
             self.close()
-            # Of a process, the error would bring its traceback as a cause.
+            # An error from a worker process has that process's traceback as its cause.
             raise UserError(str(error)) from None
         except BaseException:
             self.close()
@@ -173,14 +173,14 @@ class SliceStore:
         return paths
 
     def close(self) -> None:
-        """Make no more."""
+        """Stop the workers and cancel the stores that are not begun."""
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
         self.pool, self.begun = None, {}
 
 
 def store_scans(records: Sequence[Mapping[str, Any]], transform: Recipe, folder: str | Path, processes: int = 0) -> list[Path]:
-    """Make the stores that are missing and return the paths of all, in order; see `SliceStore`."""
+    """Make the missing stores and return the paths of all in order; see `SliceStore`."""
     store = SliceStore(transform, folder, processes)
     paths = store.paths(records)
     store.close()
@@ -189,7 +189,7 @@ def store_scans(records: Sequence[Mapping[str, Any]], transform: Recipe, folder:
 
 @lru_cache(maxsize=256)
 def open_store(path: Path) -> NDArray[Any]:
-    """Open one store as a read-only memory map; only so many stay open, because each holds a file descriptor."""
+    """Return one store as a read-only memory map; the cache is limited, because each open map holds a file descriptor."""
     slices: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return slices
 
@@ -200,28 +200,28 @@ def as_item(image: NDArray[Any], label: NDArray[Any]) -> dict[str, torch.Tensor]
 
 
 class SliceDataset(Dataset[dict[str, torch.Tensor]]):
-    """Slices of many scans as items `image` `(2 * neighbors + 1, H, W)` and `label` `(1, H, W)`.
+    """Serve the slices of many scans as items `image` `(2 * neighbors + 1, H, W)` and `label` `(1, H, W)`.
 
-    With `renewed`, no epoch is like the one before: `set_epoch` drops the oldest scans and takes as many new ones, which were
-    prepared while the last epoch was running.
+    With `renewed` above 0, the scans change in each epoch: `set_epoch` drops the oldest scans and adds the same number of new
+    ones, which were prepared during the last epoch.
 
     Args:
-        data: the scans' records, those of later epochs after those of earlier ones.
-        transform: deterministic transforms that end in `ExtractSlicesd`.
-        cache_dir: folder of the slice store.
-        processes: how many prepare scans; 0 are threads of this one.
-        planes: planes that the slices of each scan lie in, of scans that name none.
-        neighbors: how many stored slices below and above come with each, as channels; beyond the ends the last is repeated.
-        shown: how many scans there are at a time; None is all.
-        renewed: how many of them change from epoch to epoch.
+        data: Records of the scans, sorted by the epoch in which they first appear.
+        transform: Deterministic transforms that end in `ExtractSlicesd`.
+        cache_dir: Folder of the slice store.
+        processes: Number of processes that prepare scans; 0 uses threads of this process.
+        planes: Planes of the slices, for records without the key `plane`.
+        neighbors: Number of stored slices below and above each slice, added as channels; the outermost slice is repeated.
+        shown: Number of scans in an epoch; None means all.
+        renewed: Number of scans that are replaced in each epoch.
 
     Attributes:
-        paths: the stores of the scans that are shown now.
-        has_lesion: of each of their slices, one after the other.
-        scan_of: the number of each slice's scan.
+        paths: Stores of the current scans.
+        has_lesion: Whether each of their slices has a lesion.
+        scan_of: Number of each slice's scan.
 
     Raises:
-        UserError: when no slice is left to train on.
+        UserError: No slice is left to train on.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int) -> None:
-        """Show the scans of this epoch, and begin to prepare those that the next one adds, and one more for each process."""
+        """Select the scans of this epoch; start to prepare the new scans of the next epoch and one more for each process."""
         first = self.renewed * (epoch - 1)
         last = first + self.shown
         paths = self.store.paths(self.data[first:last], first)
@@ -254,7 +254,7 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
             self.show(paths)
 
     def show(self, paths: list[Path]) -> None:
-        """Take the slices of these stores."""
+        """Use the slices of these stores."""
         self.paths = paths
         stores = [open_store(path)["lesion_voxels"] for path in paths]
         self.index = [(scan, number) for scan, store in enumerate(stores) for number in range(len(store))]
@@ -278,11 +278,10 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 class ScanDataset(Dataset[dict[str, Any]]):
-    """The same store, a whole scan an item: `image` and `label` `(1, H, W, D)`, with `subject` and `session`.
+    """Serve whole scans from the slice store: `image` and `label` `(1, H, W, D)`, with `subject` and `session`.
 
-    Of several processes that train together each has its share. Where there are fewer scans than processes, one without a scan
-    has the first without its lesions: all must have a score to put together, and that of a scan without the lesion class is in
-    no mean.
+    When several processes train together, each has its share. A process without a scan gets the first scan with an empty
+    label: every process must contribute a score, and a scan without a lesion class does not change the mean.
     """
 
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Recipe, cache_dir: str | Path, processes: int = 0) -> None:
@@ -300,7 +299,7 @@ class ScanDataset(Dataset[dict[str, Any]]):
         return {**stand_in, "label": torch.zeros_like(stand_in["label"])}
 
     def scan(self, number: int) -> dict[str, Any]:
-        """Return one of all scans."""
+        """Return the scan of this number, counted over all processes."""
         slices = open_store(self.paths[number])
         volumes = (np.moveaxis(slices[field], 0, -1)[None] for field in ("image", "label"))
         names = {key: self.data[number][key] for key in ("subject", "session")}

@@ -1,6 +1,6 @@
-"""Transforms that compose a T1 scan of a chronic stroke patient from a head, lesion masks and a model of both.
+"""Transforms that make a synthetic T1 scan of a chronic stroke patient from a head, lesion masks and an intensity model.
 
-The order is that of bundles/synthesis.json: load, place, age, fit, confuse, paint, scan.
+Order, as in bundles/synthesis.json: load, place, widen CSF spaces, fit lesions, add mimics, paint, simulate the scanner.
 """
 
 from strokelesion.transforms.synthesis.anatomy import BrainMaskd, FitLesionsd, RandWidenSpacesd

@@ -1,4 +1,4 @@
-"""What age and an old infarct do to the anatomy: wide ventricles and sulci; and the lesion's place in it."""
+"""Changes of the anatomy by age and chronic infarcts (wide ventricles and sulci), and the fit of lesions to the anatomy."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -12,25 +12,25 @@ from strokelesion.transforms.lesions import divide_components
 from strokelesion.transforms.synthesis.fields import blurred, box_of, closed, distance_mm, plain
 from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_brain, is_inside_skull
 
-# What a widened ventricle or sulcus may take the place of.
+# Tissues that a widened ventricle or sulcus may replace.
 AROUND_VENTRICLES = (Tissue.WHITE, Tissue.CAUDATE, Tissue.HYPOINTENSE, Tissue.HIPPOCAMPUS, Tissue.THALAMUS, Tissue.CHOROID)
 AROUND_SULCI = (Tissue.CORTEX, Tissue.CEREBELLAR_CORTEX)
-# Below this a lesion lies in the tissue; above, sulci that it swallowed count as its cavity, as tracers draw them.
+# Manual tracings of larger lesions include the sulci inside them as part of the cavity. Smaller lesions contain tissue only.
 LARGEST_IN_TISSUE_ML = 3.0
-# Half the width of a cleft that is a sulcus; the fluid between brain and skull is none, and nobody traces it.
+# Largest half-width of a sulcus. The fluid between brain and skull is wider; tracers never include it.
 SULCUS_MM = 5.0
 
 
 class RandWidenSpacesd(Randomizable, MapTransform):
-    """Widen ventricles and sulci: a little everywhere, as age does, and more beside the lesions (ex vacuo).
+    """Widen ventricles and sulci: slightly everywhere, as in aging, and more beside the lesions (ex vacuo).
 
-    Voxels within r of a ventricle become ventricle, r = overall + beside * nearness to lesion; cortex where the blurred
-    CSF exceeds a level becomes CSF, and the level falls in the same way.
+    Voxels within r of a ventricle become ventricle, with r = overall + beside * nearness to a lesion. Cortex becomes CSF where
+    the blurred CSF mask exceeds a threshold. The threshold is 0.5, minus a global term and a term for nearness to a lesion.
 
     Args:
-        ventricle_mm: largest widening everywhere.
-        ex_vacuo_mm: largest additional widening beside a large lesion.
-        sulci: largest fall of the level, from 0.5.
+        ventricle_mm: Largest widening of the ventricles everywhere.
+        ex_vacuo_mm: Largest additional widening beside a large lesion.
+        sulci: Largest global decrease of the threshold.
     """
 
     version = 1
@@ -40,13 +40,13 @@ class RandWidenSpacesd(Randomizable, MapTransform):
         self.ventricle_mm, self.ex_vacuo_mm, self.sulci = ventricle_mm, ex_vacuo_mm, sulci
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with `tissues` changed."""
+        """Return the sample with wider ventricles and sulci in `tissues`."""
         sample = dict(data)
         tissues, lesions = sample["tissues"], sample["lesions"]
         spacing_mm = float(tissues.affine[0, 0])
         codes = plain(tissues)[0].clone()
         nearness = (3 * blurred((plain(lesions)[0] > 0).float(), 10.0, spacing_mm)).clamp(max=1)
-        # Squared, so that most heads stay close to how they are.
+        # Powers above 1 make weak changes more frequent than strong ones.
         strengths = self.R.uniform(size=3) ** [3, 1, 2] * [self.ventricle_mm, self.ex_vacuo_mm, self.sulci]
         overall, beside, sulci = strengths.tolist()
         reach_mm = overall + beside * nearness
@@ -61,11 +61,11 @@ class RandWidenSpacesd(Randomizable, MapTransform):
 
 
 class FitLesionsd(MapTransform):
-    """Cut lesions to brain and sulci, off the ventricles and the fluid below the skull; small ones off all CSF.
+    """Crop large lesions to brain tissue and sulci, small ones to brain tissue; both without ventricles and outer CSF.
 
-    Removes what is left of a lesion that lost more than `largest_loss` of itself, crumbs of the cut of under `least_share` of
-    their lesion, and specks of under `least_ml`. Writes `label` `(1, X, Y, Z)`: 1 for the largest 26-connected component, the
-    main lesion, 2 for all others.
+    Removes lesions that lose more than `largest_loss` of their volume, components below `least_share` of the cropped lesion,
+    and components below `least_ml`. Writes `label` `(1, X, Y, Z)`: 1 for the main lesion, which is the largest 26-connected
+    component, and 2 for all others.
     """
 
     version = 1
@@ -75,7 +75,7 @@ class FitLesionsd(MapTransform):
         self.least_ml, self.largest_loss, self.least_share = least_ml, largest_loss, least_share
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with `lesions` cut and `label` written."""
+        """Return the sample with cropped `lesions` and with `label`."""
         sample = dict(data)
         lesions = plain(sample["lesions"]).clone()
         label = torch.zeros_like(lesions)
@@ -90,7 +90,7 @@ class FitLesionsd(MapTransform):
         return sample
 
     def cut(self, tissues: torch.Tensor, lesions: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-        """Return the numbers of lesions where they fit the tissues, both `(1, X, Y, Z)`."""
+        """Return the map of lesion numbers, cropped to the tissues that each lesion may cover; both `(1, X, Y, Z)`."""
         lesions = lesions.clone()
         brain = is_brain(tissues)
         brain_and_sulci = is_inside_skull(tissues) & closed(brain[0], SULCUS_MM, spacing_mm)
@@ -106,7 +106,7 @@ class FitLesionsd(MapTransform):
 
 
 def main_and_sub(lesions: torch.Tensor, least_voxels: float) -> torch.Tensor:
-    """Return 1 in the largest 26-connected component of `(1, X, Y, Z)`, 2 in the others, without those below a size."""
+    """Return 1 in the largest 26-connected component of `(1, X, Y, Z)`, 2 in the others, 0 in those below a size."""
     return divide_components(without_specks(lesions > 0, least_voxels).to(torch.uint8))
 
 
@@ -119,7 +119,7 @@ def without_specks(mask: torch.Tensor, least_voxels: float) -> torch.Tensor:
 
 
 class BrainMaskd(MapTransform):
-    """Write `brain` `(1, X, Y, Z)`: brain, ventricles and lesions; not the CSF of the sulci, as in FreeSurfer's labels."""
+    """Write `brain` `(1, X, Y, Z)`: brain, ventricles and lesions. As in FreeSurfer, the CSF of the sulci is excluded."""
 
     version = 1
 
@@ -127,7 +127,7 @@ class BrainMaskd(MapTransform):
         super().__init__(("tissues", "label"))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with `brain` written."""
+        """Return the sample with `brain`."""
         sample = dict(data)
         mask = is_brain(plain(sample["tissues"])) | (plain(sample["label"]) > 0)
         sample["brain"] = MetaTensor(mask.to(torch.uint8), meta=sample["tissues"].meta)

@@ -1,4 +1,4 @@
-"""One composed scan from its record: the chain of random transforms, seeded by the record, so that it can be made again."""
+"""Transforms that make a synthetic scan from its record, reproducibly: the record contains the random seed."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from copy import deepcopy
@@ -11,10 +11,10 @@ from strokelesion.transforms.recipe import Recipe
 
 
 class SeededRecipe(Transform):
-    """A chain of random transforms that takes its seed from `seed` of each sample: the same record gives the same scan.
+    """Apply random transforms with the random seed in `seed` of the sample, so that a record always gives the same scan.
 
     Attributes:
-        fingerprint: that of the chain; see `Recipe`.
+        fingerprint: Fingerprint of the transforms; see `Recipe`.
     """
 
     def __init__(self, transforms: Sequence[Any]) -> None:
@@ -22,15 +22,15 @@ class SeededRecipe(Transform):
         self.fingerprint = self.chain.fingerprint
 
     def __call__(self, data: Any) -> Any:
-        """Return what the transforms make of the sample."""
-        # A copy of its own: chains are shared by threads, and the random state of one scan is not another's.
+        """Return the transformed sample."""
+        # Threads share the chain, but each scan needs its own random state.
         chain = deepcopy(self.chain)
         chain.set_random_state(seed=int(data["seed"]))
         return chain(data)
 
 
 class LoadLesionsd(MapTransform):
-    """Read the masks of a record: each item of `lesions` has `path` and gets `mask` `(1, x, y, z)`."""
+    """Load the lesion masks of a record: read `path` of each item of `lesions` and write its `mask` `(1, x, y, z)`."""
 
     version = 1
 
@@ -38,5 +38,5 @@ class LoadLesionsd(MapTransform):
         super().__init__(("lesions",))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with its masks."""
+        """Return the sample with the loaded masks."""
         return {**data, "lesions": [{**lesion, "mask": load_volume(lesion["path"])} for lesion in data["lesions"]]}

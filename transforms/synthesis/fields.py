@@ -1,4 +1,4 @@
-"""Random fields and filters over volumes, in millimeters: the brushes of the synthesis."""
+"""Random fields, filters and distances on volumes, with lengths in millimeters."""
 
 from collections.abc import Sequence
 
@@ -10,28 +10,28 @@ from monai.networks.layers import GaussianFilter
 
 from strokelesion.transforms.distances import distances_mm
 
-# Wider kernels are applied at half resolution: the result is as smooth, at an eighth of the cost.
+# Wider kernels are applied at half resolution: the result is equally smooth, at an eighth of the cost.
 WIDEST_KERNEL_VOXELS = 1.5
 
 
 def generator_of(random: np.random.RandomState) -> torch.Generator:
-    """Return a torch generator that goes on from NumPy's: MONAI seeds the latter."""
+    """Return a torch generator seeded by a NumPy generator, which is the one that MONAI seeds."""
     return torch.Generator().manual_seed(int(random.randint(2**31)))
 
 
 def plain(volume: torch.Tensor) -> torch.Tensor:
-    """Return a volume without its metadata, which would slow down and question everything that is done to it."""
+    """Return a volume as a plain tensor. The metadata of a MetaTensor slows down each operation."""
     return volume.as_tensor() if isinstance(volume, MetaTensor) else torch.as_tensor(volume)
 
 
 def resized(volume: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Return channels `(C, x, y, z)` stretched to `(C, X, Y, Z)` by trilinear interpolation, corner to corner."""
+    """Return channels `(C, x, y, z)` resized to `(C, X, Y, Z)` by trilinear interpolation with aligned corners."""
     stretched: torch.Tensor = F.interpolate(volume[None], size=tuple(shape), mode="trilinear", align_corners=True)[0]
     return stretched
 
 
 def grain(shape: Sequence[int], generator: torch.Generator, device: str | torch.device = "cpu") -> torch.Tensor:
-    """Return normal values, each voxel its own. Drawn where they are needed: on a GPU they are others than on the CPU."""
+    """Return independent normal values per voxel, drawn on the device. GPU and CPU draw different values."""
     if torch.device(device).type == "cpu":
         return torch.randn(tuple(shape), generator=generator)
     seed = int(torch.randint(2**31, (), generator=generator))
@@ -48,8 +48,8 @@ def smooth_noise(
 ) -> torch.Tensor:
     """Return random fields `(channels, X, Y, Z)` of mean 0 and variance about 1 that vary over `scale_mm`.
 
-    Normal values on a grid `scale_mm` apart, stretched over the volume. Trilinear interpolation halves the variance in
-    each dimension to 2/3 on average; the fields are scaled to make up for it. They are the same on every device.
+    Normal values on a grid with a spacing of `scale_mm` are resized to the volume. Trilinear interpolation reduces the variance
+    to 2/3 on average in each dimension. The fields are scaled to compensate. They are the same on every device.
     """
     coarse = [max(2, round(size * spacing_mm / scale_mm) + 1) for size in shape]
     values = torch.randn(channels, *coarse, generator=generator).to(device)
@@ -58,7 +58,7 @@ def smooth_noise(
 
 
 def blurred(volume: torch.Tensor, sigma_mm: float, spacing_mm: float) -> torch.Tensor:
-    """Return a volume `(X, Y, Z)` filtered by a Gaussian."""
+    """Return a volume `(X, Y, Z)`, smoothed by a Gaussian."""
     sigma = sigma_mm / spacing_mm
     if sigma > WIDEST_KERNEL_VOXELS and min(volume.shape) > 4:
         half = F.avg_pool3d(volume[None, None].float(), 2, ceil_mode=True, count_include_pad=False)[0, 0]
@@ -71,7 +71,7 @@ def blurred(volume: torch.Tensor, sigma_mm: float, spacing_mm: float) -> torch.T
 
 
 def distance_mm(mask: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-    """Return for each voxel of `(X, Y, Z)` its distance to a mask, exact to about a voxel: computed at half resolution."""
+    """Return the distance of each voxel `(X, Y, Z)` to a mask, computed at half resolution, accurate to about one voxel."""
     half = F.max_pool3d(mask[None, None].float(), 2, ceil_mode=True)[0, 0] > 0
     if not half.any():
         return torch.full(mask.shape, torch.inf, device=mask.device)
@@ -79,18 +79,18 @@ def distance_mm(mask: torch.Tensor, spacing_mm: float) -> torch.Tensor:
 
 
 def closed(mask: torch.Tensor, radius_mm: float, spacing_mm: float) -> torch.Tensor:
-    """Return a mask `(X, Y, Z)` with its clefts of up to twice a radius filled, exact to about a voxel."""
+    """Return a mask `(X, Y, Z)`, closed by a ball of a radius, accurate to about one voxel."""
     return distance_mm(distance_mm(mask, spacing_mm) > radius_mm, spacing_mm) > radius_mm
 
 
 def box_of(mask: torch.Tensor, margin: int) -> tuple[slice, ...]:
-    """Return the box of the non-zero voxels of `(X, Y, Z)`, wider by a margin in voxels."""
+    """Return the bounding box of the non-zero voxels of `(X, Y, Z)`, plus a margin in voxels."""
     axes = [mask.amax(tuple(other for other in range(3) if other != axis)).nonzero()[:, 0] for axis in range(3)]
     return tuple(slice(max(0, int(axis[0]) - margin), int(axis[-1]) + 1 + margin) for axis in axes)
 
 
 def quantile(values: torch.Tensor, share: float) -> torch.Tensor:
-    """Return a quantile of at most 100,000 evenly chosen values; torch sorts no more than 16 million."""
+    """Return a quantile, computed from fewer than 200,000 evenly spaced values; torch accepts at most 16 million."""
     if not values.numel():
         return torch.tensor(torch.inf, device=values.device)
     chosen: torch.Tensor = torch.quantile(values[:: max(1, values.numel() // 100_000)].float(), share)

@@ -1,4 +1,4 @@
-"""Where head and lesions lie in a composed scan: one random deformation carries both onto one grid."""
+"""Placement of head and lesions in a synthetic scan: one random deformation maps both onto one grid."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -15,12 +15,12 @@ from strokelesion.transforms.synthesis.fields import generator_of, plain, smooth
 # The grid of ATLAS R1.x and R2.0: MNI152NLin2009aSym, 1 mm.
 MNI_EXTENT_MM = (197, 233, 189)
 MNI_ORIGIN_MM = (-98.0, -134.0, -72.0)
-# Every so many voxels are looked at to find the box that a lesion lies in.
+# The search for the bounding box of a lesion tests every n-th voxel.
 STRIDE = 4
 
 
 def canvas_affine(extent_mm: Sequence[float], spacing_mm: float) -> torch.Tensor:
-    """Return the affine of a RAS grid whose center is that of the MNI grid, but as high as its top."""
+    """Return the affine of a RAS grid, centered on the MNI grid along x and y, with the same top along z."""
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     surplus = np.subtract(extent_mm, MNI_EXTENT_MM)
     affine[:3, 3] = np.subtract(MNI_ORIGIN_MM, surplus * np.array([0.5, 0.5, 1.0])) + (spacing_mm - 1) / 2
@@ -28,17 +28,17 @@ def canvas_affine(extent_mm: Sequence[float], spacing_mm: float) -> torch.Tensor
 
 
 def sample_at(volume: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tensor, mode: str) -> torch.Tensor:
-    """Return the values of a volume `(1, X, Y, Z)` at world points `(x, y, z, 3)`; 0 outside.
+    """Return the values of a volume `(1, X, Y, Z)` at world points `(x, y, z, 3)`; 0 outside the volume.
 
     Args:
-        volume: what is sampled.
-        affine: from its voxels to the world.
-        points_mm: where.
-        mode: `nearest` or `bilinear`, as in torch's `grid_sample`.
+        volume: Volume to sample.
+        affine: Affine from its voxels to world millimeters.
+        points_mm: World points, in mm.
+        mode: Interpolation of torch's `grid_sample`: `nearest` or `bilinear`.
     """
     inverse = torch.linalg.inv(plain(affine).double())
     half_size = (torch.tensor(volume.shape[1:]) - 1).double() / 2
-    # grid_sample counts from -1 to 1 and names the last axis first.
+    # Coordinates of grid_sample run from -1 to 1, in the order z, y, x.
     to_grid = (inverse[:3, :3] / half_size[:, None]).flip(0).float()
     offset = (inverse[:3, 3] / half_size - 1).flip(0).float()
     grid = points_mm @ to_grid.T.to(points_mm.device) + offset.to(points_mm.device)
@@ -47,23 +47,23 @@ def sample_at(volume: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tenso
 
 
 class RandPlaceHeadd(Randomizable, MapTransform):
-    """Draw a deformation and sample a head and its lesions through it, on the grid of the composed scan.
+    """Draw a deformation and resample a head and its lesions with it, on the grid of the synthetic scan.
 
-    1. Affine about the center: rotation, scaling per axis, shear and shift; half of the heads are flipped, left to right.
-    2. Elastic: normal displacements on a grid `elastic_scale_mm` apart.
-    3. Lesions go through the same deformation and one more of their own, so that no mask is seen twice.
+    1. Affine about the center: rotation, scaling per axis, shear and shift. Half of the heads are flipped left to right.
+    2. Elastic: normal displacements on a grid with a spacing of `elastic_scale_mm`.
+    3. Lesions get an additional elastic deformation, so that no two scans contain the same mask.
 
-    Reads `tissues` `(1, x, y, z)`, `image` of the same grid if there is one, and `lesions`, a list of items with `mask`
-    `(1, x, y, z)`, `scale` (about the mask's center) and `flip`; all affines lead to MNI millimeters. Writes `tissues`,
-    `image` and `lesions` `(1, X, Y, Z)`, the latter a map of numbers: 1 for the first mask, 2 for the second...
+    Reads `tissues` `(1, x, y, z)`, optionally `image` on the same grid, and `lesions`, a list of items with `mask`
+    `(1, x, y, z)`, `scale` (about the mask's center) and `flip`. All affines map to MNI millimeters. Writes `tissues`,
+    `image` and `lesions` `(1, X, Y, Z)`. `lesions` is a map of lesion numbers: 1 for the first mask, 2 for the second...
 
     Args:
-        spacing_mm: voxel edge of the composed scan.
-        extent_mm: its size.
-        rotation_deg, scaling, shear, shift_mm: largest deviation from none.
-        elastic_mm: standard deviation of the displacements, `elastic_scale_mm` apart.
-        lesion_elastic_mm: the same for what lesions have beyond the head's, 15 mm apart.
-        device: where this and all that follows is computed.
+        spacing_mm: Voxel size of the synthetic scan.
+        extent_mm: Extent of the synthetic scan along each axis.
+        rotation_deg, scaling, shear, shift_mm: Largest rotation, relative scaling, shear and shift.
+        elastic_mm, elastic_scale_mm: Standard deviation and grid spacing of the displacements.
+        lesion_elastic_mm: Standard deviation of the additional displacements of lesions, on a grid with a spacing of 15 mm.
+        device: Device of this and all later transforms.
     """
 
     version = 1
@@ -90,7 +90,7 @@ class RandPlaceHeadd(Randomizable, MapTransform):
         self.device = torch.device(device)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample on the grid of the composed scan."""
+        """Return the sample on the grid of the synthetic scan."""
         sample = dict(data)
         points_mm = self.deformed_points()
         head_mm = points_mm * torch.tensor([float(self.R.choice([-1, 1])), 1.0, 1.0], device=self.device)
@@ -102,7 +102,7 @@ class RandPlaceHeadd(Randomizable, MapTransform):
         return sample
 
     def random_affine(self) -> np.ndarray[Any, Any]:
-        """Draw the affine part, about the center of the MNI grid, in millimeters."""
+        """Return a random affine `(4, 4)` about the center of the MNI grid, in millimeters."""
         center = np.add(MNI_ORIGIN_MM, np.array(MNI_EXTENT_MM) / 2)
         angles = np.deg2rad(self.R.uniform(-self.rotation_deg, self.rotation_deg, 3))
         common = self.R.uniform(-self.scaling, self.scaling)
@@ -117,7 +117,7 @@ class RandPlaceHeadd(Randomizable, MapTransform):
         return np.asarray(np.linalg.multi_dot([np.asarray(part) for part in parts]))
 
     def deformed_points(self) -> torch.Tensor:
-        """Return for each voxel where in MNI space `(X, Y, Z, 3)` it takes its values from."""
+        """Return the point in MNI space `(X, Y, Z, 3)` at which each voxel is sampled."""
         matrix = (torch.from_numpy(self.random_affine()) @ self.affine).float().to(self.device)
         axes = [torch.arange(size, device=self.device).float() for size in self.shape]
         i, j, k = axes[0][:, None, None, None], axes[1][None, :, None, None], axes[2][None, None, :, None]
@@ -125,12 +125,12 @@ class RandPlaceHeadd(Randomizable, MapTransform):
         return points + self.displacement(self.elastic_mm, self.elastic_scale_mm)
 
     def displacement(self, strength_mm: float, scale_mm: float) -> torch.Tensor:
-        """Draw a smooth displacement `(X, Y, Z, 3)`."""
+        """Return a smooth random displacement `(X, Y, Z, 3)`."""
         field = smooth_noise(self.shape, self.spacing_mm, scale_mm, generator_of(self.R), channels=3, device=self.device)
         return (strength_mm * field).permute(1, 2, 3, 0)
 
     def lesion_map(self, lesions: Sequence[Mapping[str, Any]], points_mm: torch.Tensor) -> torch.Tensor:
-        """Return the map of lesion numbers `(1, X, Y, Z)`; where two overlap the earlier one stays."""
+        """Return the map of lesion numbers `(1, X, Y, Z)`. Where two lesions overlap, the lower number is kept."""
         numbers = torch.zeros(1, *self.shape, dtype=torch.uint8, device=self.device)
         if lesions:
             points_mm = points_mm + self.displacement(self.lesion_elastic_mm, 15.0)
@@ -146,7 +146,7 @@ class RandPlaceHeadd(Randomizable, MapTransform):
 
 
 def scaled(lesion: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a lesion's mask `(1, x, y, z)`, cropped to its box, and an affine that scales and flips it."""
+    """Return a lesion's mask `(1, x, y, z)`, cropped to its bounding box, and its affine with scaling and flip."""
     mask = (plain(lesion["mask"]) > 0.5).float()
     affine = plain(lesion["mask"].affine).double()
     where = mask[0].nonzero()
@@ -164,7 +164,7 @@ def scaled(lesion: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def box_around(mask: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tensor) -> tuple[slice, ...] | None:
-    """Return the box of voxels whose points fall into a mask's volume, or None when it lies outside."""
+    """Return the box of voxels whose points lie inside the volume of a mask, or None if there are none."""
     corners = torch.cartesian_prod(*(torch.tensor([0.0, size - 1.0]) for size in mask.shape[1:])).double()
     world = corners @ affine[:3, :3].T + affine[:3, 3]
     low, high = ((edge + rim).float().to(points_mm.device) for edge, rim in ((world.amin(0), -STRIDE), (world.amax(0), STRIDE)))

@@ -1,4 +1,4 @@
-"""What chronic infarcts look like on T1: cavity and gliosis, strands, halo and soft borders."""
+"""Appearance of chronic infarcts on T1: cavity and gliosis, tissue strands, halo and partial volume at borders."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -13,29 +13,29 @@ from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_fluid
 
 # Lesions of this size and above are mostly cavity; see `RandPaintLesionsd.mixture`.
 LARGE_ML = 20.0
-# Lesions are painted in their box and this much around it.
+# Lesions are painted in their bounding box plus this margin.
 MARGIN_MM = 12
-# A lesion differs at least so much from what was there, in units of the way from CSF to gray matter: it was traced on T1.
+# Least contrast of a lesion to the original tissue, 1 = gray matter minus CSF. Less contrast would not be traced on T1.
 LEAST_CONTRAST = 0.25
 
 
 class RandPaintLesionsd(Randomizable, MapTransform):
     """Paint chronic infarcts into `image`: cavities as dark as CSF, gliosis between CSF and gray matter, strands, soft borders.
 
-    Each lesion is a mixture of two substances, drawn anew for each:
+    Each lesion is a random mixture of cavity and gliosis:
 
-    1. A share of its voxels is cavity, first where it is deep: large lesions are mostly cavity, small ones are cavity
-       (lacunes) or none, those between anything.
-    2. The rest is gliotic: its mean lies between CSF and gray matter, in white matter sometimes close to gray, and never so
-       close to what was there that nobody would have traced it. Beyond the border a halo darkens the white matter and fades
-       out; it is not part of the label, as in tracings.
-    3. Thin strands of what was there cross the cavity.
-    4. The border is a Gaussian ramp: partial volume.
+    1. The deepest voxels are cavity. Large lesions are mostly cavity. Small lesions are all cavity (lacunes) or have none.
+       Lesions of intermediate size have any proportion.
+    2. The other voxels are gliosis. Their mean lies between CSF and gray matter, sometimes close to gray matter, and always
+       differs visibly from the original tissue. Around the lesion, a halo darkens the white matter and fades out. The halo is
+       not part of the label, as in manual tracings.
+    3. Thin strands of gliosis cross the cavity.
+    4. The border is a Gaussian ramp, which models partial volume.
 
     Args:
-        edge_mm: range of the border's standard deviation.
-        halo: largest share of the way to gray matter that the halo goes.
-        strand_prob: share of scans whose cavities are crossed by strands.
+        edge_mm: Range of the standard deviation of the border.
+        halo: Largest weight of the gray-matter intensity in the halo, from 0 to 1.
+        strand_prob: Share of scans with strands in their cavities.
     """
 
     version = 1
@@ -45,7 +45,7 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         self.edge_mm, self.halo, self.strand_prob = edge_mm, halo, strand_prob
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with `image` changed where it has lesions."""
+        """Return the sample with lesions painted into `image`."""
         sample = dict(data)
         numbers = plain(sample["lesions"])[0]
         if numbers.any():
@@ -66,7 +66,7 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         spread: torch.Tensor,
         spacing_mm: float,
     ) -> torch.Tensor:
-        """Return a part of the image with its lesions; all volumes `(X, Y, Z)`."""
+        """Return a box of the image with lesions painted into it; all volumes are `(X, Y, Z)`."""
         lesion = numbers > 0
         substance = self.substance(image, numbers, is_fluid(tissues), means, spread, spacing_mm)
         reach = blurred(lesion.float(), self.R.uniform(1.0, 4.0), spacing_mm)
@@ -83,9 +83,9 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         spread: torch.Tensor,
         spacing_mm: float,
     ) -> torch.Tensor:
-        """Return what fills the lesions, everywhere: a mixture of cavity and gliosis per lesion, with texture and strands.
+        """Return lesion intensities for all voxels: a mixture of cavity and gliosis per lesion, with texture and strands.
 
-        Fluid beside a lesion counts as its depth: a cavity opens into sulci and ventricles without a wall.
+        CSF beside a lesion increases its depth, so that a cavity opens into sulci and ventricles without a wall.
         """
         generator, device = generator_of(self.R), numbers.device
         csf, gray = float(means[Tissue.VENTRICLE]), float(means[Tissue.CORTEX])
@@ -102,14 +102,14 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         gliosis = gliosis + self.R.uniform(0, 0.15) * (gray - csf) * texture
         kept = self.R.uniform(0, 0.25)
         mixed = cavity * csf * self.R.uniform(0.9, 1.1) + (1 - cavity) * ((1 - kept) * gliosis + kept * image)
-        # The grain of the tissues around, so that texture does not give the lesion away.
+        # Lesions get the noise of CSF and cortex, so that a network cannot detect them by a different texture.
         coarseness = cavity * spread[Tissue.VENTRICLE] + (1 - cavity) * spread[Tissue.CORTEX]
         return blurred(mixed + coarseness * grain(numbers.shape, generator, device), 0.6, spacing_mm)
 
     def mixtures(
         self, numbers: torch.Tensor, depth: torch.Tensor, tone: torch.Tensor, voxel_ml: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw for each lesion the depth at which its cavity begins, and the tone of the rest; `tone` is of what was there."""
+        """Draw the least depth of the cavity and the tone of the gliosis per lesion; `tone` is that of the original image."""
         levels = torch.zeros(int(numbers.max()) + 1, device=numbers.device)
         tones = torch.zeros_like(levels)
         for number in range(1, len(levels)):
@@ -120,7 +120,7 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         return levels, tones
 
     def mixture(self, volume_ml: float) -> tuple[float, float]:
-        """Draw which share of a lesion is cavity, and how gray the rest is: 0 as CSF, 1 as gray matter."""
+        """Draw the share of cavity in a lesion and the tone of its gliosis, where 0 is CSF and 1 is gray matter."""
         large = min(1.0, np.log1p(volume_ml) / np.log1p(LARGE_ML))
         share = float(self.R.beta(0.5 + 2.5 * large, 0.5 + 0.2 * large))
         tone = float(self.R.uniform(0.8, 1.1) if self.R.uniform() < 0.15 else self.R.uniform(0.2, 0.85))
@@ -128,13 +128,13 @@ class RandPaintLesionsd(Randomizable, MapTransform):
 
 
 def border(lesion: torch.Tensor, sigma_mm: float, spacing_mm: float) -> torch.Tensor:
-    """Return weights that pass 0.5 at the lesion's edge; thin lesions keep at least half of their weight."""
+    """Return lesion weights: a Gaussian ramp at the border, and at least 0.6 inside, so that thin lesions stay visible."""
     soft = blurred(lesion.float(), sigma_mm, spacing_mm)
     return torch.where(lesion, soft.clamp(min=0.6), soft)
 
 
 def nearest_number(numbers: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-    """Return for each voxel the number of a lesion at most a few voxels away; 0 is replaced by its neighbors' largest."""
+    """Return lesion numbers, extended by about 3 mm; a voxel between lesions gets the largest number of its neighbors."""
     grown = numbers[None, None].float()
     for _ in range(max(1, round(3 / spacing_mm))):
         grown = torch.where(grown > 0, grown, torch.nn.functional.max_pool3d(grown, 3, stride=1, padding=1))

@@ -1,4 +1,4 @@
-"""What looks like an old infarct on T1 and is none: a network that never saw it would find it everywhere."""
+"""Lesion mimics on T1. Without them in training, a network would segment such structures as lesions."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -12,16 +12,16 @@ from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_brain
 
 
 class RandLookalikesd(Randomizable, MapTransform):
-    """Add what looks like a lesion and is none, away from the lesions.
+    """Add lesion mimics outside the lesions.
 
-    White-matter hypointensities as caps around the ventricles and as spots; cysts of the choroid fissure beside the
-    hippocampus. (Wide perivascular spaces are thinner than voxels: `RandPaintVascularSpacesd` paints them.)
+    The mimics are white-matter hypointensities, as periventricular caps and as spots, and cysts of the choroid fissure beside
+    the hippocampus. `RandPaintVascularSpacesd` paints enlarged perivascular spaces, because these are thinner than voxels.
 
     Args:
-        cap_mm: largest thickness of the caps.
-        spots: largest share of the white matter in spots.
-        cyst_mm: largest radius of the cysts.
-        prob: of each of the three kinds.
+        cap_mm: Largest thickness of the caps.
+        spots: Largest share of the white matter in spots.
+        cyst_mm: Largest radius of the cysts.
+        prob: Probability of each of the three kinds.
     """
 
     version = 1
@@ -31,7 +31,7 @@ class RandLookalikesd(Randomizable, MapTransform):
         self.cap_mm, self.spots, self.cyst_mm, self.prob = cap_mm, spots, cyst_mm, prob
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with `tissues` changed."""
+        """Return the sample with mimics in `tissues`."""
         sample = dict(data)
         tissues = sample["tissues"]
         spacing_mm = float(tissues.affine[0, 0])
@@ -48,13 +48,13 @@ class RandLookalikesd(Randomizable, MapTransform):
         return sample
 
     def caps(self, codes: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-        """Draw where hypointensities surround the ventricles, thicker here and thinner there."""
+        """Return a random mask of caps around the ventricles, with varying thickness."""
         noise = smooth_noise(codes.shape, spacing_mm, 15.0, generator_of(self.R), device=codes.device)[0]
         thickness_mm = self.R.uniform(1, self.cap_mm) * torch.sigmoid(2 * noise - 1)
         return distance_mm(codes == Tissue.VENTRICLE, spacing_mm) < thickness_mm
 
     def cyst(self, codes: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-        """Draw a ball at a random place of the hippocampus."""
+        """Return a ball of random radius, centered on a random voxel of the hippocampus."""
         places = (codes == Tissue.HIPPOCAMPUS).nonzero()
         if not len(places):
             return torch.zeros_like(codes, dtype=torch.bool)
@@ -67,12 +67,12 @@ class RandLookalikesd(Randomizable, MapTransform):
 
 
 class RandPaintVascularSpacesd(Randomizable, MapTransform):
-    """Paint wide perivascular spaces: straight dark threads, thinner than a voxel, in white matter and basal ganglia.
+    """Paint enlarged perivascular spaces: straight dark lines, thinner than a voxel, in white matter and basal ganglia.
 
     Args:
-        prob: share of scans that have them.
-        most: largest number of threads.
-        length_mm: range of their lengths.
+        prob: Share of scans with enlarged perivascular spaces.
+        most: Upper limit of the number of spaces, exclusive.
+        length_mm: Range of their lengths.
     """
 
     version = 1
@@ -82,7 +82,7 @@ class RandPaintVascularSpacesd(Randomizable, MapTransform):
         self.prob, self.most, self.length_mm = prob, most, length_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with `image` changed."""
+        """Return the sample with perivascular spaces in `image`."""
         sample = dict(data)
         if self.R.uniform() >= self.prob:
             return sample
@@ -92,7 +92,7 @@ class RandPaintVascularSpacesd(Randomizable, MapTransform):
         chosen = home[torch.from_numpy(self.R.randint(len(home), size=self.R.randint(5, self.most))).to(home.device)]
         voxels = self.threads(chosen.cpu().double(), spacing_mm, tissues.shape).to(home.device)
         weight = torch.zeros(tissues.shape, device=tissues.device)
-        # A thread of 1 mm fills a part of the voxels that it crosses.
+        # A space is narrower than 1 mm, so it fills only a part of each voxel that it crosses.
         weight[voxels[:, 0], voxels[:, 1], voxels[:, 2]] = float(self.R.uniform(0.2, 0.7)) / spacing_mm**2
         weight = weight * is_brain(tissues)
         image = plain(sample["image"])[0]
@@ -102,7 +102,7 @@ class RandPaintVascularSpacesd(Randomizable, MapTransform):
         return sample
 
     def threads(self, starts: torch.Tensor, spacing_mm: float, shape: torch.Size) -> torch.Tensor:
-        """Return the voxels that threads from the given ones cross."""
+        """Return the voxels `(N, 3)` on random line segments that start at the given voxels."""
         directions = torch.from_numpy(self.R.normal(size=(len(starts), 3)))
         directions /= directions.norm(dim=1, keepdim=True)
         lengths = torch.from_numpy(self.R.uniform(*self.length_mm, len(starts))) / spacing_mm

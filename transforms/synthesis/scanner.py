@@ -1,4 +1,4 @@
-"""What scanner, archive and preparation do to a T1: bias field, thick slices, stripped and defaced heads, units."""
+"""Effects of scanner and preprocessing on a T1: bias field, noise, thick slices, skull stripping, defacing and units."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -17,12 +17,12 @@ def replaced(image: MetaTensor, values: torch.Tensor) -> MetaTensor:
 
 
 class RandBiasd(Randomizable, MapTransform):
-    """Multiply `image` by a smooth positive field: exp of noise that varies over `scale_mm`.
+    """Multiply `image` by a bias field: exp(noise * strength / 2), where smooth noise varies over `scale_mm`.
 
     Args:
-        strength: largest relative deviation at two standard deviations; drawn from 0 up to it.
-        scale_mm: distance of the field's nodes.
-        fixed: take `strength` as it is instead of drawing up to it.
+        strength: Largest log deviation, reached at two standard deviations of the noise. A value from 0 to it is drawn.
+        scale_mm: Spacing of the nodes of the field.
+        fixed: Whether `strength` is used without drawing.
     """
 
     version = 1
@@ -43,16 +43,16 @@ class RandBiasd(Randomizable, MapTransform):
 
 
 class RandNoised(Randomizable, MapTransform):
-    """Add Rician noise to `image`: the magnitude of the image and two normal values, as scanners take it.
+    """Add Rician noise to `image`: sqrt((image + n1)^2 + n2^2) with normal n1 and n2, as in MRI magnitude images.
 
-    MONAI's `RandRicianNoised` is the same, but draws with NumPy on the processor, which takes longer than all that is painted.
+    MONAI's `RandRicianNoised` does the same, but draws with NumPy on the CPU. That takes longer than the whole painting.
 
     Source: Gudbjartsson, Patz: The Rician Distribution of Noisy MRI Data. Magn Reson Med 1995.
 
     Args:
-        std: standard deviation of the two; white matter has the intensity 1.
-        prob: share of scans.
-        sample_std: draw the deviation from 0 up to `std`.
+        std: Standard deviation of n1 and n2, relative to white matter.
+        prob: Share of scans with noise.
+        sample_std: Whether the standard deviation is drawn from 0 to `std`.
     """
 
     version = 1
@@ -74,12 +74,12 @@ class RandNoised(Randomizable, MapTransform):
 
 
 class RandThickSlicesd(Randomizable, MapTransform):
-    """Average `image` over thick slices along one axis and interpolate back, as a scan with anisotropic voxels would come.
+    """Average `image` over thick slices along one axis and interpolate back, to simulate anisotropic voxels.
 
     Args:
-        thickness_mm: range of the slices' thickness.
-        prob: share of scans.
-        axis: 0 sagittal, 1 coronal, 2 axial; None draws one.
+        thickness_mm: Range of the slice thickness.
+        prob: Share of scans with thick slices.
+        axis: Slice direction: 0 sagittal, 1 coronal, 2 axial; None for a random one.
     """
 
     version = 1
@@ -105,14 +105,14 @@ class RandThickSlicesd(Randomizable, MapTransform):
 
 
 class RandHeadCoverd(Randomizable, MapTransform):
-    """Keep the head, strip it to the brain, deface it, or cut it off above or below.
+    """Keep the whole head, strip the skull, deface, or remove a slab at the top or bottom of the brain.
 
-    Stripping follows the brain mask, closed over the sulci, a little too wide or too tight, as tools do. Defacing removes what
-    lies before and below a tilted plane in front of the brain.
+    Skull stripping keeps the brain mask, closed over the sulci and slightly too wide or too tight, like the results of common
+    tools. Defacing removes all voxels before and below a tilted plane in front of the brain.
 
     Args:
-        stripped, defaced: shares of the scans.
-        cut: share of the scans of which a slab is missing at the top or at the bottom.
+        stripped, defaced: Shares of scans without skull and without face.
+        cut: Share of scans without a slab at the top or bottom.
     """
 
     version = 1
@@ -122,7 +122,7 @@ class RandHeadCoverd(Randomizable, MapTransform):
         self.stripped, self.defaced, self.cut = stripped, defaced, cut
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with `image` zero where the head was taken away."""
+        """Return the sample with `image` set to 0 where the head is removed."""
         sample = dict(data)
         image, brain = sample["image"], plain(sample["brain"])[0] > 0
         draw = self.R.uniform()
@@ -137,13 +137,13 @@ class RandHeadCoverd(Randomizable, MapTransform):
         return sample
 
     def strip(self, brain: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-        """Return the brain closed over its sulci, up to 3 mm wider or 1 mm tighter."""
+        """Return the brain mask, closed over the sulci, up to 3 mm wider or 1 mm tighter."""
         closing_mm = self.R.uniform(4, 10)
         outside = distance_mm(brain, spacing_mm) > closing_mm
         return distance_mm(outside, spacing_mm) > closing_mm - self.R.uniform(-1, 3)
 
     def deface(self, brain: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-        """Return what lies behind a tilted plane that touches no brain."""
+        """Return the mask of voxels behind a tilted plane, which does not touch the brain."""
         where = brain.nonzero().float()
         if not len(where):
             return torch.ones_like(brain)
@@ -155,7 +155,7 @@ class RandHeadCoverd(Randomizable, MapTransform):
         return (forward_and_down <= limit)[None].expand_as(brain)
 
     def slab(self, brain: torch.Tensor) -> torch.Tensor:
-        """Return the scan without up to 15 % of the brain's height at its top or its bottom."""
+        """Return a mask without a slab at the top or bottom; the slab covers 2 to 15 % of the brain's height."""
         levels = brain.any(0).any(0).nonzero()[:, 0]
         kept = torch.ones_like(brain)
         if len(levels):
@@ -168,7 +168,7 @@ class RandHeadCoverd(Randomizable, MapTransform):
 
 
 class RandUnitsd(Randomizable, MapTransform):
-    """Give `image` the scale of some vendor: multiply so that white matter lies between `low` and `high`, and round."""
+    """Scale `image` so that white matter lies between `low` and `high`, as units differ between vendors, and round."""
 
     version = 1
 
@@ -177,7 +177,7 @@ class RandUnitsd(Randomizable, MapTransform):
         self.low, self.high = low, high
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with `image` in whole numbers below 32767."""
+        """Return the sample with `image` in whole numbers from 0 to 32767."""
         sample = dict(data)
         factor = self.low * (self.high / self.low) ** self.R.uniform()
         sample["image"] = replaced(sample["image"], (plain(sample["image"])[0] * factor).round().clamp(0, 32767))

@@ -1,7 +1,7 @@
-"""Models of scanners by name: what a synthetic head goes through after it was painted.
+"""Simulated scanners by name: random transforms that are applied to a painted synthetic head.
 
-`mixed` is for training and for a held-out cohort, `whole_head` for training brain extraction. The others change one thing at a
-time: they are the conditions of the model card.
+`mixed` is for training and for a held-out cohort, `whole_head` for training brain extraction. Each of the others changes one
+property of the scan. They are the test conditions of the model card.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ def simulated_scanner(name: str, voxel_mm: float) -> Recipe:
         voxel_mm: Voxel size of the images.
 
     Raises:
-        CommandLineError: on an unknown name.
+        CommandLineError: The name is unknown.
     """
     if name not in SCANNERS:
         raise CommandLineError(f"--scanner got {name!r}; allowed are {', '.join(SCANNERS)}.")
@@ -34,13 +34,13 @@ def simulated_scanner(name: str, voxel_mm: float) -> Recipe:
 
 
 def varied(voxel_mm: float, blurred: float, noise: float, cover: RandHeadCoverd) -> list[Any]:
-    """Return a scanner that varies in everything.
+    """Return transforms that vary all properties of a scan.
 
     Args:
         voxel_mm: Voxel size of the images.
         blurred: Share of blurred images.
         noise: Largest standard deviation of the noise.
-        cover: What is removed of the head.
+        cover: Transform that removes parts of the head.
     """
     sigma = BLUR_MM[0] / voxel_mm, BLUR_MM[1] / voxel_mm
     return [
@@ -56,7 +56,7 @@ def varied(voxel_mm: float, blurred: float, noise: float, cover: RandHeadCoverd)
 
 
 def fixed(*before: Any, noise: float = PLAIN_NOISE, stripped: float = 0) -> list[Any]:
-    """Return a scanner without variation: some transforms, noise, and a whole or stripped head."""
+    """Return transforms without variation: the given ones, noise, a whole or stripped head, and units."""
     return [
         *before,
         RandNoised(std=noise, prob=1, sample_std=False),

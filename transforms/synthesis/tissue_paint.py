@@ -1,6 +1,6 @@
-"""From tissues to T1 intensities: the paint of the synthesis for heads without a T1, and for what changed in those with one.
+"""T1 intensities for tissue maps: for all voxels of heads without a T1, for changed voxels of heads with a T1.
 
-White matter has the intensity 1 here; what a scanner makes of it comes later.
+White matter has the intensity 1. Later transforms simulate the scanner.
 """
 
 from collections.abc import Hashable, Mapping
@@ -18,25 +18,25 @@ from monai.transforms import MapTransform, Randomizable
 from strokelesion.transforms.synthesis.fields import blurred, distance_mm, generator_of, grain, plain, quantile, smooth_noise
 from strokelesion.transforms.synthesis.tissues import Tissue, is_fluid
 
-# Tissues whose texture is coarse because they mix what the classes do not tell apart: muscle and fat, cells and air.
+# Tissues with coarse texture, because each mixes materials that have no class of their own: muscle and fat, cells and air.
 COARSE = (Tissue.SOFT, Tissue.MARROW, Tissue.MUCOSA, Tissue.UNKNOWN)
 COARSE_SCALE_MM = 7.0
-# How far the partial volume of a ventricle or sulcus reaches into it.
+# Depth to which the partial volume at the border of a ventricle or sulcus reaches into the fluid.
 OLD_BORDER_MM = 2.5
-# Membranes and vessels cloud the fluid of sulci, here more and there less: distance over which, and by how much.
+# Membranes and vessels brighten the CSF of sulci. This effect varies over the brain: scale and strength of the variation.
 HAZE_SCALE_MM = 25.0
 HAZE_VARIATION = 0.15
 
 
 @cache
 def t1_priors() -> pd.DataFrame:
-    """Return mean, `sd_within` and `sd_between` heads of each tissue's T1 intensity, white matter = 1; see t1_priors.csv."""
+    """Return the table t1_priors.csv: T1 intensity per tissue, white matter = 1, SD within a head and SD between heads."""
     text = files("strokelesion.transforms.synthesis").joinpath("t1_priors.csv").read_text()
     return pd.read_csv(StringIO(text)).set_index("tissue")
 
 
 def tissue_means(image: torch.Tensor, tissues: torch.Tensor) -> torch.Tensor:
-    """Return the median intensity of each tissue in a scan, NaN where it is absent."""
+    """Return the median intensity of each tissue in a scan; NaN for absent tissues."""
     means = torch.full((len(Tissue),), torch.nan, device=image.device)
     for tissue in Tissue:
         means[tissue] = quantile(image[tissues == tissue], 0.5) if (tissues == tissue).any() else torch.nan
@@ -44,19 +44,19 @@ def tissue_means(image: torch.Tensor, tissues: torch.Tensor) -> torch.Tensor:
 
 
 class RandPaintTissuesd(Randomizable, MapTransform):
-    """Write `image`: a T1 drawn from the priors, or the head's own with what the synthesis changed painted over.
+    """Write `image`: a T1 drawn from the priors, or the T1 of the head with the changed tissues repainted.
 
-    1. Each tissue's mean is drawn from N(mean, sd_between); the contrast between white matter and the rest is stretched.
-    2. For `any_contrast_prob` of the scans all means are drawn uniformly instead, as SynthSeg does (Billot et al. 2023).
-    3. Texture: noise from voxel to voxel within the tissue, slow variation over 15 mm, coarse mixture outside the brain.
-    4. The CSF of sulci is hazy, unlike that of ventricles: it lies up to `sulcal_haze` of the way to the cortex.
-    5. A Gaussian blurs the borders: partial volume.
+    1. The mean of each tissue is drawn from N(mean, sd_between). The contrast between white matter and the rest is scaled.
+    2. For `any_contrast_prob` of the scans, all means are drawn uniformly instead, as in SynthSeg (Billot et al. 2023).
+    3. Texture: voxel noise within the tissue, slow variation over 15 mm, and a coarse mixture outside the brain.
+    4. The CSF of sulci, csf, is brightened to csf + w * (cortex - csf), with w from 0 to `sulcal_haze`.
+    5. A Gaussian blurs the borders, which models partial volume.
 
     Args:
-        any_contrast_prob: share of scans whose contrast is not T1's.
-        blur_mm: range of the blur's standard deviation.
-        sulcal_haze: 0 for sulci as dark as the ventricles; in two labeled T1s what lies between folds of cortex, a voxel from
-            them, is .05 and .5 of the way to the cortex on median (`tests/benchmarks/measure_sulci.py`).
+        any_contrast_prob: Share of scans with a contrast other than T1.
+        blur_mm: Range of the standard deviation of the blur.
+        sulcal_haze: Largest weight w; 0 for sulci as dark as the ventricles. In two labeled T1s, CSF between folds of cortex,
+            one voxel from cortex, has a median w of .05 and .5 (`tests/benchmarks/measure_sulci.py`).
     """
 
     version = 1
@@ -68,7 +68,7 @@ class RandPaintTissuesd(Randomizable, MapTransform):
         self.any_contrast_prob, self.blur_mm, self.sulcal_haze = any_contrast_prob, blur_mm, sulcal_haze
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with `image` `(1, X, Y, Z)`, and `means` and `spread` of the tissues' intensities."""
+        """Return the sample with `image` `(1, X, Y, Z)`, and `means` and `spread` (SD) of the intensity per tissue."""
         sample = dict(data)
         tissues = sample["tissues"]
         spacing_mm = float(tissues.affine[0, 0])
@@ -88,7 +88,7 @@ class RandPaintTissuesd(Randomizable, MapTransform):
         return sample
 
     def draw_means(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw the mean of each tissue, and how its voxels vary."""
+        """Draw the mean of each tissue and the standard deviation of its voxels."""
         priors = t1_priors()
         means, spread = np.zeros(len(Tissue)), np.zeros(len(Tissue))
         codes = [int(Tissue[name]) for name in priors.index]
@@ -105,7 +105,7 @@ class RandPaintTissuesd(Randomizable, MapTransform):
         return torch.from_numpy(means).float().to(device), torch.from_numpy(spread).float().to(device)
 
     def textured(self, codes: torch.Tensor, means: torch.Tensor, spread: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-        """Return means plus texture: coarse outside the brain, fine and slow inside."""
+        """Return an image of tissue means plus texture: coarse outside the brain, fine and slow inside."""
         generator = generator_of(self.R)
         coarse = torch.zeros(len(Tissue), device=codes.device)
         coarse[list(map(int, COARSE))] = 1
@@ -117,7 +117,7 @@ class RandPaintTissuesd(Randomizable, MapTransform):
         return means[codes] + fine + slow + mixture
 
     def hazed(self, image: torch.Tensor, codes: torch.Tensor, means: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-        """Return the image with the CSF of its sulci nearer to cortex, by a share that varies from place to place."""
+        """Return the image with brighter CSF in the sulci, by a weight that varies smoothly over the brain."""
         share = float(self.R.uniform(0, self.sulcal_haze))
         variation = smooth_noise(codes.shape, spacing_mm, HAZE_SCALE_MM, generator_of(self.R), device=codes.device)[0]
         haze = (share + HAZE_VARIATION * variation).clamp(0, self.sulcal_haze)
@@ -126,15 +126,15 @@ class RandPaintTissuesd(Randomizable, MapTransform):
     def repainted(
         self, image: torch.Tensor, codes: torch.Tensor, native: torch.Tensor, spacing_mm: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the head's own T1, white matter 1, with the tissues that the synthesis changed painted over softly."""
+        """Return the T1 of the head, white matter 1, with the changed tissues repainted and blurred at their borders."""
         means = tissue_means(image, native)
         image, means = image / means[Tissue.WHITE], means / means[Tissue.WHITE]
         drawn, spread = self.draw_means(codes.device)
         means = torch.where(means.isnan(), drawn, means)
-        means[Tissue.CSF] = means[Tissue.VENTRICLE]  # CSF of sulci is mixed with cortex in a T1 of 1 mm
+        means[Tissue.CSF] = means[Tissue.VENTRICLE]  # at 1 mm, CSF of sulci includes partial volume of cortex
         changed = codes != native
         if changed.any():
-            # Where the fluid's border was, partial volume would stay as a bright line in what is all fluid now.
+            # Otherwise the partial volume of the old border would remain as a bright line inside the fluid.
             changed |= is_fluid(codes) & (distance_mm(changed, spacing_mm) <= max(OLD_BORDER_MM, spacing_mm))
         weight = blurred(changed.float(), 0.6, spacing_mm)
         painted = blurred(torch.where(changed, self.textured(codes, means, spread, spacing_mm), image), 0.5, spacing_mm)

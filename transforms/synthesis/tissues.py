@@ -1,7 +1,7 @@
-"""The tissues that synthetic heads are made of, and how FreeSurfer's numbers map to them.
+"""Tissue classes of synthetic heads, and their labels in FreeSurfer.
 
-Source of the numbers: FreeSurferColorLUT.txt (FreeSurfer 7); 5xx as in the label maps of SynthSeg (Billot et al., Medical
-Image Analysis 2023), where they stand for what lies outside the brain.
+Sources of the labels: FreeSurferColorLUT.txt (FreeSurfer 7); for 5xx, which are tissues outside the brain, the label maps of
+SynthSeg (Billot et al., Medical Image Analysis 2023).
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -17,7 +17,7 @@ from strokelesion.networks import UserError
 
 
 class Tissue(IntEnum):
-    """Classes of voxels; left and right are not told apart."""
+    """Tissue classes of voxels, without distinction of left and right."""
 
     AIR = 0
     WHITE = 1
@@ -44,7 +44,7 @@ class Tissue(IntEnum):
     UNKNOWN = 22
 
 
-# What a brain mask holds ends here: CSF outside the ventricles is not part of it.
+# A brain mask excludes the CSF outside the ventricles.
 LAST_OF_BRAIN = Tissue.VENTRICLE
 LAST_INSIDE_SKULL = Tissue.CSF
 
@@ -59,7 +59,7 @@ FREESURFER: dict[Tissue, tuple[int, ...]] = {
     Tissue.STEM: (16, 28, 60, 85),
     Tissue.CEREBELLAR_WHITE: (7, 46),
     Tissue.CEREBELLAR_CORTEX: (8, 47),
-    # 25 and 57 are "lesion" in the table: in healthy elderly heads these are white-matter hypointensities.
+    # FreeSurfer calls 25 and 57 "lesion". In healthy elderly subjects these are white-matter hypointensities.
     Tissue.HYPOINTENSE: (25, 57, 77, 78, 79, 80, 81, 82),
     Tissue.CHOROID: (31, 63, 136, 137, 163, 164),
     Tissue.VENTRICLE: (4, 5, 14, 15, 43, 44, 72),
@@ -72,33 +72,33 @@ FREESURFER: dict[Tissue, tuple[int, ...]] = {
     Tissue.MUCOSA: (509,),
     Tissue.VESSEL: (502, 508, 512, 514, 530),
 }
-# Parcels of aparc and aparc.a2009s, and those of wmparc; left and right.
+# Left and right parcels: cortical of aparc and aparc.a2009s, white-matter of wmparc.
 CORTICAL_PARCELS = (range(1000, 1036), range(2000, 2036), range(11100, 11176), range(12100, 12176))
 WHITE_PARCELS = (range(3000, 3036), range(4000, 4036), range(5001, 5003))
 
 
 def is_brain(tissues: torch.Tensor) -> torch.Tensor:
-    """Return where a tissue map shows brain, ventricles included."""
+    """Return the mask of brain tissue and ventricles."""
     return (tissues > Tissue.AIR) & (tissues <= LAST_OF_BRAIN)
 
 
 def is_inside_skull(tissues: torch.Tensor) -> torch.Tensor:
-    """Return where a tissue map shows brain or the CSF around it."""
+    """Return the mask of brain tissue, ventricles and the CSF around the brain."""
     return (tissues > Tissue.AIR) & (tissues <= LAST_INSIDE_SKULL)
 
 
 def is_fluid(tissues: torch.Tensor) -> torch.Tensor:
-    """Return where a tissue map shows CSF, in the ventricles or outside."""
+    """Return the mask of CSF, in the ventricles or outside."""
     return (tissues == Tissue.VENTRICLE) | (tissues == Tissue.CSF)
 
 
 def any_of(tissues: torch.Tensor, classes: Sequence[Tissue]) -> torch.Tensor:
-    """Return where a tissue map shows one of several classes."""
+    """Return the mask of voxels in one of several tissue classes."""
     return torch.isin(tissues, torch.tensor([int(tissue) for tissue in classes], dtype=tissues.dtype, device=tissues.device))
 
 
 def tissue_table() -> torch.Tensor:
-    """Return the tissue of each FreeSurfer number as a table to index with; unlisted numbers are `UNKNOWN`."""
+    """Return a lookup table `(20000,)` from FreeSurfer label to tissue; unlisted labels map to `UNKNOWN`."""
     table = torch.full((20000,), int(Tissue.UNKNOWN), dtype=torch.uint8)
     table[0] = int(Tissue.AIR)
     for tissue, numbers in FREESURFER.items():
@@ -110,10 +110,10 @@ def tissue_table() -> torch.Tensor:
 
 
 class LabelTissuesd(MapTransform):
-    """Replace FreeSurfer's numbers `(1, X, Y, Z)` by the classes of `Tissue`, in bytes.
+    """Replace FreeSurfer's labels `(1, X, Y, Z)` by the classes of `Tissue`, as bytes.
 
     Raises:
-        UserError: when a number is negative, above 19,999 or not whole, or when there is no white matter at all.
+        UserError: A label is negative, above 19,999 or not whole, or no voxel is white matter.
     """
 
     version = 1
@@ -123,7 +123,7 @@ class LabelTissuesd(MapTransform):
         self.table = tissue_table()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with its label maps replaced."""
+        """Return the sample with tissue maps in place of label maps."""
         sample = dict(data)
         for key in self.key_iterator(sample):
             labels = sample[key]

@@ -1,4 +1,12 @@
-"""The three segmentation networks, their losses and inferers. They take and return tensors; they know no scans or folders."""
+"""Networks for slices, their losses and inferers; tensors in, tensors out, nothing known of scans or folders.
+
+unet, segnet, resunet                     the networks of the Keras study; slice_network is what they share
+losses                                    the losses
+volume, planes, mirror, precision         inferers: whole volumes, several planes, the mirror image, half precision
+neighbors                                 slices with their neighbors as channels
+onnx_runtime                              networks as ONNX
+user_error                                the errors that every layer raises for a user
+"""
 
 from strokelesion.networks.losses import CrossEntropyDiceLoss, LesionDiceCELoss
 from strokelesion.networks.resunet import ResUNet

@@ -1,6 +1,6 @@
 """Data sets: folders in, checkpoints, masks, tables and pages out.
 
-The rooms, in the order in which they may import each other:
+The rooms, in order; `ROOMS` in `tests/test_layers.py` says exactly which may import which:
 
     runtime       errors, files, processes, locks
     pictures.py   one scan as a picture
@@ -14,6 +14,6 @@ The rooms, in the order in which they may import each other:
     synthesis     heads, lesion masks and the cohorts made of them
     doctor        what is wrong with a data set
 
-A data set to train on goes cohorts -> training -> models. A new scan goes inference -> derivatives. A scan with a known lesion
-goes inference -> evaluation -> report.
+A data set to train on goes cohorts -> training -> models. A new scan goes models -> inference (`new_scans`, then `results`). A
+scan with a known lesion goes inference -> evaluation -> report.
 """

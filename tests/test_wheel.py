@@ -48,7 +48,8 @@ def python(tmp_path_factory):
 def bundle_root(python, folder):
     """Return where the installed bundle files are."""
     program = (
-        "from strokelesion.pipeline import workflow; import strokelesion; print(*strokelesion.__path__, workflow.bundle_root())"
+        "from strokelesion.pipeline.options import workflow; import strokelesion;"
+        "print(*strokelesion.__path__, workflow.bundle_root())"
     )
     *packages, root = run(python, "-c", program, folder=folder).split()
     assert all(Path(package).is_relative_to(python.parent.parent) for package in packages)

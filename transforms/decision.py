@@ -1,4 +1,8 @@
-"""From class probabilities to a label map: the threshold for lesion voxels, and the removal of unlikely lesions."""
+"""From class probabilities to a label map: the threshold for lesion voxels, and the removal of unlikely lesions.
+
+The values come from the model's description unless they are given as options (`pipeline/options/workflow.py`). For a new scan,
+`Results.write` in `pipeline/inference/results.py` applies the rule on the scan's own grid.
+"""
 
 from collections.abc import Hashable, Mapping
 from math import ceil

@@ -4,6 +4,8 @@ A scan is done when its sidecar exists and holds the SHA-256 of the scan and the
 
 Several processes may share the work in two ways. Processes of torch's launcher divide the scans, and the first process gathers
 the tables. Independent runs each take a part; a last run over all scans then finds them done and gathers the tables.
+
+`results.py` decides which voxels are lesion, and writes.
 """
 
 from collections.abc import Mapping, Sequence

@@ -32,7 +32,7 @@ class Protocol(Part):
         crop_mm: Extent of the random windows of training slices; None if training used whole slices.
         planes: Planes of the slices; predictions are averaged over them.
         neighbors: Number of neighboring slices on each side, as channels.
-        mirror: Whether predictions are averaged with those of the left-right mirror image.
+        mirror: Whether predictions are averaged with those of the left-right mirror image (the option `tta`).
     """
 
     spacing_mm: tuple[float, float, float]

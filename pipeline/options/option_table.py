@@ -11,8 +11,8 @@ from strokelesion.pipeline.options.settings import OPTIONS, Settings
 HEAD = """# Options
 
 Generated from [`settings.py`](../pipeline/options/settings.py) with `python -m strokelesion.pipeline.options.option_table`.
-On the command line an option is `--option value`, in Python an argument of `monai.bundle.run`. Defaults are those of
-`bundles/resunet.json`; other bundle files list at their top what differs.
+On the command line an option is `--option value`, in Python an argument of `monai.bundle.run`. The bundle files list
+the common options at their top, and other defaults where they have some.
 
 ## Basic options
 """

@@ -22,9 +22,11 @@ from stand_ins import DarkIsLesion
 from strokelesion.networks import ResUNet, UserError
 from strokelesion.pipeline.cohorts.layouts import read_cohort
 from strokelesion.pipeline.cohorts.splits import split_cohort
+from strokelesion.pipeline.evaluation import release as releasing
 from strokelesion.pipeline.evaluation.decision_search import MIN_COMPONENTS_ML, MIN_PEAKS, THRESHOLDS
 from strokelesion.pipeline.models.application import brain_network, load_weights
 from strokelesion.pipeline.models.architecture import build_network
+from strokelesion.pipeline.models.description import Decision
 from strokelesion.pipeline.models.model_files import digest, read_model, write_released
 from strokelesion.pipeline.options.workflow import bundle_root, require_own_folder
 from strokelesion.pipeline.runtime.errors import user_error
@@ -503,3 +505,34 @@ def test_a_run_with_fewer_neighbors_than_its_start_or_of_another_network_is_refu
     message = told(run_small, "training", init=str(tmp_path / "gone.pt"), run_dir=str(tmp_path / "third"), slices="lesion")
     assert message.startswith(f"no model at {tmp_path / 'gone.pt'}")
     assert not list(tmp_path.rglob("last.pt"))
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        {"_target_": "monai.networks.nets.unet.torch.jit.ScriptModule"},
+        {"_target_": "monai.networks.nets.unet.nn.Linear", "in_features": 3, "out_features": 3},
+        {"_target_": "monai.networks.nets.EfficientNetBN", "model_name": "efficientnet-b0"},
+        {"_target_": "monai.networks.nets.DenseNet121", "spatial_dims": 2, "pretrained": True},
+    ],
+)
+def test_a_file_names_networks_of_known_packages_that_load_nothing(definition):
+    """A path may lead through a known package to a class that is not of it; some networks of MONAI load weights by default."""
+    with pytest.raises(UserError, match=r"best.pt asks for the network .*; allowed are"):
+        build_network(definition, "best.pt")
+
+
+def test_a_released_model_does_not_say_where_data_or_lists_lay(tmp_path):
+    held_out = HELD_OUT.model_copy(update={"split": "/home/alice/lists/mine.csv"})
+    training = {"dataset_dir": "/home/alice/ATLAS_R1.1", "loss": "dice"}
+    path = write_model(tmp_path / "best.pt", network(), RESUNET, {"channels": CHANNELS}, held_out=held_out, training=training)
+    summary = releasing.released(read_model(path), Decision()).training
+    assert (summary["dataset_dir"], summary["split"]) == ("ATLAS_R1.1", "mine.csv")
+
+
+@pytest.mark.parametrize("header", ["[1]", "1", "{}", '{"network": {}}'])
+def test_damaged_descriptions_are_refused(header, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    save_file({"weight": torch.zeros(2)}, path, {"strokelesion": header})
+    with pytest.raises(UserError, match=r"odd.safetensors (is no model of this project|describes itself wrongly)"):
+        read_model(path)

@@ -429,3 +429,14 @@ def test_every_option_has_a_line_of_help_and_is_used_by_a_bundle_file_or_by_pyth
     for name, field in settings.Settings.model_fields.items():
         assert re.fullmatch(r"[A-Z0].{10,}\.", field.description), name
         assert any(re.search(rf"@{name}\b|\bvalues\.{name}\b", text) for text in texts), name
+
+
+@pytest.mark.parametrize(("name", "value"), [("spacing_mm", [1, float("nan"), 1]), ("crop_mm", [64, float("nan")])])
+def test_what_is_no_number_is_no_length(name, value):
+    with pytest.raises(CommandLineError, match=f"--{name} got"):
+        check({name: value})
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(CommandLineError, match="--device got cuda:63, and this machine has"):
+        settings.require_consistent(check({"device": "cuda:63"}))

@@ -231,3 +231,10 @@ def test_the_data_set_says_what_it_is(results, tmp_path):
     about = json.loads((tmp_path / "out/dataset_description.json").read_text())
     assert about["DatasetType"] == "derivative"
     assert about["GeneratedBy"][0]["Name"] == "strokelesion"
+
+
+def test_what_earlier_settings_asked_for_does_not_stay_beside_new_masks(results, item, name, outcome, tmp_path):
+    results(probabilities=True, brains=True, in_mni=True).write(name, item, outcome)
+    results().write(name, item, outcome)
+    assert [path.name for path in tmp_path.rglob("*_mask.nii.gz")] == [f"{name}_label-lesion_mask.nii.gz"]
+    assert list(tmp_path.rglob("*_probseg.nii.gz")) == []

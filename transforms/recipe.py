@@ -4,9 +4,11 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from monai.transforms import Compose
 
 
@@ -41,6 +43,11 @@ def parts(thing: Any) -> Any:
         return known
     if isinstance(thing, np.random.RandomState):
         return "random"
+    if isinstance(thing, torch.Tensor | np.ndarray):
+        values = np.asarray(thing)
+        return [str(values.dtype), list(values.shape), hashlib.sha256(values.tobytes()).hexdigest()]
+    if isinstance(thing, partial):
+        return ["partial", parts(thing.func), parts(thing.args), parts(thing.keywords)]
     if isinstance(thing, str | int | float | bool | None):
         return thing
     if isinstance(thing, Mapping):

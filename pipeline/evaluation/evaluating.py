@@ -45,7 +45,7 @@ def evaluate(
         # Scores of earlier predictions must not be mistaken for scores of the new ones.
         (Path(folder) / SCORES).unlink(missing_ok=True)
         segment_new_scans(evaluator, Dataset(list(records), preprocessing), results)
-        score_predictions(match_predictions(records, results.folder), scorable, folder, about)
+        score_predictions(match_predictions(records, results.folder, results.asked), scorable, folder, about)
 
 
 def about_model(weights: str | Path, measured: Mapping[str, Any], decide: DecideLesionsd) -> dict[str, Any]:

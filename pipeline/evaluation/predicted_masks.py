@@ -30,8 +30,15 @@ BRAIN = "desc-brain_mask"
 _KEYS = {"probabilities": "probabilities", "probseg": "probabilities"}
 
 
-def match_predictions(records: Sequence[Record], folder: str | Path) -> list[dict[str, Any]]:
+def match_predictions(
+    records: Sequence[Record], folder: str | Path, settings: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """Return the records with `pred`, the file of the predicted labels, and `probabilities` if there are any.
+
+    Args:
+        records: Scans with their lesion masks.
+        folder: Folder of the predictions.
+        settings: Settings of the masks that count, of those that this project wrote; None takes any.
 
     Raises:
         UserError: when a scan has no prediction or several, or a prediction fits no scan or several; lists them.
@@ -39,34 +46,38 @@ def match_predictions(records: Sequence[Record], folder: str | Path) -> list[dic
     if not Path(folder).is_dir():
         raise UserError(f"{folder} is not a folder; expected that of the predictions. Predict first, or check --predictions.")
     items: list[dict[str, Any]] = [dict(record) for record in records]
-    ours = own_predictions(Path(folder))
-    findings = []
-    if ours:
-        match_scans(items, ours)
-    else:
-        findings = match_names(items, Path(folder))
+    ours = own_predictions(Path(folder), settings)
+    findings = match_scans(items, ours) if ours else match_names(items, Path(folder))
     missing = [item["image"] for item in items if "pred" not in item]
     advice = "Predict them, or score the data set without them."
     refuse([*findings, finding(f"scans without a prediction in {folder}", missing, advice)])
     return items
 
 
-def own_predictions(folder: Path) -> dict[str, Path]:
-    """Return the masks that this project wrote below a folder, by the SHA-256 of their scans."""
+def own_predictions(folder: Path, settings: Mapping[str, Any] | None) -> dict[str, list[Path]]:
+    """Return the masks that this project wrote below a folder, with these settings, by the SHA-256 of their scans."""
     # Scans may have an entity that BIDS puts after the label: sub-01_label-lesion_desc-brain_mask.json.
     sidecars = sorted(path for path in folder.rglob("*_label-lesion*_mask.json") if path.name[0] != ".")
-    found = {read_sidecar(path).get("InputSHA256"): path.with_suffix(".nii.gz") for path in sidecars}
-    return {sha256: mask for sha256, mask in found.items() if sha256 and mask.is_file()}
+    found: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in sidecars:
+        content, mask = read_sidecar(path), path.with_suffix(".nii.gz")
+        if settings in (None, content.get("Settings")) and "InputSHA256" in content and mask.is_file():
+            found[content["InputSHA256"]].append(mask)
+    return found
 
 
-def match_scans(items: Sequence[dict[str, Any]], masks: Mapping[str, Path]) -> None:
-    """Add to each scan the mask that was predicted from it; ignore masks of other scans."""
+def match_scans(items: Sequence[dict[str, Any]], masks: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Add to each scan the mask that was predicted from it; ignore masks of other scans, and report scans with several."""
+    rivals = []
     for item in items:
-        if (mask := masks.get(digest(item))) is not None:
+        mask, *others = masks.get(digest(item), [None])
+        rivals += [f"{other} beside {mask}" for other in others]
+        if mask is not None:
             item["pred"] = str(mask)
             probabilities = mask.with_name(mask.name.replace("_mask.", "_probseg."))
             if probabilities.is_file():
                 item["probabilities"] = str(probabilities)
+    return [finding("second predictions of a scan", rivals, "Keep one of each.")]
 
 
 def match_names(items: Sequence[dict[str, Any]], folder: Path) -> list[str]:

@@ -48,7 +48,8 @@ def released(model: Model, decision: Decision) -> Description:
     summary: dict[str, Any] = {
         name: value for name, value in description.settings().items() if name not in vars(description.protocol)
     }
-    if summary.get("dataset_dir") is not None:
-        summary["dataset_dir"] = Path(summary["dataset_dir"]).name
+    for name in ("dataset_dir", "split"):
+        if summary.get(name) is not None:
+            summary[name] = Path(str(summary[name])).name
     summary |= {"epoch": model.state["epoch"], "init": model.state.get("init")}
     return description.model_copy(update={"decision": decision, "held_out": None, "training": summary})

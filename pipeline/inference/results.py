@@ -127,7 +127,8 @@ class Results:
 
         A sidecar of earlier settings is removed first. After an interruption it would describe files of other settings.
         """
-        self.path(name, "mask.json").unlink(missing_ok=True)
+        for old in (self.path(name, "mask.json"), *self.optional_files(name)):
+            old.unlink(missing_ok=True)
         probabilities = outcome["pred"]
         labels = self.decide.decide(probabilities).as_subclass(torch.Tensor)
         scan, warnings = measure(labels, probabilities, outcome, self.register)
@@ -147,6 +148,13 @@ class Results:
             cuts = write_scan_page(page, str(name), outcome["scan"], where_to_look(outcome), scan, tables["lesions"], warnings)
             write_bytes(page.with_suffix(".jpg"), cuts)
         write_json(self.path(name, "mask.json"), self.sidecar(item, scan, warnings, tables))
+
+    def optional_files(self, name: ScanName) -> list[Path]:
+        """Return the files of a scan that are written on request; those of earlier settings must not stay beside new masks."""
+        mask = self.path(name, "mask.nii.gz")
+        in_mni = [self.path(name, f"{kind}.nii.gz", MNI_SPACE) for kind in ("mask", "probseg")]
+        brain = Path(self.folder) / name.path("mask.nii.gz", desc="brain")
+        return [path for path in (self.path(name, "probseg.nii.gz"), brain, *in_mni) if path != mask]
 
     def write_volumes(self, name: ScanName, labels: torch.Tensor, probabilities: MetaTensor, space: str = "") -> None:
         """Write the label map and, if requested, the probability of either lesion class."""

@@ -65,7 +65,7 @@ def trained_network(
 
 
 def how_applied(
-    model: Description, weights: str | Path, decide: DecideLesionsd, prepare: str, overlap: float, tta: bool
+    model: Description, weights: str | Path, decide: DecideLesionsd, prepare: str, overlap: float, tta: bool, brain: Any
 ) -> dict[str, Any]:
     """Return everything that determines a mask, for the file that is written with the mask.
 
@@ -76,6 +76,7 @@ def how_applied(
         prepare: Preparation of the scan: `none`, `bias` or `mni`.
         overlap: Overlap of windows.
         tta: Whether predictions are averaged with those of the mirror image.
+        brain: Finder of the brain, whose `fingerprint` is recorded where it is used.
     """
     return {
         "network": model.network_name,
@@ -85,6 +86,7 @@ def how_applied(
         "prepare": prepare,
         "overlap": overlap,
         "tta": tta,
+        "brain": brain.fingerprint if model.protocol.intensities == "brain" or prepare != "none" else None,
     }
 
 

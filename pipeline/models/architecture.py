@@ -1,6 +1,7 @@
 """Build a network from its definition without running code that a model file names."""
 
 from collections.abc import Mapping
+from inspect import signature
 from pydoc import locate
 from typing import Any
 
@@ -35,6 +36,19 @@ def require_known(definition: Mapping[str, Any], source: Any, trusted: str = "")
         raise UserError(
             f"{source} asks for the network {target}, which is not installed; expected a network. Update strokelesion."
         )
+    # A path may lead to classes that a module has only imported.
+    is_own = f"{found.__module__}.".startswith(KNOWN_PACKAGES) and not loads_weights(found)
+    if target != trusted and not is_own:
+        raise UserError(
+            f"{source} asks for the network {target}; allowed are networks that load no weights from elsewhere. Use a model "
+            "from a source you trust; if the network is your own, name its class as network_def in the bundle file."
+        )
+
+
+def loads_weights(network: type) -> bool:
+    """Return whether a network of MONAI loads weights from elsewhere unless it is told otherwise."""
+    parameters = signature(network).parameters.values()
+    return any("pretrained" in parameter.name and parameter.default is True for parameter in parameters)
 
 
 def is_allowed(name: str, value: Any) -> bool:

@@ -107,6 +107,8 @@ def require_same(path: Any, was: Description, came: Description) -> None:
 
 def with_channels(metadata: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """Return a bundle's MONAI metadata with this number of input channels: a slice and its neighbors."""
+    if "network_data_format" not in metadata:
+        return dict(metadata)
     data_format = metadata["network_data_format"]
     image = data_format["inputs"]["image"] | {"num_channels": channels}
     return {**metadata, "network_data_format": {**data_format, "inputs": {"image": image}}}

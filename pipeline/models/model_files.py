@@ -95,6 +95,7 @@ def read_model(path: str | Path) -> Model:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no model at {path}; expected a file that training or release wrote. Train first, or check the path.")
+    path.open("rb").close()  # a file that may not be read says so itself
     model = read_released(path) if path.suffix == RELEASED else read_checkpoint(path)
     return model._replace(weights={name: single(tensor) for name, tensor in model.weights.items()})
 
@@ -107,7 +108,7 @@ def read_released(path: Path) -> Model:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         content = {name: value for name, value in header.items() if name not in ("sha256", "software")}
         return checked(path, content, header["sha256"], weights, {})
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
+    except (SafetensorError, AttributeError, KeyError, TypeError, json.JSONDecodeError):
         raise not_a_model(path) from None
 
 
@@ -128,7 +129,7 @@ def read_checkpoint(path: Path) -> Model:
         )
     try:
         return checked(path, state.pop("description"), state.pop("sha256"), state.pop("network"), state)
-    except (KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         raise not_a_model(path) from None
 
 

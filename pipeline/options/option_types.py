@@ -46,14 +46,14 @@ def reads_text(value: Any) -> Any:
 def reads_spacing(value: Any) -> Any:
     """Return three edges in mm, from three numbers or from one number for all axes."""
     edges = [value] * 3 if is_number(value) else value
-    if not is_numbers(edges, 3) or not 0.1 <= min(edges) <= max(edges) <= 10:
+    if not is_numbers(edges, 3) or not all(0.1 <= edge <= 10 for edge in edges):
         raise ValueError
     return tuple(float(edge) for edge in edges)
 
 
 def reads_extent(value: Any) -> Any:
     """Return two extents in mm."""
-    if not is_numbers(value, 2) or not 32 <= min(value) <= max(value) <= 1024:
+    if not is_numbers(value, 2) or not all(32 <= extent <= 1024 for extent in value):
         raise ValueError
     return tuple(float(extent) for extent in value)
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from strokelesion.networks import CommandLineError
@@ -318,6 +319,12 @@ def require_consistent(values: Settings) -> None:
         raise CommandLineError(
             f"got --crop_mm {list(values.crop_mm)} and --slice_mm {list(values.slice_mm)}; expected crops up to the extent of "
             "slices. Give a smaller --crop_mm."
+        )
+    device = torch.device("cpu" if values.device == "auto" else values.device)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CommandLineError(
+            f"--device got {values.device}, and this machine has {torch.cuda.device_count()} GPUs with CUDA; expected one of "
+            "them, or cpu. Leave --device out to take what there is."
         )
     if values.init is not None and values.resume:
         raise CommandLineError(

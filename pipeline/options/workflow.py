@@ -66,7 +66,8 @@ def apply_options() -> None:
         CommandLineError: A command, option or value is wrong.
         UserError: The model that the command applies cannot be used.
     """
-    workflow, given = initialized_workflow()
+    workflow, options = initialized_workflow()
+    given, is_given = options or {}, options is not None
     if is_bundle_run(sys.argv):
         sys.excepthook = show_error
     parser, command = workflow.parser, command_of(workflow)
@@ -78,11 +79,12 @@ def apply_options() -> None:
     values = with_defaults(values, command, network_name(config))
     settings.require_consistent(values)
     if command == TRAINING:
-        values = as_begun(values, given or settings.changed(values))
+        values = as_begun(values, given if is_given else settings.changed(values))
     put(vars(values), parser)
     put(model_content(values, command, parser), parser)
     if command == EXPERIMENTS:
-        put({"run_options": {name: value for name, value in given.items() if name in handed_on()}}, parser)
+        handed = given if is_given else {name: config[name] for name in settings.changed(values)}
+        put({"run_options": {name: value for name, value in handed.items() if name in handed_on()}}, parser)
 
 
 def put(content: Mapping[str, Any], parser: ConfigParser) -> None:
@@ -92,7 +94,7 @@ def put(content: Mapping[str, Any], parser: ConfigParser) -> None:
     parser.parse(reset=True)
 
 
-def initialized_workflow() -> tuple[ConfigWorkflow, dict[str, Any]]:
+def initialized_workflow() -> tuple[ConfigWorkflow, dict[str, Any] | None]:
     """Return the workflow whose `initialize` is running, and the options that were given to it, if they are known.
 
     MONAI evaluates a configuration without access to the workflow, so this function inspects the call stack.
@@ -105,10 +107,10 @@ def initialized_workflow() -> tuple[ConfigWorkflow, dict[str, Any]]:
     workflow = frame.f_locals["self"]
     while frame is not None and frame.f_locals.get("self") is workflow:
         frame = frame.f_back
-    is_created = frame is not None and frame.f_code is create_workflow.__code__
-    given = frame.f_locals["_args"] if frame is not None and is_created else {}
+    if frame is None or frame.f_code is not create_workflow.__code__:
+        return workflow, None
     arguments = inspect.signature(ConfigWorkflow).parameters
-    return workflow, {name: value for name, value in given.items() if name not in arguments}
+    return workflow, {name: value for name, value in frame.f_locals["_args"].items() if name not in arguments}
 
 
 def command_of(workflow: ConfigWorkflow) -> str:

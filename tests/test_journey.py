@@ -311,7 +311,7 @@ def test_inference_takes_no_option_that_the_model_decides(option, oriented, run_
 @pytest.mark.parametrize(
     ("words", "message", "status"),
     [
-        (["train"], "error: got the command 'train'; allowed are training, evaluating, inference, release, doctor,", 2),
+        (["train"], "error: got the command 'train'; allowed are training, evaluating, inference, release, export, doctor,", 2),
         (["training", "--loss", "dise"], "error: --loss got 'dise'; allowed are cce, dice, cce_dice, cce_lesion.", 2),
         (["inference", "--scans", "/nowhere"], "error: found no scan at /nowhere", 1),
         (["training", "--dataset_dir", "/nowhere", "--run_dir", "run"], "error: /nowhere is not a folder.", 1),

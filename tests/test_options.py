@@ -440,3 +440,9 @@ def test_what_is_no_number_is_no_length(name, value):
 def test_a_gpu_that_is_not_there_is_refused():
     with pytest.raises(CommandLineError, match="--device got cuda:63, and this machine has"):
         settings.require_consistent(check({"device": "cuda:63"}))
+
+
+def test_pretrained_models_are_those_below_the_bundle_root_that_is_named(elsewhere):
+    with pytest.raises(RuntimeError) as error:
+        run("inference", "resunet", scans="any", bundle_root="/nowhere")
+    assert str(user_error(error.value)).startswith("no model at /nowhere/weights/resunet.safetensors")

@@ -76,7 +76,7 @@ def apply_options() -> None:
     require_options(command, given, config)
     values = settings.check({name: parser.get_parsed_content(name) for name in settings.OPTIONS if name in config})
     require_choice("loss", values.loss, config.get("loss_functions", {}))
-    values = with_defaults(values, command, network_name(config))
+    values = with_defaults(values, command, network_name(config), str(parser.get_parsed_content("bundle_root")))
     settings.require_consistent(values)
     if command == TRAINING:
         values = as_begun(values, given if is_given else settings.changed(values))
@@ -194,7 +194,7 @@ def network_name(config: Mapping[str, Any]) -> str:
     return str(config.get("network_def", {}).get("_target_", "")).rpartition(".")[2]
 
 
-def with_defaults(values: Settings, command: str, network: str) -> Settings:
+def with_defaults(values: Settings, command: str, network: str, root: str) -> Settings:
     """Return settings in which all defaults that depend on other values are set."""
     device = ("cuda" if torch.cuda.is_available() else "cpu") if values.device == "auto" else values.device
     run_dir = values.run_dir or f"runs/{network.lower()}_{values.loss}"
@@ -204,10 +204,12 @@ def with_defaults(values: Settings, command: str, network: str) -> Settings:
         "window_batch": values.window_batch or (8 if torch.device(device).type == "cpu" else 16),
         "output_dir": values.output_dir or OUTPUT_FOLDERS.get(command),
         "doctor_csv": values.doctor_csv or f"{run_dir}/doctor.csv",
-        "weights": model_file(values.weights or (f"{run_dir}/{RUN_FILES[command]}" if command in RUN_FILES else PRETRAINED)),
-        "init": model_file(values.init),
-        "brain_weights": model_file(values.brain_weights, "brain"),
-        "surface_weights": model_file(values.surface_weights or (PRETRAINED if values.save_brain else None), "surface"),
+        "weights": model_file(
+            values.weights or (f"{run_dir}/{RUN_FILES[command]}" if command in RUN_FILES else PRETRAINED), root
+        ),
+        "init": model_file(values.init, root),
+        "brain_weights": model_file(values.brain_weights, root, "brain"),
+        "surface_weights": model_file(values.surface_weights or (PRETRAINED if values.save_brain else None), root, "surface"),
     }
     return values.model_copy(update=changed)
 
@@ -232,9 +234,9 @@ def as_begun(values: Settings, given: Collection[str]) -> Settings:
     return begun
 
 
-def model_file(named: str | None, pretrained: str = "resunet") -> str | None:
+def model_file(named: str | None, root: str, pretrained: str = "resunet") -> str | None:
     """Return the file of a model; the word `pretrained` means one that is installed with this package."""
-    return f"{bundle_root()}/weights/{pretrained}.safetensors" if named == PRETRAINED else named
+    return f"{root}/weights/{pretrained}.safetensors" if named == PRETRAINED else named
 
 
 def model_content(values: Settings, command: str, parser: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from atlas import anatomy, grid, save_nifti, write_release
+from checkout import ROOT
 from hypothesis import settings
 
 from strokelesion.pipeline.cohorts.phantom import write_phantom
@@ -20,9 +21,16 @@ settings.load_profile("no deadline")
 # The tests' networks are small: more threads would only wait for each other.
 torch.set_num_threads(1)
 
-ROOT = Path(__file__).parent.parent
 QUICK = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "engine": "torch", "device": "cpu"}
 ORIENTATIONS = {"RAS": 0, "LAS": 0, "LPS": 0, "PSR": 0, "PSL": 0, "oblique": 20}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the folders `journeys` and `hostile` with the name of their tier."""
+    tiers = {"journeys": pytest.mark.journey, "hostile": pytest.mark.hostile}
+    for item in items:
+        if marker := tiers.get(item.path.parent.name):
+            item.add_marker(marker)
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from augmented_slices import SPATIAL, augmented, labels_of, smooth_batch
+from checkout import ROOT
 from configured import configured
+from lesion_network import INFARCT, NEIGHBORS, dice, pretrained_network
 from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys
-from test_augmentation import SPATIAL, augmented, batch, labels_of  # noqa: F401 (a fixture)
-from test_precision import INFARCT, NEIGHBORS, dice, pretrained  # noqa: F401 (a fixture)
 
 from strokelesion.networks import ResUNet
 from strokelesion.pipeline.cohorts.phantom_anatomy import render
@@ -50,6 +51,16 @@ COMPILED_TOLERANCE = 0.02
 SMALL = {"_target_": "strokelesion.networks.ResUNet", "channels": [8, 16, 32]}
 
 
+@pytest.fixture
+def batch():
+    return smooth_batch()
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    return pretrained_network()
+
+
 @pytest.fixture(scope="module")
 def where(phantom_dir, tmp_path_factory):
     return {"dataset_dir": str(phantom_dir), "cache_dir": str(tmp_path_factory.mktemp("store")), "device": DEVICE}
@@ -58,7 +69,7 @@ def where(phantom_dir, tmp_path_factory):
 @pytest.fixture(scope="module")
 def programs(where, tmp_path_factory):
     """`gpu_ranks.py` in one process (nccl) and in two that share the GPU (gloo), beside the tests that train."""
-    out, here, running = tmp_path_factory.mktemp("launched"), os.path.dirname(__file__), {}
+    out, here, running = tmp_path_factory.mktemp("launched"), str(ROOT / "tests/helpers"), {}
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
     for backend, count in (("nccl", 1), ("gloo", 2)):
         (out / backend).mkdir()
@@ -114,7 +125,7 @@ def loaded(path):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_same_seed_gives_the_same_variants_as_on_the_processor(batch, seed):  # noqa: F811
+def test_the_same_seed_gives_the_same_variants_as_on_the_processor(batch, seed):
     strengths = {**SPATIAL, "brightness": 0.2, "contrast": 0.2, "crop_size": [40, 64]}
     expected = augmented(batch, seed, **strengths)
     found = on("cpu", augmented(on(DEVICE, batch), seed, **strengths))
@@ -122,14 +133,14 @@ def test_the_same_seed_gives_the_same_variants_as_on_the_processor(batch, seed):
     assert (found["label"] != expected["label"]).float().mean() <= LABELS_THAT_DIFFER
 
 
-def test_zero_strength_is_identity_bit_for_bit(batch):  # noqa: F811
+def test_zero_strength_is_identity_bit_for_bit(batch):
     given = on(DEVICE, batch)
     found = augmented(given)
     assert all(found[key].device == given[key].device and torch.equal(found[key], given[key]) for key in given)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_image_and_mask_move_together_and_masks_stay_masks(batch, seed):  # noqa: F811
+def test_image_and_mask_move_together_and_masks_stay_masks(batch, seed):
     found = augmented(on(DEVICE, batch), seed, **SPATIAL)
     assert found["label"].dtype == torch.uint8
     assert set(found["label"].unique().tolist()) <= {0, 1, 2}
@@ -139,7 +150,7 @@ def test_image_and_mask_move_together_and_masks_stay_masks(batch, seed):  # noqa
 
 
 @pytest.mark.skipif(not IS_CUDA, reason="only a GPU is waited for")
-def test_a_step_does_not_wait_for_the_gpu_while_slices_are_chosen_and_augmented(batch, slices):  # noqa: F811
+def test_a_step_does_not_wait_for_the_gpu_while_slices_are_chosen_and_augmented(batch, slices):
     """Neither numbers nor indices of the host are copied in a way that waits for the work that was given before."""
     resident, given = DeviceSlices(slices, torch.device(DEVICE)), on(DEVICE, batch)
     resident.__getitems__([0])  # brings the scans there
@@ -284,7 +295,7 @@ def scan():
 
 
 @pytest.fixture(scope="module")
-def called(pretrained, scan):  # noqa: F811
+def called(pretrained, scan):
     """The voxels that the pretrained model calls lesion in the slab, as the bundle's evaluator and inferer compute them."""
     inferer = configured("resunet", device=DEVICE, amp=False, neighbors=NEIGHBORS).get_parsed_content("inferer")
 

@@ -16,8 +16,8 @@ class Recipe(Compose):
     """MONAI's `Compose` of deterministic transforms, with a hash of the chain.
 
     The hash covers every transform's class, attributes and `version`. Raise the `version` of a transform of this project when
-    its results change; `tests/test_versions.py` fails if you forget. The hash is computed when the chain is created, because
-    MONAI's transforms change when they are used (readers remember their last file).
+    its results change; `tests/transforms/test_versions.py` fails if you forget. The hash is computed when the chain is
+    created, because MONAI's transforms change when they are used (readers remember their last file).
 
     Attributes:
         fingerprint: SHA-256 in hexadecimal digits, the same in every process.

@@ -21,7 +21,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from strokelesion.pipeline.inference.results import read_sidecar
 from strokelesion.pipeline.options.workflow import bundle_root
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from dicom_files import write_series
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PSR", "SAR", "ILP")

@@ -1,0 +1,149 @@
+"""Commands in processes of their own, killed at random moments, and what they leave behind.
+
+The processes are forks of one that has imported everything, so that kills strike work and not imports.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import sys
+import time
+
+import monai.bundle
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from checkout import ROOT
+from configured import configured
+
+from strokelesion.pipeline.inference import new_scans  # noqa: F401 (loaded once, before the forks)
+from strokelesion.pipeline.options.workflow import options_taken
+from strokelesion.pipeline.training.checkpoints import Checkpoints
+
+PATIENCE_S = 600
+QUICK = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "slices": "lesion", "device": "cpu", "panel_scans": 0}
+forks = multiprocessing.get_context("forkserver")
+forks.set_forkserver_preload(["crashing"])
+monai.bundle.ConfigParser({})  # lists MONAI's components, which takes seconds
+
+
+def build_store(out, inputs):
+    """Make the slice store."""
+    where = {"dataset_dir": str(inputs / "data"), "cache_dir": str(out), "run_dir": str(inputs / "store_run")}
+    parser = configured("resunet", **{**QUICK, **where, "slices": "all"})
+    for side in ("train", "validate"):
+        parser.get_parsed_content(f"{side}::dataset")
+
+
+def train(out, inputs):
+    """Train four epochs, and note the state of the random generators after each."""
+    write = Checkpoints.write
+
+    def noted(self, trainer):
+        (self.folder / f"random_{trainer.state.epoch}").write_text(random_states())
+        write(self, trainer)
+
+    Checkpoints.write = noted
+    run("training", "resunet", inputs, epochs=4, schedule="cosine", resume=True, run_dir=str(out))
+
+
+def infer(out, inputs):
+    """Segment a cohort, with pages and probabilities."""
+    options = {"scans": str(inputs / "scans"), "output_dir": str(out), "save_probabilities": True, "amp": False}
+    options |= {"weights": str(inputs / "dark.pt"), "network_def": {"_target_": "stand_ins.DarkIsLesion"}}
+    run_command("inference", "resunet", cache_dir=str(inputs / "store"), **options)
+
+
+def tabulate(out, inputs):
+    """Train and evaluate two folds, and report on them."""
+    options = {"networks": "resunet", "losses": "dice", "split": "2-fold", "epochs": 2}
+    run("experiments", "experiments", inputs, runs_dir=str(out / "runs"), report_dir=str(out / "report"), **options)
+
+
+WORK = {work.__name__: work for work in (build_store, train, infer, tabulate)}
+
+
+def run(command, bundle, inputs, **options):
+    """Run a command on the miniature cohort with the shared store."""
+    run_command(command, bundle, dataset_dir=str(inputs / "data"), cache_dir=str(inputs / "store"), **options)
+
+
+def run_command(command, bundle, **options):
+    """Run a command in this process; of the options in `QUICK`, it gets those that it takes."""
+    config_file = ROOT / f"bundles/{bundle}.json"
+    taken = options_taken(command, json.loads(config_file.read_text()))
+    quick = {name: value for name, value in QUICK.items() if name in taken}
+    monai.bundle.run(command, config_file=str(config_file), logging_file=False, **{**quick, **options})
+
+
+def random_states():
+    """Return the state of all global random generators as a digest."""
+    legacy = np.random.get_state()  # noqa: NPY002 (what other packages draw from)
+    states = (torch.get_rng_state().numpy().tobytes(), repr(legacy), repr(random.getstate()))
+    return hashlib.sha256(repr(states).encode()).hexdigest()
+
+
+def begin(work, out, inputs):
+    """Start work in a process of its own; what it prints goes to a file beside its folder."""
+    process = forks.Process(target=_in_process, args=(work, out, inputs))
+    # The server that forks looks for this module before it is told where.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT / "tests/helpers"), prepend=os.pathsep)
+        process.start()
+    return process
+
+
+def _in_process(work, out, inputs):
+    with open(log_of(out), "w") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    os.chdir(out.parent)
+    torch.set_num_threads(1)
+    WORK[work](out, inputs)
+
+
+def log_of(out):
+    return out.with_name(f"{out.name}.log")
+
+
+def finish(work, out, inputs):
+    """Do work without a disturbance and return how long it took, in seconds."""
+    started_s = time.monotonic()
+    end(begin(work, out, inputs), out)
+    return time.monotonic() - started_s
+
+
+def end(process, out):
+    """Wait for a process to end well."""
+    process.join(PATIENCE_S)
+    assert process.exitcode == 0, log_of(out).read_text()[-3000:]
+
+
+def kill(work, out, inputs, after_s):
+    """Start work and kill it after a while; return whether it was still at work then."""
+    process = begin(work, out, inputs)
+    process.join(after_s)
+    if process.exitcode is not None:
+        end(process, out)
+        return False
+    process.kill()
+    process.join()
+    return True
+
+
+def left_behind(out):
+    """Return every file of a folder with its content, times taken out, and without TensorBoard's, which are times."""
+    files = {path.relative_to(out).as_posix(): path for path in sorted(out.rglob("*")) if path.is_file()}
+    return {name: content(path) for name, path in files.items() if path.name != ".lock" and "tfevents" not in name}
+
+
+def content(path):
+    """Return what must be the same in a file, whenever and however often it was begun."""
+    if path.name == "history.csv":
+        return pd.read_csv(path).drop(columns="slices_per_s", errors="ignore").to_csv()
+    if path.name == "experiment.json":
+        return {key: value for key, value in json.loads(path.read_text()).items() if key != "duration_s"}
+    return path.read_bytes()

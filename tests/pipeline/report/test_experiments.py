@@ -1,0 +1,197 @@
+"""The command `experiments`: all combinations once, killed and resumed, time left, and what stops it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from checkout import BUNDLES
+
+from strokelesion.pipeline.models.model_files import read_model
+from strokelesion.pipeline.report import experiments
+from strokelesion.pipeline.report.experiments import plan, run_experiments, time_left_s
+from strokelesion.pipeline.runtime.errors import user_error
+
+QUICK = {"epochs": 2, "slices": "lesion", "spacing_mm": 4, "batch_size": 8, "device": "cpu", "engine": "torch"}
+PATIENCE_S = 180
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file :UserWarning:strokelesion.pipeline.report.experiments")
+
+
+@pytest.fixture
+def options(phantom_dir, tmp_path, tmp_path_factory, monkeypatch):
+    """What each run is handed: two folds of the phantom at 4 mm, one slice store for all tests."""
+    monkeypatch.chdir(tmp_path)
+    cache_dir = str(tmp_path_factory.getbasetemp() / "experiments_store")
+    where = {"dataset_dir": str(phantom_dir), "split": "2-fold", "seed": 0, "cache_dir": cache_dir}
+    return {**QUICK, **where, "panel_scans": 0}
+
+
+def run(networks, losses, folds, runs_dir, options, report_dir):
+    """Run experiments of this project's bundle files."""
+    run_experiments(networks, losses, folds, runs_dir, {}, options, report_dir, BUNDLES)
+
+
+def written(runs_dir):
+    """Scores and best weights of all runs, for comparison."""
+    runs = sorted(path.parent for path in runs_dir.glob("*/last.pt"))
+    scores = {run.name: (run / "evaluation/held_out/scores.csv").read_bytes() for run in runs}
+    weights = {run.name: read_model(run / "best.pt").weights for run in runs}
+    return scores, weights
+
+
+@pytest.fixture
+def runs_dir(run_command, options, tmp_path):
+    """Two networks, one loss, two folds, done by the command itself, which takes options of training, too."""
+    runs_dir = tmp_path / "runs"
+    where = {"runs_dir": str(runs_dir), "report_dir": str(tmp_path / "report")}
+    run_command("experiments", "experiments", networks="segnet,resunet", losses="dice", **{**options, "epochs": 1}, **where)
+    return runs_dir
+
+
+def test_all_combinations_are_trained_evaluated_and_reported_once(runs_dir, options, tmp_path, capsys):
+    names = {f"{network}_dice_{fold}" for network in ("segnet", "resunet") for fold in (0, 1)}
+    assert {path.name for path in runs_dir.iterdir()} == {*names, "split.csv", ".lock"}
+    assert len({(folder / "split.csv").read_bytes() for folder in (runs_dir, *map(runs_dir.joinpath, names))}) == 1
+    held_out = [
+        set(pd.read_csv(runs_dir / f"resunet_dice_{fold}/evaluation/held_out/scores.csv")["subject"]) for fold in (0, 1)
+    ]
+    assert not held_out[0] & held_out[1]
+    assert len(held_out[0] | held_out[1]) == 8
+    table = pd.read_csv(tmp_path / "report" / "table.csv")
+    assert table.query("lesion == 'main'")["persons"].tolist() == [8, 8]
+    assert (tmp_path / "report" / "index.html").is_file()
+
+    def state():
+        return {path: path.stat().st_mtime_ns for path in runs_dir.rglob("*") if path.is_file() and path.name != ".lock"}
+
+    before = state()
+    capsys.readouterr()
+    run(["segnet", "resunet"], ["dice"], [0, 1], runs_dir, {**options, "epochs": 1}, tmp_path / "again")
+    assert state() == before
+    printed = capsys.readouterr().out
+    assert "4 of 4 experiments are done; 0 failed.\n" in printed
+    assert "time left" not in printed
+
+    with pytest.raises(ValueError, match=r"resunet_dice_0 was begun with epochs 1; got 2\. Give what it was begun with"):
+        run(["resunet"], ["dice", "cce"], [0, 1], runs_dir, options, tmp_path / "again")
+    assert not (runs_dir / "resunet_cce_0").exists()
+
+
+def start(options, runs_dir):
+    """Start the command in a process of its own."""
+    options = {**options, "networks": "resunet", "losses": "cce", "runs_dir": runs_dir, "report_dir": runs_dir.parent / "r"}
+    words = [f"--{name}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "monai.bundle", "run", "experiments", "--config_file", str(BUNDLES / "experiments.json")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+
+
+def kill_when(process, pattern, folder):
+    """kill -9 as soon as a file of that pattern is there."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, process.stdout.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_killed_in_training_and_in_evaluating_it_ends_with_the_same_bytes(options, tmp_path):
+    killed = tmp_path / "killed"
+    kill_when(start(options, killed), "resunet_cce_0/last.pt", killed)
+    kill_when(start(options, killed), "resunet_cce_1/evaluation/held_out/predictions/**/*.nii.gz", killed)
+    last = start(options, killed)
+    output = last.communicate(timeout=PATIENCE_S)[0].decode()
+    assert last.returncode == 0, output
+    assert "experiment 2 of 2: resunet, cce, fold 1; time left" in output
+    assert "experiment 1 of 2" not in output
+
+    undisturbed = tmp_path / "undisturbed"
+    torch.set_num_threads(1)
+    run(["resunet"], ["cce"], [0, 1], undisturbed, options, tmp_path / "report")
+    (scores, weights), (expected_scores, expected_weights) = written(killed), written(undisturbed)
+    assert scores == expected_scores
+    for folder, tensors in expected_weights.items():
+        assert all(torch.equal(tensors[key], weights[folder][key]) for key in tensors)
+
+
+def test_one_that_fails_is_reported_and_the_others_go_on(options, tmp_path, monkeypatch, caplog, capsys):
+    """A fault is logged with its traceback."""
+    done = []
+
+    def carry_out(experiment, options, settings):
+        if experiment.loss == "dice":
+            raise MemoryError("no room")
+        done.append(experiment.folder.name)
+
+    monkeypatch.setattr(experiments, "carry_out", carry_out)
+    with pytest.raises(SystemExit) as stop:
+        run(["unet", "resunet"], ["cce", "dice"], [0], tmp_path / "runs", options, tmp_path / "report")
+    assert stop.value.code == 1
+    assert done == ["unet_cce_0", "resunet_cce_0"]
+    assert "unet_dice_0 failed: MemoryError: no room" in caplog.text
+    assert 'raise MemoryError("no room")' in caplog.text
+    assert "2 of 4 experiments are done; 2 failed." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"schedule": "linear"}, "--schedule got 'linear'; allowed are constant, cosine."),
+        ({"threshold": 2}, "--threshold got 2; allowed is a number above 0 and at most 1."),
+        ({"epochs": 0}, "--epochs got 0; allowed is a whole number of at least 1."),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_starts(wrong, message, options, run_command, tmp_path):
+    for work in (
+        lambda: run(["unet"], ["cce"], [0], tmp_path / "runs", {**options, **wrong}, tmp_path),
+        lambda: run_command("experiments", "experiments", runs_dir=str(tmp_path / "runs"), **{**options, **wrong}),
+    ):
+        with pytest.raises((RuntimeError, ValueError)) as error:
+            work()
+        assert message in str(user_error(error.value))
+    assert not list(tmp_path.rglob("last.pt"))
+    assert not (tmp_path / "runs" / "unet_cce_0").exists()
+
+
+def test_time_left_is_that_of_the_same_network_else_of_all(tmp_path):
+    planned = plan(["unet", "segnet"], ["cce"], [0, 1], tmp_path, BUNDLES)
+    assert [experiment.folder.name for experiment in planned] == ["unet_cce_0", "segnet_cce_0", "unet_cce_1", "segnet_cce_1"]
+    assert time_left_s(planned) is None
+    finish(planned[0], 100)
+    assert time_left_s(planned) == 300  # segnet is not known yet: as long as unet
+    finish(planned[1], 40)
+    assert time_left_s(planned) == 140
+
+
+def test_a_run_that_was_only_looked_at_is_not_done(tmp_path):
+    """Somebody evaluates a run that was stopped: scores alone do not make it done."""
+    (experiment,) = plan(["unet"], ["cce"], [0], tmp_path, BUNDLES)
+    finish(experiment, 1)
+    experiment.note(is_done=False)
+    assert not experiment.is_done
+
+
+@pytest.mark.parametrize("folds", [["A/B", "A B"], ["$print(1)"], ["@seed"], ["%x.json::y"]])
+def test_sites_that_would_share_a_folder_or_be_run_as_code_are_refused(folds, tmp_path):
+    with pytest.raises(ValueError, match="got folds named"):
+        plan(["unet"], ["cce"], folds, tmp_path, BUNDLES)
+
+
+def test_a_sites_name_cannot_leave_the_folder_of_runs(tmp_path):
+    (experiment,) = plan(["unet"], ["cce"], ["../../etc"], tmp_path, BUNDLES)
+    assert experiment.folder.parent == tmp_path
+    assert experiment.fold == "../../etc"
+
+
+def finish(experiment, duration_s):
+    scores = experiment.folder / "evaluation" / "held_out" / "scores.csv"
+    scores.parent.mkdir(parents=True)
+    Path(scores).touch()
+    experiment.note(settings={}, is_done=True, duration_s=duration_s)

@@ -6,7 +6,7 @@ from strokelesion.transforms.cropping import CropToBraind, CropToTissued
 from strokelesion.transforms.decision import DecideLesionsd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd, LoadMasksd
-from strokelesion.transforms.loading import LoadScand, SeriesReader
+from strokelesion.transforms.loading import LoadScand
 from strokelesion.transforms.prediction_check import CheckPredictiond
 from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.recipe import Recipe
@@ -33,7 +33,6 @@ __all__ = [
     "RandAugmentSlicesd",
     "Recipe",
     "ScaleTissued",
-    "SeriesReader",
     "StripHeadd",
     "TurnToPlaned",
     "is_tissue",

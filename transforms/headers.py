@@ -79,8 +79,8 @@ def check_nibabel_file(path: str) -> NDArray[np.float64]:
     return affine
 
 
-def check_itk_file(path: str, count: int = 1) -> None:
-    """Refuse a file, or a series of `count` files, that ITK cannot read or that needs too much memory.
+def check_itk_file(path: str) -> None:
+    """Refuse a file that ITK cannot read or that needs too much memory.
 
     Raises:
         UserError: With the problem and the allowed values. Errors of ITK pass through.
@@ -95,26 +95,26 @@ def check_itk_file(path: str, count: int = 1) -> None:
     shape = tuple(int(io.GetDimensions(axis)) for axis in range(io.GetNumberOfDimensions()))
     if len(shape) not in ITK_AXES:  # ITK would load the whole file before it refuses it
         raise UserError(f"it has {len(shape)} axes; expected {ITK_AXES[0]} to {ITK_AXES[-1]}. Convert it to one 3D volume")
-    check_size(Promise((*shape, count), int(io.GetComponentSize()), 0, voxel_file(Path(path))), DEFLATE_RATIO)
+    check_size(Promise(shape, int(io.GetComponentSize()), 0, voxel_file(Path(path))), DEFLATE_RATIO)
 
 
 def voxel_file(path: Path) -> Path | None:
     """Return the file that holds the voxels of a MetaImage or NRRD header; None for other formats (unknown compression).
 
     Raises:
-        UserError: If a `.mhd` names a file that is not in its folder, or another format names any file. Such a header could
-            make the reader load any file of the computer as an image.
+        UserError: If a `.mhd` or `.nhdr` names a file that is not in its folder, or another format names any file. Such a
+            header could make the reader load any file of the computer as an image.
     """
     kind = path.suffix.lower()
-    if kind not in (".mha", ".mhd", ".nrrd"):
+    if kind not in (".mha", ".mhd", ".nrrd", ".nhdr"):
         return None
     with path.open("rb") as file:
         found = _NAMED.search(file.read(SLACK_BYTES))
     named = found[1].decode(errors="replace").strip() if found else "LOCAL"
     if named == "LOCAL":
         return path
-    if kind != ".mhd" or named != Path(named).name or not (beside := path.with_name(named)).is_file():
-        raise UserError(f"its header says that its voxels are in {named!r}; allowed is a file beside a .mhd")
+    if kind not in (".mhd", ".nhdr") or named != Path(named).name or not (beside := path.with_name(named)).is_file():
+        raise UserError(f"its header says that its voxels are in {named!r}; allowed is a file beside a .mhd or .nhdr")
     return beside
 
 

@@ -37,14 +37,15 @@ def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, 
             tables are written. None segments all scans.
 
     Raises:
-        UserError: when there is no scan, two scans have the same name, or another run uses the same folder or the same
-            part.
+        UserError: when there is no scan, two scans have the same name, the folder holds a result of another scan under the
+            name of one of these, or another run uses the same folder or the same part.
         SystemExit: with status 1 when any scan failed; the other scans are still segmented.
     """
     items: Sequence[Mapping[str, Any]] = dataset.data
     if not items:
         raise UserError("got no scans; expected a file, a folder or a glob: --scans /data/new.")
     names = dict(zip(map(scan_name, items), name_scans(items, common_folder(items)), strict=True))
+    results.require_own({names[scan_name(item)]: item for item in items})
     with claimed(results.folder, "output_dir", part):
         if part is None:
             segment_all(evaluator, dataset, names, results)
@@ -58,6 +59,7 @@ def segment_all(evaluator: Evaluator, dataset: Dataset, names: Names, results: R
         if is_first():
             results.clear(list(names.values()))
             results.describe()
+            results.gather_inputs(names, getattr(dataset.data, "left_out", ()))
     before, failed = segment_share(evaluator, dataset, names, results)
     if is_first():
         results.gather([name for path, name in names.items() if path not in failed], failed)

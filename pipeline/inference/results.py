@@ -3,6 +3,7 @@
     dataset_description.json
     lesions.tsv, volumes.tsv, regions.tsv   one row per lesion, per scan, and per region of the given atlas
     failures.tsv                            scans that failed, and the reasons
+    inputs.tsv                              scans that were found, files that are no scans, and the reasons
     index.html, pages/                      overview page of all scans, and one page per scan
     registrations/                          registrations to MNI space, stored so that no brain is registered twice
     .bidsignore                             lists the files above that are not part of BIDS
@@ -17,7 +18,8 @@ A scan is done when its sidecar exists and holds the SHA-256 of the scan and the
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -38,7 +40,8 @@ from strokelesion.pipeline.inference.derivatives import ScanName
 from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
 from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
 from strokelesion.pipeline.inference.scan_pages import write_cohort_page, write_scan_page
-from strokelesion.pipeline.inference.scans import scan_name
+from strokelesion.pipeline.inference.scans import INPUTS, scan_files, scan_name, scan_sources
+from strokelesion.pipeline.runtime.errors import finding, refuse
 from strokelesion.pipeline.runtime.files import DECIMALS, remove_parts, write_bytes, write_json, write_nifti, write_text
 from strokelesion.pipeline.runtime.locks import LOCK
 from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
@@ -104,7 +107,7 @@ class Results:
         }
         write_json(Path(self.folder) / "dataset_description.json", about)
         tables = [f"{table}.tsv" for table in COLUMNS]
-        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, "index.html", "pages", REGISTRATIONS, f"{LOCK}*"))
+        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, INPUTS, "index.html", "pages", REGISTRATIONS, f"{LOCK}*"))
         write_text(Path(self.folder) / ".bidsignore", ignored)
 
     def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:
@@ -113,6 +116,19 @@ class Results:
         if self.overwrite or not self.path(name, "mask.nii.gz").exists():
             return False
         return sidecar.get("Settings") == self.asked and sidecar.get("InputSHA256") == digest(item)
+
+    def require_own(self, names: Mapping[ScanName, Mapping[str, Any]]) -> None:
+        """Raise UserError if the folder holds results of other scans under the names of these; `overwrite` allows it."""
+        others = []
+        for name, item in names.items() if not self.overwrite else ():
+            known = read_sidecar(self.path(name, "mask.json"))
+            if is_of_other_scan(known, item):
+                others.append(f"{name}: of {', '.join(known['Sources'])}, and now of {scan_name(item)}")
+        advice = (
+            "Expected results of the same scans. Name a folder that holds all of them (--scans), or another --output_dir; "
+            "--overwrite true replaces the results."
+        )
+        refuse([finding(f"results in {self.folder} are of other scans", others, advice)])
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -132,6 +148,7 @@ class Results:
         probabilities = outcome["pred"]
         labels = self.decide.decide(probabilities).as_subclass(torch.Tensor)
         scan, warnings = measure(labels, probabilities, outcome, self.register)
+        warnings += getattr(item["image"], "doubts", ())
         self.write_volumes(name, labels, probabilities)
         if self.brains:
             brain = outcome["scan_brain"]
@@ -170,7 +187,8 @@ class Results:
         return {
             "Type": "Lesion",
             "Labels": LABEL_NAMES,
-            "Sources": [scan_name(item)],
+            "Sources": scan_sources(item),
+            "SeriesInstanceUID": getattr(item["image"], "series", None),
             "InputSHA256": digest(item),
             "SoftwareVersion": version("strokelesion"),
             "Settings": self.asked,
@@ -195,6 +213,12 @@ class Results:
         write_tsv(Path(self.folder) / FAILURES, pd.DataFrame(failed.items(), columns=["scan", "reason"]))
         if self.pages:
             write_cohort_page(Path(self.folder) / "index.html", shown, failed)
+
+    def gather_inputs(self, names: Mapping[str, ScanName], left_out: Iterable[tuple[str, str]]) -> None:
+        """Write the table of what was found: scans with the names of their results, and what is left out, with reasons."""
+        rows = [[path, "yes", str(name), None] for path, name in names.items()]
+        rows += [[path, "no", None, reason] for path, reason in left_out]
+        write_tsv(Path(self.folder) / INPUTS, pd.DataFrame(rows, columns=["path", "taken", "scan", "reason"]))
 
     def done(self, names: Sequence[ScanName]) -> Iterator[tuple[ScanName, dict[str, Any]]]:
         """Yield the scans that are done with the current settings, sorted by name, with their sidecars."""
@@ -267,14 +291,25 @@ def to_mni_space(probabilities: MetaTensor, to_mni: Any) -> MetaTensor:
 
 
 def digest(item: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a scan: of its file, of both files of a pair, or of the files of its series in order."""
-    files = [item["image"]] if isinstance(item["image"], str | Path) else item["image"]
-    sha = hashlib.sha256()
-    for file in map(Path, files):
-        sha.update(file.read_bytes())
-        if file.suffix == ".hdr" and (voxels := file.with_suffix(".img")).is_file():
-            sha.update(voxels.read_bytes())
+    """Return the SHA-256 of a scan's files, see `scan_files`, and of the suffix of its image in a DICOM series.
+
+    A file that cannot be read gives "": the scan fails with the reason when it is loaded.
+    """
+    sha = hashlib.sha256(getattr(item["image"], "suffix", "").encode())
+    try:
+        for file in scan_files(item):
+            sha.update(file.read_bytes())
+    except OSError:
+        return ""
     return sha.hexdigest()
+
+
+def is_of_other_scan(sidecar: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    """Return whether a sidecar describes another scan: another source or series, and another content."""
+    if "Sources" not in sidecar:
+        return False
+    known = [os.path.abspath(path) for path in sidecar["Sources"]], sidecar.get("SeriesInstanceUID")
+    return known != (scan_sources(item), getattr(item["image"], "series", None)) and sidecar["InputSHA256"] != digest(item)
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

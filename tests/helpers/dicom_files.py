@@ -24,7 +24,9 @@ def write_series(folder, volume, spacing_mm=(1.1, 1.2, 2.0), origin_mm=(5.0, -7.
     number = str(tags.get("number", 1))
     values = {
         "0008|0016": MR,
+        "0008|0020": "20260102",
         "0008|0021": "20260102",
+        "0008|0030": "120000",
         "0008|0060": tags.get("modality", "MR"),
         "0008|103e": tags.get("description", "t1_mprage"),
         "0010|0020": tags.get("patient", "P001"),

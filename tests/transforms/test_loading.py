@@ -10,6 +10,7 @@ from atlas import grid
 from dicom_files import write_series
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.transforms import Orientation
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.derivatives import name_scans
@@ -18,7 +19,7 @@ from strokelesion.transforms import LoadScand
 from strokelesion.transforms.loading import load_volume
 from strokelesion.transforms.sample_error import SampleError
 
-SHAPE, SPACING_MM = (7, 8, 21), (1.5, 1.25, 2.0)
+SHAPE, SPACING_MM = (11, 13, 21), (1.5, 1.25, 2.0)
 VALUES = np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16)
 ORIGIN_MM = (5.0, -7.0, 9.0)
 LPS = np.diag([-1.0, -1, 1, 1])
@@ -34,13 +35,13 @@ def write(folder, kind):
     if kind == "dicom":
         write_series(folder, VALUES, SPACING_MM, ORIGIN_MM)
         return
-    if kind in ("mha", "nrrd"):
+    if kind in ("mha", "nrrd", "nhdr"):
         image = itk.image_from_array(np.ascontiguousarray(VALUES.T))
         image.SetSpacing(SPACING_MM)
         image.SetOrigin(ORIGIN_MM)
         itk.imwrite(image, str(folder / f"head.{kind}"))
         return
-    made = nib.MGHImage if kind == "mgz" else nib.Nifti1Image
+    made = nib.MGHImage if kind in ("mgz", "mgh") else nib.Nifti1Image
     values = VALUES[..., None] if kind == "4d.nii" else VALUES
     nib.save(made(values.astype(np.float32), affine()), folder / f"head.{kind}")
 
@@ -52,8 +53,10 @@ def write(folder, kind):
         ("nii.gz", "sub-head"),
         ("4d.nii", "sub-head4d"),
         ("mgz", "sub-head"),
+        ("mgh", "sub-head"),
         ("mha", "sub-head"),
         ("nrrd", "sub-head"),
+        ("nhdr", "sub-head"),
         ("dicom", "sub-P0011t1mprage"),
     ],
 )
@@ -61,7 +64,7 @@ def test_a_scan_is_the_same_from_every_format_and_its_results_are_named_after_it
     (tmp_path / "in").mkdir()
     write(tmp_path / "in", kind)
     items = find_scans(tmp_path / "in")
-    image = LoadScand("image")(items[0])["image"]
+    image = Orientation("LPS", labels=None)(LoadScand("image")(items[0])["image"])  # dcm2niix turns the rows
     assert image.shape == (1, *SHAPE)
     np.testing.assert_array_equal(image[0].numpy(), VALUES)
     np.testing.assert_allclose(image.affine, affine(), atol=1e-5)

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 import dcm2niix
 import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
 
 # Uncompressed NIfTI with a full sidecar, whatever the defaults file of the user says.
 OPTIONS = ("-g", "i", "-b", "y", "-ba", "n", "-z", "n", "-d", "0", "-f", "image")
@@ -30,8 +32,9 @@ LONGEST_S = 600
 MOST_BYTES = 2**31  # of an inflated file
 # Words of dcm2niix about files that it cannot use as they are.
 DEFLATED, EXPLICIT = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.1"
+UNEVEN = "Interslice distance varies"
 NO_VOLUME = (
-    "Interslice distance varies",
+    UNEVEN,
     "DUPLICATES REMOVED",  # equal copies are removed before: these show the same slice, and may differ
     "Unable to determine spatial orientation",
 )
@@ -41,6 +44,11 @@ _USUAL = re.compile(
     r"Chris Rorden|Found \d+ DICOM|Conversion required|Defaults ignored|Patient Position|Unable to determine manufacturer|"
     r"Empty protocol name|order is not spatial|Expected \d+ volumes but found|^\s*$"
 )
+# Largest relative difference between two distances of slices.
+STEP_TOLERANCE = 0.02
+# Image Position (Patient) with its value, in Explicit and Implicit VR Little Endian, and the tag of the pixels.
+_POSITION = re.compile(rb"\x20\x00\x32\x00(?:DS..|....)([-+0-9.eE \\]+)", re.DOTALL)
+_PIXELS = b"\xe0\x7f\x10\x00"
 _CONVERTED = re.compile(r"Convert \d+ DICOM as (.+) \([0-9x]+\)")
 
 
@@ -53,7 +61,7 @@ class ConvertedImage(NamedTuple):
         shape: Size along the axes of the file.
         affine: Affine from voxels to mm, as 16 numbers.
         sidecar: Content of the `.json` file, see the documentation of dcm2niix.
-        words: What dcm2niix says about the image.
+        words: What dcm2niix says about the image, and what the positions of frames say.
     """
 
     path: Path
@@ -145,7 +153,7 @@ def run_dcm2niix(files: Sequence[str], folder: Path, is_deflated: bool = False) 
         said = f"dcm2niix did not end within {LONGEST_S} s"
     words = words_by_image(said, source)
     paths = [path for path in sorted(target.glob("*.json")) if path.with_suffix(".nii").is_file()]
-    images = [read_image(path, words.get(path.stem, [])) for path in paths]
+    images = [with_frame_check(read_image(path, words.get(path.stem, [])), files) for path in paths]
     return ConvertedSeries(images, tuple(dict.fromkeys(word for said in words.values() for word in said)))
 
 
@@ -179,6 +187,31 @@ def read_image(sidecar: Path, words: Sequence[str]) -> ConvertedImage:
     header: Any = nib.load(path)
     affine = tuple(header.affine.ravel().round(3).tolist())
     return ConvertedImage(path, path.stem.removeprefix("image"), tuple(header.shape), affine, content, tuple(words))
+
+
+def with_frame_check(image: ConvertedImage, files: Sequence[str]) -> ConvertedImage:
+    """Return an image with a word if the positions of the frames in one file contradict the distance of its slices.
+
+    dcm2niix takes this distance from a tag or from the first and last frame, and does not check the others.
+    """
+    orientation = np.array(image.sidecar.get("ImageOrientationPatientDICOM", []), dtype=float)
+    if len(files) != 1 or orientation.size != 6:
+        return image
+    normal = np.cross(orientation[:3], orientation[3:])
+    steps_mm = np.diff(np.unique((frame_positions(Path(files[0])) @ normal).round(3)))
+    axes = np.array(image.affine).reshape(4, 4)[:3, :3]
+    slices_mm = np.abs(normal * [-1, -1, 1] @ axes).max()  # NIfTI's x and y run the other way
+    if len(steps_mm) == 0 or np.allclose(steps_mm, slices_mm, rtol=STEP_TOLERANCE, atol=0):
+        return image
+    word = f"{UNEVEN}: frames are {steps_mm.min():g} to {steps_mm.max():g} mm apart, and dcm2niix says {slices_mm:g} mm"
+    return image._replace(words=(*image.words, word))
+
+
+def frame_positions(path: Path) -> NDArray[np.floating]:
+    """Return the positions of all frames `(N, 3)` in mm from the functional groups of a DICOM file, in their order."""
+    header = path.read_bytes().partition(_PIXELS)[0]
+    numbers = [position.split(b"\\") for position in _POSITION.findall(header)]
+    return np.array([list(map(float, three)) for three in numbers if len(three) == 3]).reshape(-1, 3)
 
 
 def words_by_image(said: str, source: Path) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """DICOM series for tests, written with pydicom: one file a slice, or all slices as frames of one file; any grid."""
 
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def data_set(pixels, index, spacing_mm, **options):
     series = f"{ROOT}.{options.get('series', options.get('number', 1))}"
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MR
-    meta.MediaStorageSOPInstanceUID = f"{series}.{abs(hash(options.get('prefix', ''))) % 10**6}.{index + 1}"
+    meta.MediaStorageSOPInstanceUID = f"{series}.{zlib.crc32(options.get('prefix', '').encode())}.{index + 1}"
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID, data.SOPInstanceUID = MR, meta.MediaStorageSOPInstanceUID

@@ -62,7 +62,8 @@ def segment_all(evaluator: Evaluator, dataset: Dataset, names: Names, results: R
             results.gather_inputs(names, getattr(dataset.data, "left_out", ()))
     before, failed = segment_share(evaluator, dataset, names, results)
     if is_first():
-        results.gather([name for path, name in names.items() if path not in failed], failed)
+        done = [name for path, name in names.items() if path not in failed]
+        results.gather([*done, *results.earlier(names.values())], failed)
         reasons = f", reasons in {results.folder}/{FAILURES}" if failed else ""
         finish(len(names), failed, f"segmented{said(before)}, results in {results.folder}{reasons}")
 

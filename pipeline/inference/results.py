@@ -36,7 +36,7 @@ from monai.transforms import SpatialResample
 from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import ScanName
+from strokelesion.pipeline.inference.derivatives import ScanName, parse_entities
 from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
 from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
 from strokelesion.pipeline.inference.scan_pages import write_cohort_page, write_scan_page
@@ -219,6 +219,13 @@ class Results:
         rows = [[path, "yes", str(name), None] for path, name in names.items()]
         rows += [[path, "no", None, reason] for path, reason in left_out]
         write_tsv(Path(self.folder) / INPUTS, pd.DataFrame(rows, columns=["path", "taken", "scan", "reason"]))
+
+    def earlier(self, names: Iterable[ScanName]) -> list[ScanName]:
+        """Return the names of results in the folder that are not among these: those of other runs, as in a loop."""
+        known = {self.path(name, "mask.json") for name in names}
+        found = [path for path in Path(self.folder).glob("sub-*/**/*_label-lesion*_mask.json") if path not in known]
+        entities = [parse_entities(path.stem) or () for path in found]
+        return [ScanName(tuple(pair for pair in pairs if pair != ("label", "lesion"))) for pairs in entities if pairs]
 
     def done(self, names: Sequence[ScanName]) -> Iterator[tuple[ScanName, dict[str, Any]]]:
         """Yield the scans that are done with the current settings, sorted by name, with their sidecars."""

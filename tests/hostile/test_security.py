@@ -22,7 +22,6 @@ from stand_ins import DarkIsLesion
 from strokelesion.networks import ResUNet
 from strokelesion.pipeline.inference import dicom
 from strokelesion.pipeline.inference.derivatives import LONGEST_NAME, name_scans
-from strokelesion.pipeline.inference.dicom import Series
 from strokelesion.pipeline.inference.scans import find_scans
 from strokelesion.pipeline.models.description import Description, Protocol
 from strokelesion.pipeline.models.model_files import write_checkpoint
@@ -200,9 +199,9 @@ def test_nothing_reads_a_file_in_a_way_that_runs_code():
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_names_out_of_dicom_tags_stay_in_the_folder(text, tmp_path):
-    tags = {"modality": "MR", "patient": text, "number": text, "description": text, "echo_time_ms": "3"}
-    series = Series(str(tmp_path / "in"), (str(tmp_path / "in" / "1.dcm"),), 30, tags)
-    (name,) = name_scans([{"image": list(series.files), "name": f"{series.folder}/{series.name}"}], tmp_path)
+    tags = dict.fromkeys(dicom.TAGS, text)
+    named = dicom.series_name([dicom.Header(str(tmp_path / "in" / "1.dcm"), 1, tags)])
+    (name,) = name_scans([{"image": None, "name": named}], tmp_path)
     stays(name, tmp_path / "out")
 
 

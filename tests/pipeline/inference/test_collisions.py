@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from atlas import anatomy, grid
+from dicom_files import ROOT, write_series
 from model_files import write_model
 from stand_ins import DarkIsLesion
 
@@ -57,6 +58,15 @@ def test_a_loop_over_patients_never_replaces_a_result(segment, patients):
     assert volumes["sub-patient1T1"] > 20 > volumes["sub-patient2T1"] == 0
 
 
+def test_tables_keep_the_results_of_other_runs(segment, patients):
+    for number in (1, 2):
+        (patients / f"patient{number}/T1.nii.gz").rename(patients / f"sub-{number}_desc-x_T1w.nii.gz")
+        segment(patients / f"sub-{number}_desc-x_T1w.nii.gz")
+    for scans in ("sub-*", "sub-1*"):
+        segment(patients / scans)
+        assert pd.read_csv(patients / "out/volumes.tsv", sep="\t")["scan"].tolist() == ["sub-1_desc-x", "sub-2_desc-x"]
+
+
 def test_a_scan_that_moved_or_changed_is_still_the_same(segment, patients, capsys):
     segment(patients / "patient1/T1.nii.gz")
     shutil.move(patients / "patient1", patients / "moved")
@@ -65,6 +75,18 @@ def test_a_scan_that_moved_or_changed_is_still_the_same(segment, patients, capsy
     shutil.copy(patients / "patient2/T1.nii.gz", patients / "moved/T1.nii.gz")
     with pytest.raises(RuntimeError):  # its place and its content are others than those of the result
         segment(patients / "moved/T1.nii.gz")
+
+
+def test_doubts_about_a_series_are_warnings_of_its_row(segment, tmp_path):
+    shape, affine = grid("LPS")
+    values = anatomy(shape, affine)[0].astype(np.uint16)
+    write_series(tmp_path / "in", values, (8.0, 8.0, 8.0), edit=lambda data: data.pop("ImagePositionPatient"))
+    segment(tmp_path / "in")
+    (row,) = pd.read_csv(tmp_path / "out/volumes.tsv", sep="\t").to_dict("records")
+    assert "please check whether slices are flipped" in row["warnings"]
+    sidecar = json.loads((tmp_path / f"out/{row['scan']}/anat/{row['scan']}_label-lesion_mask.json").read_text())
+    assert sidecar["Sources"] == [str(tmp_path / "in")]
+    assert sidecar["SeriesInstanceUID"] == f"{ROOT}.1"
 
 
 def test_inputs_lists_what_is_taken_and_what_is_not(segment, patients):

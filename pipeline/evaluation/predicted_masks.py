@@ -19,7 +19,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.records import Record
 from strokelesion.pipeline.inference.candidates import IMAGE_SUFFIXES, stem_of
 from strokelesion.pipeline.inference.derivatives import parse_entities
-from strokelesion.pipeline.inference.results import digest, read_sidecar
+from strokelesion.pipeline.inference.provenance import digest, read_sidecar
 from strokelesion.pipeline.runtime.errors import finding, refuse
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True))

@@ -16,10 +16,8 @@
 A scan is done when its sidecar exists and holds the SHA-256 of the scan and the current settings.
 """
 
-import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -36,12 +34,12 @@ from monai.transforms import SpatialResample
 from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import ScanName, parse_entities
+from strokelesion.pipeline.inference.derivatives import ScanName
 from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
+from strokelesion.pipeline.inference.provenance import digest, read_sidecar, scan_sources, series_uid
 from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
 from strokelesion.pipeline.inference.scan_pages import write_cohort_page, write_scan_page
-from strokelesion.pipeline.inference.scans import INPUTS, scan_files, scan_name, scan_sources
-from strokelesion.pipeline.runtime.errors import finding, refuse
+from strokelesion.pipeline.inference.scans import INPUTS
 from strokelesion.pipeline.runtime.files import DECIMALS, remove_parts, write_bytes, write_json, write_nifti, write_text
 from strokelesion.pipeline.runtime.locks import LOCK
 from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
@@ -117,19 +115,6 @@ class Results:
             return False
         return sidecar.get("Settings") == self.asked and sidecar.get("InputSHA256") == digest(item)
 
-    def require_own(self, names: Mapping[ScanName, Mapping[str, Any]]) -> None:
-        """Raise UserError if the folder holds results of other scans under the names of these; `overwrite` allows it."""
-        others = []
-        for name, item in names.items() if not self.overwrite else ():
-            known = read_sidecar(self.path(name, "mask.json"))
-            if is_of_other_scan(known, item):
-                others.append(f"{name}: of {', '.join(known['Sources'])}, and now of {scan_name(item)}")
-        advice = (
-            "Expected results of the same scans. Name a folder that holds all of them (--scans), or another --output_dir; "
-            "--overwrite true replaces the results."
-        )
-        refuse([finding(f"results in {self.folder} are of other scans", others, advice)])
-
     @cached_property
     def asked(self) -> dict[str, Any]:
         """Return all settings in the form that they have after JSON stores and loads them."""
@@ -188,7 +173,7 @@ class Results:
             "Type": "Lesion",
             "Labels": LABEL_NAMES,
             "Sources": scan_sources(item),
-            "SeriesInstanceUID": getattr(item["image"], "series", None),
+            "SeriesInstanceUID": series_uid(item),
             "InputSHA256": digest(item),
             "SoftwareVersion": version("strokelesion"),
             "Settings": self.asked,
@@ -213,19 +198,6 @@ class Results:
         write_tsv(Path(self.folder) / FAILURES, pd.DataFrame(failed.items(), columns=["scan", "reason"]))
         if self.pages:
             write_cohort_page(Path(self.folder) / "index.html", shown, failed)
-
-    def gather_inputs(self, names: Mapping[str, ScanName], left_out: Iterable[tuple[str, str]]) -> None:
-        """Write the table of what was found: scans with the names of their results, and what is left out, with reasons."""
-        rows = [[path, "yes", str(name), None] for path, name in names.items()]
-        rows += [[path, "no", None, reason] for path, reason in left_out]
-        write_tsv(Path(self.folder) / INPUTS, pd.DataFrame(rows, columns=["path", "taken", "scan", "reason"]))
-
-    def earlier(self, names: Iterable[ScanName]) -> list[ScanName]:
-        """Return the names of results in the folder that are not among these: those of other runs, as in a loop."""
-        known = {self.path(name, "mask.json") for name in names}
-        found = [path for path in Path(self.folder).glob("sub-*/**/*_label-lesion*_mask.json") if path not in known]
-        entities = [parse_entities(path.stem) or () for path in found]
-        return [ScanName(tuple(pair for pair in pairs if pair != ("label", "lesion"))) for pairs in entities if pairs]
 
     def done(self, names: Sequence[ScanName]) -> Iterator[tuple[ScanName, dict[str, Any]]]:
         """Yield the scans that are done with the current settings, sorted by name, with their sidecars."""
@@ -295,37 +267,6 @@ def to_mni_space(probabilities: MetaTensor, to_mni: Any) -> MetaTensor:
     there: Any = SpatialResample(mode="bilinear", padding_mode="zeros")(placed, dst_affine=affine, spatial_size=size)
     there[0] += 1 - there.sum(dim=0)
     return MetaTensor(there.as_tensor(), affine=affine)
-
-
-def digest(item: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a scan's files, see `scan_files`, and of the suffix of its image in a DICOM series.
-
-    A file that cannot be read gives "": the scan fails with the reason when it is loaded.
-    """
-    sha = hashlib.sha256(getattr(item["image"], "suffix", "").encode())
-    try:
-        for file in scan_files(item):
-            sha.update(file.read_bytes())
-    except OSError:
-        return ""
-    return sha.hexdigest()
-
-
-def is_of_other_scan(sidecar: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """Return whether a sidecar describes another scan: another source or series, and another content."""
-    if "Sources" not in sidecar:
-        return False
-    known = [os.path.abspath(path) for path in sidecar["Sources"]], sidecar.get("SeriesInstanceUID")
-    return known != (scan_sources(item), getattr(item["image"], "series", None)) and sidecar["InputSHA256"] != digest(item)
-
-
-def read_sidecar(path: Path) -> dict[str, Any]:
-    """Return the content of a mask's sidecar; an empty dictionary if the file is missing or damaged."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_tsv(path: Path, table: pd.DataFrame) -> None:

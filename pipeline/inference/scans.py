@@ -20,7 +20,6 @@ from strokelesion.pipeline.inference.candidates import IMAGE_SUFFIXES, Candidate
 from strokelesion.pipeline.inference.dicom import LeftOut, NamedImage, find_series, is_dicom, whole_series
 from strokelesion.pipeline.runtime.errors import finding, reason, refuse, user_error
 from strokelesion.pipeline.runtime.processes import is_first
-from strokelesion.transforms.conversion import DicomImage
 
 # On the CPU, oneDNN computes torch's convolutions and by default caches its preparation for each input size. Scans differ in
 # size: memory grew by 40 MB per scan, and the cache saved no time.
@@ -100,7 +99,7 @@ def as_items(found: Candidates, scans: str | Path) -> Scans:
     refuse_twins(found.images)
     for path in found.noted:
         logger.warning("took %s: it is named like a mask, but its values are those of a scan", path)
-    if found.left_out:
+    if found.left_out and is_first():
         logger.warning("%s", finding("files or folders are left out", list(map(": ".join, found.left_out)), f"All: {INPUTS}."))
     items = [{"image": str(path)} for path in dict.fromkeys(found.images)]
     return Scans([*items, *({"image": one.image, "name": one.name} for one in series)], found.left_out)
@@ -135,23 +134,6 @@ def refuse_twins(scans: Sequence[Path]) -> None:
 def scan_name(item: Mapping[str, Any]) -> str:
     """Return the path that identifies a scan: that of its file, or the folder and name of a DICOM series."""
     return str(item.get("name") or item["image"])
-
-
-def scan_files(item: Mapping[str, Any]) -> list[Path]:
-    """Return the files that a scan is read from: its file, both files of a pair, or those of its DICOM series in order."""
-    image = item["image"]
-    if isinstance(image, DicomImage):
-        return [Path(file) for file in image.files]
-    path = Path(image)
-    pair = [path.with_suffix(suffix) for suffix in (".img", ".IMG") if path.suffix.lower() == ".hdr"]
-    return [path, *(voxels for voxels in pair if voxels.is_file())][:2]
-
-
-def scan_sources(item: Mapping[str, Any]) -> list[str]:
-    """Return the absolute paths that results name as their source: a file, or the folders of a DICOM series."""
-    image = item["image"]
-    paths = image.folders if isinstance(image, DicomImage) else [image]
-    return [os.path.abspath(path) for path in paths]
 
 
 def common_folder(items: Sequence[Mapping[str, Any]]) -> str:

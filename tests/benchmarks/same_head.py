@@ -18,7 +18,7 @@ from monai.bundle import run
 from nibabel.affines import apply_affine
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from strokelesion.pipeline.inference.results import read_sidecar
+from strokelesion.pipeline.inference.provenance import read_sidecar
 from strokelesion.pipeline.options.workflow import bundle_root
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))

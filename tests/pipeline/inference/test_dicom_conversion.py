@@ -12,8 +12,8 @@ from monai.transforms import Orientation
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.derivatives import name_scans
 from strokelesion.pipeline.inference.dicom import find_series, number
-from strokelesion.pipeline.inference.results import digest
-from strokelesion.pipeline.inference.scans import common_folder, find_scans, scan_sources
+from strokelesion.pipeline.inference.provenance import digest, scan_sources
+from strokelesion.pipeline.inference.scans import common_folder, find_scans
 from strokelesion.transforms import LoadScand
 from strokelesion.transforms.sample_error import SampleError
 

@@ -62,6 +62,7 @@ def suffix_by_content(path: str) -> str:
     for plain, packed in PLAIN_AND_PACKED:
         if path.lower().endswith((plain, packed)):
             with open(path, "rb") as file:
-                is_packed = file.read(2) == GZIP
-            return packed if is_packed else plain
+                start = file.read(2)
+            # An empty file keeps its name.
+            return (packed if start == GZIP else plain) if start else ""
     return ""

@@ -1,6 +1,7 @@
 """Loading of scans: selection of the reader, and refusal of files that are damaged or not a single 3D volume."""
 
 import logging
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from strokelesion.transforms.headers import check_grid, check_itk_file, check_ni
 from strokelesion.transforms.sample_error import SampleError
 
 NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".hdr", ".img")
+# Paths of links and conversions that the user never sees.
+TEMPORARY = r"[^\s'\"]*/(?:scan|series)_\w{8}/[^\s'\"]*"
 logger = logging.getLogger(__name__)
 
 
@@ -71,6 +74,7 @@ def load_volume(source: PathLike | DicomImage, name: str = "", dtype: type = np.
         raise SampleError(name, "may not be read: permission denied", "Let yourself read it, or move it away.") from None
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
+        reason = re.sub(TEMPORARY, name, reason)
         raise SampleError(
             name, f"cannot be read: {reason}", "Get the file again from where it came, or move it away."
         ) from None

@@ -23,6 +23,13 @@ def test_a_scan_is_read_by_its_content_whatever_its_name(tmp_path, name, content
     assert image.meta["filename_or_obj"] == str(tmp_path / name)
 
 
+def test_messages_name_the_file_and_not_the_link_that_is_read(tmp_path):
+    (tmp_path / "head.nii").write_bytes(gzip.compress(b"no scan"))
+    with pytest.raises(SampleError) as error:
+        load_volume(str(tmp_path / "head.nii"))
+    assert "scan_" not in str(error.value).replace(str(tmp_path), "")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

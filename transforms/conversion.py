@@ -39,11 +39,11 @@ NO_VOLUME = (
     "Unable to determine spatial orientation",
 )
 SPLIT = "Slices not stacked"  # and why
-# Words that say nothing about the image.
+# Warnings that say nothing about the image, and the beginning of warnings.
 _USUAL = re.compile(
-    r"Chris Rorden|Found \d+ DICOM|Conversion required|Defaults ignored|Patient Position|Unable to determine manufacturer|"
-    r"Empty protocol name|order is not spatial|Expected \d+ volumes but found|^\s*$"
+    r"Patient Position|Unable to determine manufacturer|Empty protocol name|order is not spatial|Expected \d+ volumes"
 )
+_WARNING = re.compile(r"(?:Warning|Error): *")
 # Largest relative difference between two distances of slices.
 STEP_TOLERANCE = 0.02
 # Image Position (Patient) with its value, in Explicit and Implicit VR Little Endian, and the tag of the pixels.
@@ -148,9 +148,9 @@ def run_dcm2niix(files: Sequence[str], folder: Path, is_deflated: bool = False) 
     try:
         ran = subprocess.run(command, capture_output=True, timeout=LONGEST_S, check=False)
         said = (ran.stdout + ran.stderr).decode(errors="replace")
-        said += f"\ndcm2niix was stopped by signal {-ran.returncode}" if ran.returncode < 0 else ""
+        said += f"\nError: dcm2niix was stopped by signal {-ran.returncode}" if ran.returncode < 0 else ""
     except subprocess.TimeoutExpired:
-        said = f"dcm2niix did not end within {LONGEST_S} s"
+        said = f"Error: dcm2niix did not end within {LONGEST_S} s"
     words = words_by_image(said, source)
     paths = [path for path in sorted(target.glob("*.json")) if path.with_suffix(".nii").is_file()]
     images = [with_frame_check(read_image(path, words.get(path.stem, [])), files) for path in paths]
@@ -217,7 +217,7 @@ def frame_positions(path: Path) -> NDArray[np.floating]:
 def words_by_image(said: str, source: Path) -> dict[str, list[str]]:
     """Return the words of dcm2niix by the stem of the image that they are about; "" has those about none.
 
-    It warns about an image before it names it. Temporary paths, usual words and repetitions are left out.
+    It warns about an image before it names it. Temporary paths, usual warnings, notes and repetitions are left out.
     """
     words: dict[str, list[str]] = {"": []}
     waiting: list[str] = []
@@ -227,8 +227,8 @@ def words_by_image(said: str, source: Path) -> dict[str, list[str]]:
         elif match := _CONVERTED.search(line):
             words[Path(match[1]).name] = list(dict.fromkeys(waiting))
             waiting = []
-        elif not _USUAL.search(line):
+        elif not _USUAL.search(line) and (_WARNING.match(line) or any(word in line for word in NO_VOLUME)):
             plain = re.sub(rf"[: ]*{re.escape(str(source.parent))}\S*", "", line)
-            waiting.append(plain.strip().removeprefix("Warning:").strip().rstrip("."))
+            waiting.append(_WARNING.sub("", plain).strip().rstrip("."))
     words[""] = list(dict.fromkeys([*words[""], *filter(None, waiting)]))
     return words

@@ -10,12 +10,15 @@ import logging
 import os
 import re
 import unicodedata
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import itk
+from nibabel.filebasedimages import ImageFileError
 from tqdm import tqdm
 
 from strokelesion.pipeline.runtime.processes import is_first
@@ -38,6 +41,9 @@ LONGEST_ECHO_MS = 30.0
 # Parts of a complex image other than its magnitude, as dcm2niix marks them.
 NO_MAGNITUDE = re.compile(r"_(ph|real|imaginary|MoCo|ROI|Tilt|Eq)")
 NAME_DIGITS = 8
+UNREAD = "cannot be read as DICOM"
+# Errors of damaged files and of what dcm2niix makes of them; such a series fails, and the others are segmented.
+DAMAGED = (OSError, ValueError, zlib.error, ImageFileError)
 logger = logging.getLogger(__name__)
 
 
@@ -85,29 +91,42 @@ def find_series(files: Iterable[str | Path]) -> tuple[list[NamedImage], list[Lef
     fails when it is its turn, and the others are segmented.
     """
     named: list[tuple[str, DicomImage]] = []
-    left_out: list[LeftOut] = []
-    series = group_files(files)
+    series, unread = group_files(files)
+    left_out = [LeftOut(path, UNREAD) for path in unread]
     for headers in tqdm(series, desc="DICOM series", unit="series", leave=False, disable=len(series) < 2 or not is_first()):
         name = series_name(headers)
         if reason := objection_to(headers):
             left_out.append(LeftOut(name, reason))
             continue
-        taken, others = images_of(headers)
-        named += [(f"{name}{clean(image.suffix, '_')}", image) for image in taken]
+        try:
+            taken, others = images_of(headers)
+        except DAMAGED as error:
+            taken, others = [failed_series(headers, str(error) or type(error).__name__)], []
+        named += [(f"{name}{clean(image.suffix, '_')}", doubt_beside(unread, image)) for image in taken]
         left_out += [LeftOut(f"{name}{clean(suffix, '_')}", reason) for suffix, reason in others]
     return distinguish(sorted(named, key=lambda one: (one[0], one[1].series))), sorted(left_out)
 
 
-def group_files(files: Iterable[str | Path]) -> list[list[Header]]:
-    """Return the headers of all DICOM files, one list for each series, sorted by path."""
+def doubt_beside(unread: Sequence[str], image: DicomImage) -> DicomImage:
+    """Return an image with a doubt if files in its folders cannot be read: they may be slices of it."""
+    count = sum(str(Path(path).parent) in image.folders for path in unread)
+    return replace(image, doubts=(*image.doubts, f"{count} files beside it: {UNREAD}")) if count else image
+
+
+def group_files(files: Iterable[str | Path]) -> tuple[list[list[Header]], list[str]]:
+    """Return the headers of all DICOM files, one list for each series, sorted by path, and the files that cannot be read."""
     series: defaultdict[tuple[str, ...], list[Header]] = defaultdict(list)
-    for header in filter(None, map(read_header, sorted(map(str, files)))):
-        series[header.key].append(header)
-    return [without_copies(headers) for headers in series.values()]
+    unread = []
+    for path in sorted(map(str, files)):
+        if header := read_header(path):
+            series[header.key].append(header)
+        elif Path(path).name != "DICOMDIR":  # the directory of a CD
+            unread.append(path)
+    return [without_copies(headers) for headers in series.values()], unread
 
 
 def read_header(path: str) -> Header | None:
-    """Return the header of a DICOM file; None for a directory of DICOM files (DICOMDIR) and for what cannot be read."""
+    """Return the header of a DICOM file; None if it cannot be read."""
     header = itk.GDCMImageIO.New()
     header.SetFileName(path)
     try:
@@ -150,15 +169,20 @@ def images_of(headers: Sequence[Header]) -> tuple[list[DicomImage], list[tuple[s
     with convert_series(files) as converted:
         if not converted.images:
             why = "; ".join(converted.words) or "dcm2niix finds no image in it"
-            return [DicomImage(files, uid, "", {}, objection=why)], []
+            return [failed_series(headers, why)], []
         others = {image.suffix: reason for image in converted.images if (reason := objection_to_type(image))}
         pieces = [image for image in converted.pieces() if image.suffix not in others]
         if pieces:
             why = f"dcm2niix makes {len(pieces)} pieces of it: {'; '.join(converted.words)}"
-            return [DicomImage(files, uid, "", {}, objection=why)], sorted(others.items())
+            return [failed_series(headers, why)], sorted(others.items())
         others |= {image.suffix: reason for image in converted.images if (reason := objection_to_shape(image))}
         taken = [image for image in converted.images if image.suffix not in others]
         return [as_scan(files, uid, image) for image in taken], sorted(others.items())
+
+
+def failed_series(headers: Sequence[Header], why: str) -> DicomImage:
+    """Return a series that cannot be converted, with the reason as objection."""
+    return DicomImage(tuple(header.path for header in headers), headers[0].tags["series"], "", {}, objection=why)
 
 
 def as_scan(files: tuple[str, ...], uid: str, image: ConvertedImage) -> DicomImage:
@@ -228,5 +252,5 @@ def whole_series(files: Sequence[str | Path]) -> list[str]:
     given = set(map(str, files))
     folders = sorted({Path(file).parent for file in files})
     beside = [path for folder in folders for path in folder.iterdir() if path.is_file() and is_dicom(path)]
-    series = [[header.path for header in headers] for headers in group_files(beside)]
+    series = [[header.path for header in headers] for headers in group_files(beside)[0]]
     return [path for paths in series if not given.isdisjoint(paths) for path in paths]

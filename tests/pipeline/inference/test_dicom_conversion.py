@@ -205,10 +205,15 @@ def test_what_is_no_t1_volume_is_left_out_with_a_reason(tmp_path):
         find_scans(tmp_path / "deep")
 
 
-def test_damaged_files_are_no_series(tmp_path):
-    (tmp_path / "empty.dcm").write_bytes(b"")
+def test_damaged_files_are_named_and_do_not_stop_the_others(tmp_path):
     (tmp_path / "cut.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\2\0\0\0UL\4\0")
-    assert find_series(tmp_path.iterdir()) == ([], [])
+    assert find_series(tmp_path.iterdir()) == ([], [(str(tmp_path / "cut.dcm"), "cannot be read as DICOM")])
+    for syntax in (None, "deflated", "RLE", "JPEG 2000"):
+        cut = write_series(tmp_path / f"{syntax}", volume(), number=1, series=f"1.{len(f'{syntax}')}", syntax=syntax)[-1]
+        cut.write_bytes(cut.read_bytes()[:-150])
+        (item,) = find_scans(tmp_path / f"{syntax}")
+        assert item["image"].doubts == ("1 files beside it: cannot be read as DICOM",)
+        require_volume(item, volume()[..., :20])
 
 
 def test_a_slice_stands_for_its_series(tmp_path):

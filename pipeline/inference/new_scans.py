@@ -21,7 +21,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.derivatives import ScanName, name_scans
 from strokelesion.pipeline.inference.provenance import earlier_names, require_own
 from strokelesion.pipeline.inference.results import FAILURES, Results, write_tsv
-from strokelesion.pipeline.inference.scans import INPUTS, common_folder, failure, finish, predict_scans, scan_name
+from strokelesion.pipeline.inference.scans import INPUTS, Scans, common_folder, failure, finish, predict_scans, scan_name
 from strokelesion.pipeline.runtime.locks import claimed
 from strokelesion.pipeline.runtime.processes import is_first, merged, share
 
@@ -48,7 +48,8 @@ def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, 
     if not items:
         raise UserError("got no scans; expected a file, a folder or a glob: --scans /data/new.")
     names = dict(zip(map(scan_name, items), name_scans(items, common_folder(items)), strict=True))
-    if not results.overwrite:
+    # The command `evaluating` has a folder of its own, and replaces the predictions in it.
+    if isinstance(items, Scans) and not results.overwrite:
         require_own(Path(results.folder), {names[scan_name(item)]: item for item in items})
     with claimed(results.folder, "output_dir", part):
         if part is None:

@@ -39,17 +39,22 @@ def series_uid(item: Mapping[str, Any]) -> str | None:
 
 
 def digest(item: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a scan's files, see `scan_files`, and of the suffix of its image in a DICOM series.
-
-    A file that cannot be read gives "": the scan fails with the reason when it is loaded.
-    """
-    sha = hashlib.sha256(getattr(item["image"], "suffix", "").encode())
-    try:
-        for file in scan_files(item):
-            sha.update(file.read_bytes())
-    except OSError:
-        return ""
+    """Return the SHA-256 of a scan's files, see `scan_files`, and of the suffix of its image in a DICOM series."""
+    sha = hashlib.sha256(item["image"].suffix.encode() if isinstance(item["image"], DicomImage) else b"")
+    for file in scan_files(item):
+        sha.update(file.read_bytes())
     return sha.hexdigest()
+
+
+def is_made_from(sidecar: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    """Return whether a result was made from the content that a scan has now.
+
+    It was not if the scan cannot be read: loading then says why, without stopping the others.
+    """
+    try:
+        return sidecar.get("InputSHA256") == digest(item)
+    except OSError:
+        return False
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def is_of_other_scan(sidecar: Mapping[str, Any], item: Mapping[str, Any]) -> boo
     if "Sources" not in sidecar:
         return False
     known = [os.path.abspath(path) for path in sidecar["Sources"]], sidecar.get("SeriesInstanceUID")
-    return known != (scan_sources(item), series_uid(item)) and sidecar["InputSHA256"] != digest(item)
+    return known != (scan_sources(item), series_uid(item)) and not is_made_from(sidecar, item)
 
 
 def require_own(folder: Path, names: Mapping[ScanName, Mapping[str, Any]]) -> None:

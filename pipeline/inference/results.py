@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.derivatives import ScanName
 from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
-from strokelesion.pipeline.inference.provenance import digest, read_sidecar, scan_sources, series_uid
+from strokelesion.pipeline.inference.provenance import digest, is_made_from, read_sidecar, scan_sources, series_uid
 from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
 from strokelesion.pipeline.inference.scan_pages import write_cohort_page, write_scan_page
 from strokelesion.pipeline.inference.scans import INPUTS
@@ -113,7 +113,7 @@ class Results:
         sidecar = read_sidecar(self.path(name, "mask.json"))
         if self.overwrite or not self.path(name, "mask.nii.gz").exists():
             return False
-        return sidecar.get("Settings") == self.asked and sidecar.get("InputSHA256") == digest(item)
+        return sidecar.get("Settings") == self.asked and is_made_from(sidecar, item)
 
     @cached_property
     def asked(self) -> dict[str, Any]:

@@ -77,6 +77,16 @@ def test_a_scan_that_moved_or_changed_is_still_the_same(segment, patients, capsy
         segment(patients / "moved/T1.nii.gz")
 
 
+def test_a_scan_that_cannot_be_read_any_more_fails_alone(segment, patients):
+    segment(patients / "patient*/T1.nii.gz")
+    (patients / "patient1/T1.nii.gz").unlink()
+    (patients / "patient1/T1.nii.gz").symlink_to("../.git/annex/objects/T1.nii.gz")
+    with pytest.raises(SystemExit):
+        segment(patients)
+    (failed,) = pd.read_csv(patients / "out/failures.tsv", sep="\t").to_dict("records")
+    assert "datalad get" in failed["reason"]
+
+
 def test_doubts_about_a_series_are_warnings_of_its_row(segment, tmp_path):
     shape, affine = grid("LPS")
     values = anatomy(shape, affine)[0].astype(np.uint16)

@@ -2,15 +2,14 @@
 
 from strokelesion.transforms.augmentation import RandAugmentSlicesd
 from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, StripHeadd
-from strokelesion.transforms.cropping import CropToBraind, CropToTissued
-from strokelesion.transforms.decision import DecideLesionsd
+from strokelesion.transforms.decision import DecideLesionsd, FillBackgroundd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
-from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd, LoadMasksd
-from strokelesion.transforms.loading import LoadScand, SeriesReader
+from strokelesion.transforms.masks import BinarizeMasksd, FuseSubmasksd, LabelLesionsd, LoadMasksd
 from strokelesion.transforms.prediction_check import CheckPredictiond
 from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
+from strokelesion.transforms.reading import LoadScand, SeriesReader
 from strokelesion.transforms.recipe import Recipe
-from strokelesion.transforms.slices import ExtractSlicesd, TurnToPlaned
+from strokelesion.transforms.slices import CropToBraind, CropToTissued, ExtractSlicesd, TurnToPlaned
 
 __all__ = [
     "BinarizeMasksd",

@@ -7,7 +7,8 @@ import torch
 from monai.transforms import Transform
 
 from strokelesion.networks import UserError
-from strokelesion.transforms.lesions import MAIN, SUB, require_same_grid
+from strokelesion.transforms.geometry import require_same_grid
+from strokelesion.transforms.masks import MAIN, SUB
 from strokelesion.transforms.sample_error import source_of
 
 LABELS = (0, MAIN, SUB)

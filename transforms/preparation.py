@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from math import ceil
 from typing import Any
 
 import itk
@@ -12,11 +11,11 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, SpatialResample
 from monai.utils import TraceKeys
-from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from strokelesion.networks import UserError
+from strokelesion.transforms.geometry import mni_grid, spread_from
 from strokelesion.transforms.registration import Registration, register_brain
 
 # Approximate voxel size of the image given to N4; the field is far smoother.
@@ -24,10 +23,6 @@ N4_VOXEL_MM = 4.0
 N4_ITERATIONS = (50, 50, 50, 50)
 # Median of the image given to N4. ITK's N4 ignores values below 1, so all scans are rescaled first.
 N4_MEDIAN = 1000.0
-MNI_SPACE = "MNI152NLin2009aSym"
-# Grid of this space, also used by ATLAS R2.0: extent, and center of the first voxel of 1 mm.
-MNI_EXTENT_MM = (197, 233, 189)
-MNI_FIRST_MM = (-98.0, -134.0, -72.0)
 logger = logging.getLogger(__name__)
 
 
@@ -65,8 +60,7 @@ def bias_field(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
     mask = np.ascontiguousarray((np.asarray(brain)[0][thin] > 0) & (values > 0)).astype(np.uint8)
     values *= N4_MEDIAN / np.median(values[mask > 0])
     log_field = np.log(np.maximum(values, 1e-6)) - np.log(np.maximum(n4(values, mask), 1e-6))
-    nearest = ndimage.distance_transform_edt(mask == 0, return_distances=False, return_indices=True)
-    log_field = log_field[tuple(nearest)]  # N4's field is not fitted outside the brain and may take any value there
+    log_field = spread_from(mask > 0, log_field)  # N4's field is not fitted outside the brain and may take any value there
     axes = [(np.arange(size) - step // 2) / step for size, step in zip(image.shape[1:], steps, strict=True)]
     where = np.meshgrid(*axes, indexing="ij")
     whole = ndimage.map_coordinates(log_field - log_field[mask > 0].mean(), where, order=1, mode="nearest")
@@ -81,12 +75,6 @@ def n4(values: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float
     corrector.SetNumberOfFittingLevels(len(N4_ITERATIONS))
     corrector.Update()
     return np.asarray(itk.array_from_image(corrector.GetOutput()))
-
-
-def mni_grid(spacing_mm: Sequence[float]) -> tuple[torch.Tensor, list[int]]:
-    """Return the affine `(4, 4)` and the size of the grid of `MNI_SPACE` for a voxel size."""
-    size = [ceil(extent / edge) for extent, edge in zip(MNI_EXTENT_MM, spacing_mm, strict=True)]
-    return torch.from_numpy(from_matvec(np.diag(spacing_mm), MNI_FIRST_MM)), size
 
 
 class PlaceInMNId(MapTransform, InvertibleTransform):

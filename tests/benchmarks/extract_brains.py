@@ -16,7 +16,7 @@ import torch
 from candidates.bundle import configured
 from monai.transforms import LoadImage
 
-from strokelesion.transforms.distances import distances_mm
+from strokelesion.transforms.geometry import distances_mm
 from strokelesion.transforms.synthesis import LabelTissuesd, is_brain
 
 LOAD = LoadImage(reader="NibabelReader", image_only=True, ensure_channel_first=True)

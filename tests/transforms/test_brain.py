@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import torch
 from atlas import grid
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import CropForegroundd, Invertd, Orientationd, Spacingd
 from nibabel.affines import apply_affine
 from scipy import ndimage
-from scipy.spatial import cKDTree
 from stand_ins import BrightIsBrain
 
 from strokelesion.networks import UserError
@@ -28,7 +27,8 @@ from strokelesion.transforms import (
     ScaleTissued,
     StripHeadd,
 )
-from strokelesion.transforms.brain import in_one_piece, outside_of
+from strokelesion.transforms.brain import CLOSING_MM, in_one_piece
+from strokelesion.transforms.geometry import is_outside
 
 # Center and semi-axes of the parts of a small head, in RAS mm; nothing is symmetric.
 SCALP_MM = ((2, -14, 0), (66, 78, 70))
@@ -266,41 +266,14 @@ def masked_brain():
     return brain
 
 
-def untied(reach_mm):
-    """Distances between voxels of whole millimeters are roots of whole numbers; rounding decides on none of them."""
-    return 0.01 < reach_mm**2 % 1 < 0.99
-
-
-@given(margin_mm=st.floats(0.1, 9).filter(untied), notch_mm=st.floats(0.1, 6).filter(untied) | st.just(0))
-def test_outside_is_what_distances_say(margin_mm, notch_mm):
-    assume(untied(margin_mm + notch_mm))
-    brain, rims = masked_brain(), (16, 8, 4)
-    padded = np.pad(brain[0].numpy(), [(rim, rim) for rim in rims])
-    mm = np.argwhere(np.ones(padded.shape)) * VOXELS_MM
-    outside = cKDTree(mm[padded.ravel() > 0]).query(mm)[0] > margin_mm + notch_mm
-    if notch_mm > 0:
-        outside = cKDTree(mm[outside]).query(mm)[0] <= notch_mm
-    expected = outside.reshape(padded.shape)[16:-16, 8:-8, 4:-4]
-    assert np.array_equal(outside_of(brain, margin_mm, notch_mm), expected)
-
-
 def test_an_infarct_that_opens_to_the_surface_is_not_outside():
     brain = MetaTensor(torch.ones(1, 60, 70, 50, dtype=torch.uint8))
     brain[0, :12] = brain[0, :, :8] = brain[0, :, :, :8] = brain[0, 50:] = brain[0, :, 60:] = brain[0, :, :, 42:] = 0
     brain[0, 35:50, 30:44, 20:34] = 0
-    outside = outside_of(brain, 3.0)
+    outside = is_outside(brain, 3.0, CLOSING_MM)
     assert not outside[35:50, 30:44, 20:34].any()
     assert outside[:8].all()
     assert outside[56:].all()
-
-
-def test_on_fine_grids_the_border_is_where_it_is_on_coarse_ones():
-    axes = np.indices((61, 72, 58)) - np.array([30, 36, 28])[:, None, None, None]
-    ball = MetaTensor(torch.as_tensor((axes**2).sum(0) <= 20**2)[None].to(torch.uint8), affine=torch.eye(4))
-    distance_mm = np.sqrt((axes**2).sum(0)) - 20
-    outside = outside_of(ball, 5.0).numpy()
-    assert outside[distance_mm > 6.5].all()
-    assert not outside[distance_mm < 3.5].any()
 
 
 @given(margin_mm=st.floats(0, 9), seed=st.integers(0, 99))
@@ -309,7 +282,7 @@ def test_predictions_stand_within_the_margin_and_are_background_beyond(margin_mm
     pred = torch.rand(3, 9, 11, 7).softmax(dim=0)
     sample = {"pred": pred, "brain": masked_brain()}
     out = KeepInBraind("pred", margin_mm=margin_mm)(sample)["pred"]
-    near = ~outside_of(sample["brain"], margin_mm)
+    near = ~is_outside(sample["brain"], margin_mm, CLOSING_MM)
     assert torch.equal(out[:, near], pred[:, near])
     assert (out[:, ~near] == torch.tensor([[1.0], [0], [0]])).all()
     assert sample["pred"] is pred
@@ -320,7 +293,7 @@ def test_a_stripped_head_is_air_outside_and_as_it_was_inside():
     image = torch.rand(1, 9, 11, 7) + 1
     sample = {"image": image, "brain": masked_brain()}
     out = StripHeadd("image", margin_mm=1)(sample)["image"]
-    outside = outside_of(sample["brain"], 1)
+    outside = is_outside(sample["brain"], 1, CLOSING_MM)
     assert (out[:, outside] == 0).all()
     assert torch.equal(out[:, ~outside], image[:, ~outside])
     assert 0 < outside.float().mean() < 1

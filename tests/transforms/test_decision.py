@@ -10,7 +10,7 @@ from nibabel.affines import from_matvec
 from nibabel.eulerangles import euler2mat
 from scipy import ndimage
 
-from strokelesion.transforms import DecideLesionsd
+from strokelesion.transforms import DecideLesionsd, FillBackgroundd
 
 SHAPE = (7, 8, 9)
 seeds = st.integers(0, 2**32 - 1)
@@ -95,15 +95,6 @@ def test_volumes_are_milliliters_whatever_the_grid(angles):
         assert lesion(probabilities, min_component_ml=min_component_ml).sum() == voxels, min_component_ml
 
 
-@pytest.mark.parametrize("voxels", range(1, 8))
-def test_a_component_of_just_the_least_volume_stays(voxels):
-    """Ten voxels of 1 mm are 0.01 ml, also where floats and single-precision affines have it otherwise."""
-    affine = np.diag([1.0000001, 0.9999999, 1, 1]).astype(np.float32)
-    row = certain(affine, main=[(3, position, 4) for position in range(voxels)])
-    assert lesion(row, min_component_ml=voxels / 1000).sum() == voxels
-    assert lesion(row, min_component_ml=(voxels + 1) / 1000).sum() == 0
-
-
 def test_touching_classes_are_one_component():
     """Main and sub that share only a corner stay together; a sub-lesion of the same size alone does not."""
     probabilities = certain(np.eye(4), main=[(1, 1, 1)], sub=[(2, 2, 2), (5, 5, 5)])
@@ -122,8 +113,13 @@ def test_the_grid_stays_and_the_probabilities_are_not_changed():
     assert torch.equal(probabilities, before)
 
 
-def test_without_affine_there_are_labels_but_no_volumes():
-    bare = random_probabilities(0).as_tensor()
-    assert decide(bare).shape == (1, *SHAPE)
-    with pytest.raises(ValueError, match="a Tensor without affine; expected a MetaTensor"):
-        decide(bare, min_component_ml=0.1)
+def test_without_affine_there_are_labels():
+    assert decide(random_probabilities(0).as_tensor()).shape == (1, *SHAPE)
+
+
+def test_the_background_takes_what_the_lesions_leave():
+    probabilities = torch.rand(3, 4, 5, 6) / 3
+    probabilities[:, 0] = 0
+    filled = FillBackgroundd("pred")({"pred": probabilities})["pred"]
+    torch.testing.assert_close(filled.sum(0), torch.ones(4, 5, 6))
+    assert torch.equal(filled[1:], probabilities[1:])

@@ -7,9 +7,10 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
-from strokelesion.transforms.decision import components
-from strokelesion.transforms.lesions import divide_components
-from strokelesion.transforms.synthesis.fields import blurred, box_of, closed, distance_mm, plain
+from strokelesion.transforms.components import without_small
+from strokelesion.transforms.geometry import bounding_box
+from strokelesion.transforms.masks import divide_components
+from strokelesion.transforms.synthesis.fields import blurred, closed, distance_mm, plain
 from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_brain, is_inside_skull
 
 # Tissues that a widened ventricle or sulcus may replace.
@@ -81,9 +82,10 @@ class FitLesionsd(MapTransform):
         label = torch.zeros_like(lesions)
         spacing_mm = float(sample["tissues"].affine[0, 0])
         if lesions.any():
-            box = (slice(None), *box_of(lesions[0], round(2 * SULCUS_MM / spacing_mm)))
+            box = (slice(None), *bounding_box(lesions[0], round(2 * SULCUS_MM / spacing_mm)))
             lesions[box] = self.cut(plain(sample["tissues"])[box], lesions[box], spacing_mm)
-            label[box] = main_and_sub(lesions[box], 1000 * self.least_ml / spacing_mm**3)
+            kept = without_specks(lesions[box] > 0, 1000 * self.least_ml / spacing_mm**3)
+            label[box] = divide_components(kept.to(torch.uint8))
         lesions[label == 0] = 0
         sample["lesions"] = MetaTensor(lesions, meta=sample["tissues"].meta)
         sample["label"] = MetaTensor(label, meta=sample["tissues"].meta)
@@ -105,17 +107,9 @@ class FitLesionsd(MapTransform):
         return lesions
 
 
-def main_and_sub(lesions: torch.Tensor, least_voxels: float) -> torch.Tensor:
-    """Return 1 in the largest 26-connected component of `(1, X, Y, Z)`, 2 in the others, 0 in those below a size."""
-    return divide_components(without_specks(lesions > 0, least_voxels).to(torch.uint8))
-
-
 def without_specks(mask: torch.Tensor, least_voxels: float) -> torch.Tensor:
-    """Return a mask `(1, X, Y, Z)` without its 26-connected components below a size."""
-    numbers, sizes = components(mask[0])
-    stays = sizes >= least_voxels
-    stays[0] = False
-    return torch.as_tensor(stays[numbers], device=mask.device)[None]
+    """Return a mask `(1, X, Y, Z)` without its 26-connected components below a size, on the same device."""
+    return torch.as_tensor(without_small(mask[0], least_voxels), device=mask.device)[None]
 
 
 class BrainMaskd(MapTransform):

@@ -6,7 +6,7 @@ from typing import Any
 
 from monai.transforms import MapTransform, Transform
 
-from strokelesion.transforms.loading import load_volume
+from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.recipe import Recipe
 
 

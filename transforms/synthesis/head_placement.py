@@ -5,45 +5,23 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from monai.transforms.utils import create_rotate, create_scale, create_shear, create_translate
 
+from strokelesion.transforms.geometry import MNI_EXTENT_MM, MNI_FIRST_MM, sample_at
 from strokelesion.transforms.synthesis.fields import generator_of, plain, smooth_noise
 
-# The grid of ATLAS R1.x and R2.0: MNI152NLin2009aSym, 1 mm.
-MNI_EXTENT_MM = (197, 233, 189)
-MNI_ORIGIN_MM = (-98.0, -134.0, -72.0)
 # The search for the bounding box of a lesion tests every n-th voxel.
 STRIDE = 4
 
 
 def canvas_affine(extent_mm: Sequence[float], spacing_mm: float) -> torch.Tensor:
-    """Return the affine of a RAS grid, centered on the MNI grid along x and y, with the same top along z."""
+    """Return the affine of a RAS grid, centered on the grid of `MNI_SPACE` along x and y, with the same top along z."""
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     surplus = np.subtract(extent_mm, MNI_EXTENT_MM)
-    affine[:3, 3] = np.subtract(MNI_ORIGIN_MM, surplus * np.array([0.5, 0.5, 1.0])) + (spacing_mm - 1) / 2
+    affine[:3, 3] = np.subtract(MNI_FIRST_MM, surplus * np.array([0.5, 0.5, 1.0])) + (spacing_mm - 1) / 2
     return torch.from_numpy(affine)
-
-
-def sample_at(volume: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tensor, mode: str) -> torch.Tensor:
-    """Return the values of a volume `(1, X, Y, Z)` at world points `(x, y, z, 3)`; 0 outside the volume.
-
-    Args:
-        volume: Volume to sample.
-        affine: Affine from its voxels to world millimeters.
-        points_mm: World points, in mm.
-        mode: Interpolation of torch's `grid_sample`: `nearest` or `bilinear`.
-    """
-    inverse = torch.linalg.inv(plain(affine).double())
-    half_size = (torch.tensor(volume.shape[1:]) - 1).double() / 2
-    # Coordinates of grid_sample run from -1 to 1, in the order z, y, x.
-    to_grid = (inverse[:3, :3] / half_size[:, None]).flip(0).float()
-    offset = (inverse[:3, 3] / half_size - 1).flip(0).float()
-    grid = points_mm @ to_grid.T.to(points_mm.device) + offset.to(points_mm.device)
-    values = plain(volume).to(points_mm.device)[None].float()
-    return F.grid_sample(values, grid[None], mode=mode, padding_mode="zeros", align_corners=True)[0]
 
 
 class RandPlaceHeadd(Randomizable, MapTransform):
@@ -103,7 +81,7 @@ class RandPlaceHeadd(Randomizable, MapTransform):
 
     def random_affine(self) -> np.ndarray[Any, Any]:
         """Return a random affine `(4, 4)` about the center of the MNI grid, in millimeters."""
-        center = np.add(MNI_ORIGIN_MM, np.array(MNI_EXTENT_MM) / 2)
+        center = np.add(MNI_FIRST_MM, np.array(MNI_EXTENT_MM) / 2)
         angles = np.deg2rad(self.R.uniform(-self.rotation_deg, self.rotation_deg, 3))
         common = self.R.uniform(-self.scaling, self.scaling)
         factors = 1 + common + self.R.uniform(-self.scaling / 2, self.scaling / 2, 3)
@@ -139,7 +117,7 @@ class RandPlaceHeadd(Randomizable, MapTransform):
             box = box_around(mask, affine, points_mm)
             if box is None:
                 continue
-            inside = sample_at(mask, affine, points_mm[box], "bilinear") >= 0.5
+            inside = sample_at(mask, affine, points_mm[box]) >= 0.5
             part = numbers[(slice(None), *box)]
             part[inside & (part == 0)] = number
         return numbers

@@ -8,7 +8,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
-from strokelesion.transforms.synthesis.fields import blurred, box_of, generator_of, grain, plain, quantile, smooth_noise
+from strokelesion.transforms.geometry import bounding_box
+from strokelesion.transforms.synthesis.fields import blurred, generator_of, grain, plain, quantile, smooth_noise
 from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_fluid
 
 # Lesions of this size and above are mostly cavity; see `RandPaintLesionsd.mixture`.
@@ -51,7 +52,7 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         if numbers.any():
             image = plain(sample["image"])[0].clone()
             spacing_mm = float(sample["tissues"].affine[0, 0])
-            box = box_of(numbers, round(MARGIN_MM / spacing_mm))
+            box = bounding_box(numbers, round(MARGIN_MM / spacing_mm))
             tissues = plain(sample["tissues"])[0][box]
             image[box] = self.painted(image[box], numbers[box].long(), tissues, sample["means"], sample["spread"], spacing_mm)
             sample["image"] = MetaTensor(image[None], meta=sample["image"].meta)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
-from strokelesion.transforms.synthesis.fields import distance_mm, generator_of, grain, plain, smooth_noise
+from strokelesion.transforms.synthesis.fields import closed, generator_of, grain, plain, smooth_noise
 
 
 def replaced(image: MetaTensor, values: torch.Tensor) -> MetaTensor:
@@ -138,9 +138,7 @@ class RandHeadCoverd(Randomizable, MapTransform):
 
     def strip(self, brain: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return the brain mask, closed over the sulci, up to 3 mm wider or 1 mm tighter."""
-        closing_mm = self.R.uniform(4, 10)
-        outside = distance_mm(brain, spacing_mm) > closing_mm
-        return distance_mm(outside, spacing_mm) > closing_mm - self.R.uniform(-1, 3)
+        return closed(brain, self.R.uniform(4, 10), spacing_mm, wider_mm=self.R.uniform(-1, 3))
 
     def deface(self, brain: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return the mask of voxels behind a tilted plane, which does not touch the brain."""

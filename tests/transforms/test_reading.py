@@ -15,7 +15,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.derivatives import name_scans
 from strokelesion.pipeline.inference.scans import common_folder, find_scans
 from strokelesion.transforms import LoadScand
-from strokelesion.transforms.loading import load_volume
+from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.sample_error import SampleError
 
 SHAPE, SPACING_MM = (7, 8, 21), (1.5, 1.25, 2.0)

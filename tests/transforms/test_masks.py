@@ -12,8 +12,8 @@ from monai.transforms import Compose
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.layouts import read_cohort
-from strokelesion.transforms import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd, LoadMasksd, LoadScand
-from strokelesion.transforms.lesions import binarize_mask, divide_components
+from strokelesion.transforms import BinarizeMasksd, FuseSubmasksd, LabelLesionsd, LoadMasksd, LoadScand
+from strokelesion.transforms.masks import binarize_mask, divide_components
 
 UNIT = (2**32 - 1) / 2**32
 CODINGS = {"0.99999": [1], "254.99999": [255], "noisy": [253, 254, 255]}
@@ -115,12 +115,8 @@ def test_components_are_not_divided_where_sub_masks_exist():
 
 
 def test_a_mask_on_another_grid_is_refused():
-    image = volume(np.ones((1, 9, 8, 7)))
     with pytest.raises(UserError, match=r"\(7, 8, 9\).*not on the grid"):
-        LabelLesionsd()({"image": image, "main_mask": volume(np.ones((1, 7, 8, 9)))})
-    shifted = MetaTensor(torch.ones(1, 9, 8, 7), affine=torch.diag(torch.tensor([1.0, 1.0, 1.5, 1.0])).double())
-    with pytest.raises(UserError, match=r"corners 3\.0 mm apart"):
-        LabelLesionsd()({"image": image, "main_mask": shifted})
+        LabelLesionsd()({"image": volume(np.ones((1, 9, 8, 7))), "main_mask": volume(np.ones((1, 7, 8, 9)))})
 
 
 def test_masks_of_one_scan_are_channels_and_must_be_on_one_grid(tmp_path):
@@ -134,14 +130,6 @@ def test_masks_of_one_scan_are_channels_and_must_be_on_one_grid(tmp_path):
     files.append(save_nifti(tmp_path / "c.nii", np.ones((4, 5, 7)), np.eye(4)))
     with pytest.raises(UserError, match=r"c\.nii .*not on the grid of .*a\.nii"):
         LoadMasksd("m")({"m": list(map(str, files))})
-
-
-def test_the_background_takes_what_the_lesions_leave():
-    probabilities = torch.rand(3, 4, 5, 6) / 3
-    probabilities[:, 0] = 0
-    filled = FillBackgroundd("pred")({"pred": probabilities})["pred"]
-    torch.testing.assert_close(filled.sum(0), torch.ones(4, 5, 6))
-    assert torch.equal(filled[1:], probabilities[1:])
 
 
 def test_unknown_divisions_and_keys_are_refused():

@@ -93,15 +93,12 @@ class BrainNetwork:
         sample: dict[Hashable, Any] = self.place({"image": MetaTensor(image.as_tensor(), affine=image.affine)})
         sample["near"] = is_tissue(sample["image"]) if near is None else resampled(near, sample["image"]) >= 0.5
         cropped: dict[Hashable, Any] = self.crop(sample)
-        probability = self.averaged(cropped["image"].as_tensor().to(self.device)).cpu()
+        self.network.to(self.device)
+        volume = cropped["image"].as_tensor()[None].to(self.device)
+        probability = mean_over_planes(volume, self.by_slice, self.planes)[0].cpu()
         if near is not None:
             probability = probability * cropped["near"].as_tensor().cpu()
         return MetaTensor(probability, affine=cropped["image"].affine)
-
-    def averaged(self, volume: torch.Tensor) -> torch.Tensor:
-        """Return the probability of brain in a volume, averaged over the planes; input and output are `(1, x, y, z)`."""
-        self.network.to(self.device)
-        return mean_over_planes(volume[None], self.by_slice, self.planes)[0]
 
     def by_slice(self, volume: torch.Tensor) -> torch.Tensor:
         """Return the probability of brain from slices along the last axis; input and output are `(1, 1, x, y, z)`."""
@@ -139,13 +136,7 @@ class BrainExtractor:
         self.fingerprint = fingerprint([self.version, find, refine, margin_mm, CLOSING_MM, LEAST_HOLE_ML, threshold])
 
     def __call__(self, image: MetaTensor) -> torch.Tensor:
-        """Return the brain mask.
-
-        Args:
-            image: T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
-
-        Returns:
-            Booleans `(1, X, Y, Z)`.
+        """Return the brain mask of a T1 scan in any unit of intensity; both are `(1, X, Y, Z)`.
 
         Raises:
             UserError: If the brain is smaller than `LEAST_BRAIN_ML`, or if `tissue_scale` refuses the image.
@@ -155,7 +146,11 @@ class BrainExtractor:
             near = ~is_outside(cast(MetaTensor, found >= self.threshold), self.margin_mm, CLOSING_MM)
             found = in_one_piece(self.refine(image, MetaTensor(near[None], affine=found.affine)), self.threshold, LEAST_HOLE_ML)
         brain = resampled(found, image).as_tensor() >= self.threshold
-        require_brain(float(brain.sum()) * voxel_ml(image.affine))
+        if (volume_ml := float(brain.sum()) * voxel_ml(image.affine)) < LEAST_BRAIN_ML:
+            raise UserError(
+                f"found {volume_ml:.0f} ml of brain; expected at least {LEAST_BRAIN_ML:.0f} ml. Check that this is a T1 scan of "
+                "a head and that its axes are labeled rightly; networks trained with --intensities tissue need no brain mask."
+            )
         return brain
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "BrainExtractor":
@@ -188,15 +183,6 @@ def in_one_piece(probability: MetaTensor, threshold: float, least_hole_ml: float
         holes = without_small(holes, least_voxels(least_hole_ml, voxel_ml(probability.affine)))
     brain = torch.as_tensor(piece | holes)
     return MetaTensor(torch.where(found == brain, values, brain.to(values.dtype)), affine=probability.affine)
-
-
-def require_brain(volume_ml: float) -> None:
-    """Raise UserError unless the volume is large enough for a brain."""
-    if volume_ml < LEAST_BRAIN_ML:
-        raise UserError(
-            f"found {volume_ml:.0f} ml of brain; expected at least {LEAST_BRAIN_ML:.0f} ml. Check that this is a T1 scan of a "
-            "head and that its axes are labeled rightly; networks trained with --intensities tissue need no brain mask."
-        )
 
 
 class ExtractBraind(MapTransform):

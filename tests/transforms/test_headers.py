@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from strokelesion.transforms import LoadScand
-from strokelesion.transforms.headers import MOST_VOXELS
+from strokelesion.transforms.reading import MOST_VOXELS
 
 SHAPE = (7, 8, 9)
 SIZE_OFFSET = 42  # of the first axis in a NIfTI header

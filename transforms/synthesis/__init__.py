@@ -3,13 +3,20 @@
 Order, as in bundles/synthesis.json: load, place, widen CSF spaces, fit lesions, add mimics, paint, simulate the scanner.
 """
 
+from strokelesion.transforms.recipe import SeededRecipe
 from strokelesion.transforms.synthesis.anatomy import BrainMaskd, FitLesionsd, RandWidenSpacesd
-from strokelesion.transforms.synthesis.composition import LoadLesionsd, SeededRecipe
-from strokelesion.transforms.synthesis.head_placement import RandPlaceHeadd
+from strokelesion.transforms.synthesis.head_placement import LoadLesionsd, RandPlaceHeadd
 from strokelesion.transforms.synthesis.lesion_paint import RandPaintLesionsd
 from strokelesion.transforms.synthesis.lookalikes import RandLookalikesd, RandPaintVascularSpacesd
-from strokelesion.transforms.synthesis.scanner import RandBiasd, RandHeadCoverd, RandNoised, RandThickSlicesd, RandUnitsd
-from strokelesion.transforms.synthesis.scanners import SCANNERS, simulated_scanner
+from strokelesion.transforms.synthesis.scanner import (
+    SCANNERS,
+    RandBiasd,
+    RandHeadCoverd,
+    RandNoised,
+    RandThickSlicesd,
+    RandUnitsd,
+    simulated_scanner,
+)
 from strokelesion.transforms.synthesis.tissue_paint import RandPaintTissuesd
 from strokelesion.transforms.synthesis.tissues import LabelTissuesd, Tissue, is_brain
 

@@ -1,4 +1,4 @@
-"""Placement of head and lesions in a synthetic scan: one random deformation maps both onto one grid."""
+"""Loading of lesions, and placement of head and lesions in a synthetic scan: one random deformation maps both onto one grid."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from monai.transforms import MapTransform, Randomizable
 from monai.transforms.utils import create_rotate, create_scale, create_shear, create_translate
 
 from strokelesion.transforms.geometry import MNI_EXTENT_MM, MNI_FIRST_MM, sample_at
+from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.synthesis.fields import generator_of, plain, smooth_noise
 
 # The search for the bounding box of a lesion tests every n-th voxel.
@@ -22,6 +23,19 @@ def canvas_affine(extent_mm: Sequence[float], spacing_mm: float) -> torch.Tensor
     surplus = np.subtract(extent_mm, MNI_EXTENT_MM)
     affine[:3, 3] = np.subtract(MNI_FIRST_MM, surplus * np.array([0.5, 0.5, 1.0])) + (spacing_mm - 1) / 2
     return torch.from_numpy(affine)
+
+
+class LoadLesionsd(MapTransform):
+    """Load the lesion masks of a record: read `path` of each item of `lesions` and write its `mask` `(1, x, y, z)`."""
+
+    version = 1
+
+    def __init__(self) -> None:
+        super().__init__(("lesions",))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with the loaded masks."""
+        return {**data, "lesions": [{**lesion, "mask": load_volume(lesion["path"])} for lesion in data["lesions"]]}
 
 
 class RandPlaceHeadd(Randomizable, MapTransform):

@@ -34,21 +34,16 @@ class CorrectBiasd(MapTransform):
     3. Interpolate the field's logarithm on the scan's grid, and divide.
 
     Args:
-        keys: Scans `(1, X, Y, Z)` with their affines.
-        brain_key: Key of the brain mask `(1, X, Y, Z)` on the same grid.
+        keys: Scans `(1, X, Y, Z)` with their affines, beside the brain mask `brain` `(1, X, Y, Z)` on the same grid.
 
     Source: Tustison et al., N4ITK, IEEE Trans Med Imaging 29 (2010).
     """
-
-    def __init__(self, keys: KeysCollection, brain_key: str = "brain") -> None:
-        super().__init__(keys)
-        self.brain_key = brain_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its scans corrected."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            sample[key] = sample[key] / bias_field(sample[key], sample[self.brain_key])
+            sample[key] = sample[key] / bias_field(sample[key], sample["brain"])
         return sample
 
 
@@ -84,25 +79,20 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
     trilinearly. A scan that cannot be registered stays unchanged, with a warning in the log.
 
     Args:
-        keys: Scan `(1, X, Y, Z)` with its affine.
+        keys: Scan `(1, X, Y, Z)` with its affine, beside the brain mask `brain` `(1, X, Y, Z)` on the same grid. `to_mni` is
+            added, the affine `(4, 4)` from the scan's millimeters to MNI's; nan if registration failed.
         spacing_mm: Voxel size of the grid along its three axes.
-        brain_key: Key of the brain mask `(1, X, Y, Z)` on the scan's grid.
         register: Function that registers a brain to MNI space; it raises UserError if it fails.
-        to_mni_key: Key of the resulting affine `(4, 4)` from the scan's millimeters to MNI's; nan if registration failed.
     """
 
     def __init__(
         self,
         keys: KeysCollection,
         spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
-        brain_key: str = "brain",
         register: Callable[[MetaTensor, torch.Tensor], Registration] = register_brain,
-        to_mni_key: str = "to_mni",
     ) -> None:
         super().__init__(keys)
-        self.brain_key = brain_key
         self.register = register
-        self.to_mni_key = to_mni_key
         self.grid, self.size = mni_grid(spacing_mm)
         # Single precision halves memory and time and changes positions by a thousandth of a voxel.
         self.resample = SpatialResample(mode="bilinear", padding_mode="zeros", dtype=np.float32)
@@ -111,11 +101,10 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
         """Return the sample with its scan in MNI space."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            to_mni = self.found(sample[key], sample[self.brain_key])
-            sample[self.to_mni_key] = torch.from_numpy(to_mni)
+            sample["to_mni"] = torch.from_numpy(self.found(sample[key], sample["brain"]))
             sample[key] = self.traced(sample[key])
-            if not np.isnan(to_mni).any():
-                sample[key].affine = sample[self.to_mni_key] @ sample[key].affine
+            if not sample["to_mni"].isnan().any():
+                sample[key].affine = sample["to_mni"] @ sample[key].affine
                 sample[key] = self.resample(sample[key], dst_affine=self.grid, spatial_size=self.size)
         return sample
 

@@ -117,9 +117,10 @@ def poses(fixed: MetaTensor, head: MetaTensor, ignored: MetaTensor) -> Iterator[
 
 def registered(fixed: MetaTensor, head: MetaTensor, to_head: Affine, ignored: MetaTensor) -> Registration:
     """Return the refined and checked registration from an initial affine that is accurate to a few millimeters."""
+    inside = MetaTensor((fixed.as_tensor() > 0).byte(), affine=fixed.affine)
     for _ in range(LAST_STEPS):
         even = evened(fixed, head, to_head, ignored)
-        to_head = align(solid(fixed), solid(even), to_head, [FINE], mutual_information, ignored, inside_template())
+        to_head = align(solid(fixed), solid(even), to_head, [FINE], mutual_information, ignored, inside)
     return checked(fixed, evened(fixed, head, to_head, ignored), to_head, CORRELATION_AT_LEAST, ignored)
 
 
@@ -154,12 +155,6 @@ def template() -> MetaTensor:
     t1, mask = load_mni152_template(resolution=1), load_mni152_brain_mask(resolution=1)
     image = MetaTensor(torch.from_numpy(np.asarray(t1.dataobj, dtype=np.float32))[None], affine=torch.from_numpy(t1.affine))
     return brain_alone(image, torch.from_numpy(np.asarray(mask.dataobj) > 0)[None])
-
-
-@cache
-def inside_template() -> MetaTensor:
-    """Return the mask of the template's brain, 0/1 bytes."""
-    return MetaTensor((template().as_tensor() > 0).byte(), affine=template().affine)
 
 
 def brain_alone(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:

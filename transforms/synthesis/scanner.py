@@ -43,13 +43,11 @@ class RandBiasd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` changed."""
-        sample = dict(data)
-        image = sample["image"]
+        image = data["image"]
         strength = self.strength if self.fixed else self.R.uniform(0, self.strength)
         generator = generator_of(self.R)
         field = smooth_noise(image.shape[1:], float(image.affine[0, 0]), self.scale_mm, generator, device=image.device)[0]
-        sample["image"] = replaced(image, plain(image)[0] * torch.exp(field.clamp(-2, 2) * strength / 2))
-        return sample
+        return {**data, "image": replaced(image, plain(image)[0] * torch.exp(field.clamp(-2, 2) * strength / 2))}
 
 
 class RandNoised(Randomizable, MapTransform):
@@ -73,14 +71,12 @@ class RandNoised(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` changed."""
-        sample = dict(data)
         if self.R.uniform() >= self.prob:
-            return sample
-        image, generator = sample["image"], generator_of(self.R)
+            return dict(data)
+        image, generator = data["image"], generator_of(self.R)
         std = self.R.uniform(0, self.std) if self.sample_std else self.std
         real, imaginary = (std * grain(image.shape[1:], generator, image.device) for _ in range(2))
-        sample["image"] = replaced(image, torch.hypot(plain(image)[0] + real, imaginary))
-        return sample
+        return {**data, "image": replaced(image, torch.hypot(plain(image)[0] + real, imaginary))}
 
 
 class RandThickSlicesd(Randomizable, MapTransform):
@@ -100,18 +96,15 @@ class RandThickSlicesd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` changed."""
-        sample = dict(data)
         if self.R.uniform() >= self.prob:
-            return sample
-        image = sample["image"]
+            return dict(data)
+        image = data["image"]
         axis = self.R.randint(3) if self.axis is None else self.axis
         shape = list(image.shape[1:])
-        thin = shape.copy()
-        thin[axis] = max(2, round(shape[axis] * float(image.affine[0, 0]) / self.R.uniform(*self.thickness_mm)))
-        volume = plain(image)[None].float()
-        slabs = F.adaptive_avg_pool3d(volume, (thin[0], thin[1], thin[2]))
-        sample["image"] = replaced(image, F.interpolate(slabs, size=shape, mode="trilinear", align_corners=False)[0, 0])
-        return sample
+        thick = shape.copy()
+        thick[axis] = max(2, round(shape[axis] * float(image.affine[0, 0]) / self.R.uniform(*self.thickness_mm)))
+        slabs = F.adaptive_avg_pool3d(plain(image)[None].float(), tuple(thick))
+        return {**data, "image": replaced(image, F.interpolate(slabs, size=shape, mode="trilinear")[0, 0])}
 
 
 class RandHeadCoverd(Randomizable, MapTransform):
@@ -133,8 +126,7 @@ class RandHeadCoverd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` set to 0 where the head is removed."""
-        sample = dict(data)
-        image, brain = sample["image"], plain(sample["brain"])[0] > 0
+        image, brain = data["image"], plain(data["brain"])[0] > 0
         draw = self.R.uniform()
         kept = torch.ones_like(brain)
         if draw < self.stripped:
@@ -143,8 +135,7 @@ class RandHeadCoverd(Randomizable, MapTransform):
             kept = self.deface(brain, float(image.affine[0, 0]))
         if self.R.uniform() < self.cut:
             kept = kept & self.slab(brain)
-        sample["image"] = replaced(image, plain(image)[0] * kept)
-        return sample
+        return {**data, "image": replaced(image, plain(image)[0] * kept)}
 
     def strip(self, brain: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return the brain mask, closed over the sulci, up to 3 mm wider or 1 mm tighter."""
@@ -186,36 +177,19 @@ class RandUnitsd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` in whole numbers from 0 to 32767."""
-        sample = dict(data)
-        factor = self.low * (self.high / self.low) ** self.R.uniform()
-        sample["image"] = replaced(sample["image"], (plain(sample["image"])[0] * factor).round().clamp(0, 32767))
-        return sample
+        image, factor = data["image"], self.low * (self.high / self.low) ** self.R.uniform()
+        return {**data, "image": replaced(image, (plain(image)[0] * factor).round().clamp(0, 32767))}
 
 
 def simulated_scanner(name: str, voxel_mm: float) -> Recipe:
-    """Return the random transforms of a scanner.
-
-    Args:
-        name: One of `SCANNERS`.
-        voxel_mm: Voxel size of the images.
-
-    Raises:
-        CommandLineError: The name is unknown.
-    """
+    """Return the random transforms of one of `SCANNERS` for images of a voxel size."""
     if name not in SCANNERS:
         raise CommandLineError(f"--scanner got {name!r}; allowed are {', '.join(SCANNERS)}.")
     return Recipe(SCANNERS[name](voxel_mm))
 
 
 def varied(voxel_mm: float, blurred: float, noise: float, cover: RandHeadCoverd) -> list[Any]:
-    """Return transforms that vary all properties of a scan.
-
-    Args:
-        voxel_mm: Voxel size of the images.
-        blurred: Share of blurred images.
-        noise: Largest standard deviation of the noise.
-        cover: Transform that removes parts of the head.
-    """
+    """Return transforms that vary all properties of a scan: a share is blurred, with up to a noise, and covered."""
     sigma = BLUR_MM[0] / voxel_mm, BLUR_MM[1] / voxel_mm
     return [
         RandBiasd(),

@@ -148,8 +148,9 @@ class BrainExtractor:
         brain = resampled(found, image).as_tensor() >= self.threshold
         if (volume_ml := float(brain.sum()) * voxel_ml(image.affine)) < LEAST_BRAIN_ML:
             raise UserError(
-                f"found {volume_ml:.0f} ml of brain; expected at least {LEAST_BRAIN_ML:.0f} ml. Check that this is a T1 scan of a "
-                "head and that its axes are labeled rightly; networks trained with --intensities tissue need no brain mask."
+                f"found {volume_ml:.0f} ml of brain; expected at least {LEAST_BRAIN_ML:.0f} ml. Check that this is a T1 "
+                "scan of a head and that its axes are labeled rightly; networks trained with --intensities tissue need no "
+                "brain mask."
             )
         return brain
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.transforms import BorderPad, Compose, CropForegroundd, GaussianSmooth, Orientationd, Spacing
+from monai.transforms import BorderPad, Compose, CropForeground, GaussianSmooth, Orientation, Spacing
 from nibabel.affines import apply_affine, voxel_sizes
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage
@@ -165,22 +165,16 @@ def brain_alone(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
     mask = brain.as_subclass(torch.Tensor)
     air, white = brain_scale(image, mask)
     levels = ((image.as_tensor().float() - air) / (white - air)).clamp(0, BRIGHTEST)
-    keys = ("levels", "mask")
-    upright = Compose(
-        [
-            Orientationd(keys, axcodes="RAS", labels=None),
-            CropForegroundd(keys, source_key="mask", margin=4, allow_smaller=True),
-        ]
-    )
-    both = upright({"levels": MetaTensor(levels, affine=image.affine), "mask": MetaTensor(mask.float(), affine=image.affine)})
-    head, cut = (at_two_mm(both[key]) for key in keys)
-    inside = grown(MetaTensor(cut.as_tensor() > 0.5, affine=cut.affine), MASK_RIM_VOXELS)
-    alone = MetaTensor(head.as_tensor() * inside.as_tensor(), affine=head.affine)
+    both = MetaTensor(torch.cat([levels, mask.float()]), affine=image.affine)
+    upright = [Orientation("RAS", labels=None), CropForeground(channel_indices=1, margin=4, allow_smaller=True)]
+    small = at_two_mm(cast(MetaTensor, Compose(upright)(both)))
+    inside = grown(MetaTensor(small.as_tensor()[1:] > 0.5, affine=small.affine), MASK_RIM_VOXELS)
+    alone = MetaTensor(small.as_tensor()[:1] * inside.as_tensor(), affine=small.affine)
     return cast(MetaTensor, BorderPad(BORDER_VOXELS)(alone))
 
 
 def at_two_mm(image: MetaTensor) -> MetaTensor:
-    """Return an image `(1, X, Y, Z)` resampled to 2 mm after smoothing by half of that."""
+    """Return an image `(C, X, Y, Z)` resampled to 2 mm after smoothing by half of that."""
     smooth = GaussianSmooth((VOXEL_MM / 2 / voxel_sizes(image.affine.numpy())).tolist())(image)
     return cast(MetaTensor, Spacing(VOXEL_MM, mode="bilinear", padding_mode="zeros")(smooth))
 

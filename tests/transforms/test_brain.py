@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from atlas import grid
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import CropForegroundd, Invertd, Orientationd, Spacingd
@@ -21,7 +21,6 @@ from strokelesion.transforms import (
     BrainExtractor,
     BrainNetwork,
     ExtractBraind,
-    ExtractSlicesd,
     KeepInBraind,
     Recipe,
     ScaleTissued,
@@ -298,66 +297,6 @@ def test_a_stripped_head_is_air_outside_and_as_it_was_inside():
     assert torch.equal(out[:, ~outside], image[:, ~outside])
     assert 0 < outside.float().mean() < 1
     assert sample["image"] is image
-
-
-def test_slices_with_brain_are_those_of_the_mask():
-    image, label = torch.ones(1, 23, 27, 11), torch.zeros(1, 23, 27, 11)
-    brain = torch.zeros(1, 23, 27, 11)
-    brain[0, 11, 13, 4:8] = 1
-    label[0, 5, 6, 2] = 1
-    image *= torch.arange(11)  # names each slice
-    out = ExtractSlicesd(["image", "label"], (32, 40), "brain")({"image": image, "label": label, "brain": brain})
-    assert out["image"].amax((1, 2, 3)).tolist() == [2, 4, 5, 6, 7]
-
-
-# Shares and intensities of a brain of 1,200 ml, white matter 1; in one voxel of 16 microliters each.
-FLUID, GRAY, WHITE = (0.10, 0.25, 0.05), (0.45, 0.70, 0.05), (0.45, 1.0, 0.06)
-BRAIN_VOXELS = 75_000
-
-
-def tissue_samples(rng):
-    parts = [rng.normal(mean, deviation, round(share * BRAIN_VOXELS)) for share, mean, deviation in (FLUID, GRAY, WHITE)]
-    return np.concatenate(parts).clip(0.02)
-
-
-def scaled(brain, rest=()):
-    """Scale a volume of air, brain and other voxels; return the brain's."""
-    values = np.concatenate([np.zeros(BRAIN_VOXELS), brain, rest])
-    image = torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
-    mask = torch.zeros_like(image)
-    mask[:, BRAIN_VOXELS : BRAIN_VOXELS + len(brain)] = 1
-    out = ScaleTissued("image", mask_key="brain")({"image": image, "brain": mask})["image"]
-    return out[:, BRAIN_VOXELS : BRAIN_VOXELS + len(brain)].flatten()
-
-
-@settings(max_examples=25)
-@given(white_share=st.floats(0, 1), dark=st.floats(0.03, 0.4), seed=st.integers(0, 9))
-def test_an_infarct_of_200_ml_moves_the_scale_by_less_than_5_percent(white_share, dark, seed):
-    rng = np.random.default_rng(seed)
-    brain = tissue_samples(rng)
-    lost = round(BRAIN_VOXELS * 200 / 1200)
-    injured = brain.copy()
-    injured[-round(lost * white_share) or len(brain) :] = dark
-    first_gray = round(FLUID[0] * BRAIN_VOXELS)
-    injured[first_gray : first_gray + lost - round(lost * white_share)] = dark
-    assert (injured == dark).sum() == lost
-    healthy_tissue = len(brain) // 2
-    ratio = scaled(injured)[healthy_tissue] / scaled(brain)[healthy_tissue]
-    assert ratio == pytest.approx(1, abs=0.05)
-
-
-def test_white_matter_becomes_one_whatever_surrounds_the_brain():
-    brain = tissue_samples(np.random.default_rng(0))
-    white = slice(-round(WHITE[0] * BRAIN_VOXELS), None)
-    assert scaled(brain)[white].median() == pytest.approx(1, abs=0.03)
-    torch.testing.assert_close(scaled(brain, rest=np.full(50_000, 2.5)), scaled(brain))
-    torch.testing.assert_close(scaled(brain * 3e4), scaled(brain), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("brain", [np.zeros(9), np.zeros(0)])
-def test_brain_masks_without_brain_are_refused(brain):
-    with pytest.raises(UserError, match="empty or as dark as air"):
-        scaled(brain, rest=np.linspace(1, 2, 50))
 
 
 def test_only_the_largest_piece_is_brain_even_if_another_is_brighter(plain):

@@ -41,14 +41,11 @@ def test_the_scanners_unit_does_not_matter_and_the_input_stays(head, unit):
     torch.testing.assert_close(scaled(head * unit), scaled(head), rtol=1e-4, atol=1e-5)
 
 
-def test_a_few_extreme_voxels_do_not_move_the_scale(head):
+def test_a_few_extreme_voxels_or_more_air_do_not_move_the_scale(head):
     spoiled = head.clone()
     spoiled[0, 10, 10, 10:13] = 1e6
     changed = (scaled(spoiled) - scaled(head)).abs() > 0.02
     assert changed.sum() == 3
-
-
-def test_more_air_around_the_head_does_not_move_the_scale(head):
     padded = torch.nn.functional.pad(head, (11,) * 6)
     torch.testing.assert_close(scaled(padded)[:, 11:-11, 11:-11, 11:-11], scaled(head))
 
@@ -58,11 +55,7 @@ def test_noisy_air_with_an_offset_is_air(head):
     out = scaled(noisy)
     assert out[head == 0].max() < 0.1
     assert out[head > 0].median() == pytest.approx(1, abs=0.05)
-
-
-def test_tiny_negative_values_of_interpolation_pass(head):
-    rippled = head - 0.0003
-    torch.testing.assert_close(scaled(rippled), scaled(head), atol=0.01, rtol=0.01)
+    torch.testing.assert_close(scaled(head - 0.0003), scaled(head), atol=0.01, rtol=0.01)  # ripples of interpolation
 
 
 @pytest.mark.parametrize("spoil", [lambda x: (x - 60) / 10, lambda x: (x - 60) * (x > 0), lambda x: -x])

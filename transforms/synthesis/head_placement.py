@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from monai.transforms.utils import create_rotate, create_scale, create_shear, create_translate
 
-from strokelesion.transforms.geometry import MNI_EXTENT_MM, MNI_FIRST_MM, sample_at
+from strokelesion.transforms.geometry import MNI_EXTENT_MM, MNI_FIRST_MM, bounding_box, sample_at
 from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.synthesis.fields import generator_of, plain, smooth_noise
 
@@ -141,18 +141,15 @@ def scaled(lesion: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a lesion's mask `(1, x, y, z)`, cropped to its bounding box, and its affine with scaling and flip."""
     mask = (plain(lesion["mask"]) > 0.5).float()
     affine = plain(lesion["mask"].affine).double()
-    where = mask[0].nonzero()
-    low = (where.amin(0) - 2).clamp(min=0)
-    high = where.amax(0) + 3
-    cropped = mask[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-    center = affine[:3, :3] @ where.double().mean(0) + affine[:3, 3]
+    box = bounding_box(mask[0], margin=2)
+    center = affine[:3, :3] @ mask[0].nonzero().double().mean(0) + affine[:3, 3]
     moved = affine.clone()
-    moved[:3, 3] += affine[:3, :3] @ low.double()
+    moved[:3, 3] += affine[:3, :3] @ torch.tensor([side.start for side in box]).double()
     change = torch.eye(4, dtype=torch.float64)
     change[:3, :3] *= lesion["scale"]
     change[:3, 3] = center * (1 - lesion["scale"])
     mirror = torch.diag(torch.tensor([-1.0 if lesion["flip"] else 1.0, 1.0, 1.0, 1.0], dtype=torch.float64))
-    return cropped, mirror @ change @ moved
+    return mask[:, *box], mirror @ change @ moved
 
 
 def box_around(mask: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tensor) -> tuple[slice, ...] | None:

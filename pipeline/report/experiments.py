@@ -24,7 +24,8 @@ from tqdm import tqdm
 from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.scoring import SCORES
 from strokelesion.pipeline.models.description import Description
-from strokelesion.pipeline.options.settings import EVALUATING, TRAINING, check, options_of
+from strokelesion.pipeline.options.option_checks import check
+from strokelesion.pipeline.options.settings import EVALUATING, TRAINING, options_of
 from strokelesion.pipeline.report.runs import EVALUATION
 from strokelesion.pipeline.report.writing import write_report
 from strokelesion.pipeline.runtime import errors

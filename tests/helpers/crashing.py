@@ -20,7 +20,7 @@ from checkout import ROOT
 from configured import configured
 
 from strokelesion.pipeline.inference import new_scans  # noqa: F401 (loaded once, before the forks)
-from strokelesion.pipeline.options.workflow import options_taken
+from strokelesion.pipeline.options.option_checks import options_taken
 from strokelesion.pipeline.training.checkpoints import Checkpoints
 
 PATIENCE_S = 600

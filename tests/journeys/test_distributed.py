@@ -21,7 +21,7 @@ from model_files import write_model
 from stand_ins import DarkIsLesion
 
 from strokelesion.networks import CommandLineError, UserError
-from strokelesion.pipeline.options.workflow import require_command
+from strokelesion.pipeline.options.option_checks import require_command
 from strokelesion.pipeline.runtime import processes as ranks
 from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.pipeline.runtime.locks import claim, release

@@ -28,7 +28,7 @@ from strokelesion.pipeline.models.application import brain_network, load_weights
 from strokelesion.pipeline.models.architecture import build_network
 from strokelesion.pipeline.models.description import Decision
 from strokelesion.pipeline.models.model_files import read_model, sha256_of_model, write_released
-from strokelesion.pipeline.options.workflow import bundle_root, require_own_folder
+from strokelesion.pipeline.options.model_options import bundle_root, require_own_folder
 from strokelesion.pipeline.runtime.errors import user_error
 
 RESUNET = "strokelesion.networks.ResUNet"

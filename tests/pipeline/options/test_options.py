@@ -14,10 +14,10 @@ from model_files import write_model
 
 from strokelesion.networks import CommandLineError, ResUNet, UserError
 from strokelesion.pipeline.models.model_files import write_checkpoint
-from strokelesion.pipeline.options import settings
+from strokelesion.pipeline.options import option_checks
+from strokelesion.pipeline.options.option_checks import bundle_root, check, options_taken
 from strokelesion.pipeline.options.option_table import as_markdown
-from strokelesion.pipeline.options.settings import COMMANDS, OPTIONS, check, options_in
-from strokelesion.pipeline.options.workflow import bundle_root, options_taken
+from strokelesion.pipeline.options.settings import COMMANDS, OPTIONS, Settings, options_in
 from strokelesion.pipeline.runtime.errors import show_error, user_error
 
 BUNDLES = ("resunet", "unet", "segnet", "resunet_synthetic", "brain", "synthesis", "experiments")
@@ -198,12 +198,12 @@ def test_a_loss_is_one_of_the_bundle_file(elsewhere):
 
 
 def test_compiling_needs_a_compiler_and_says_so(monkeypatch, elsewhere):
-    monkeypatch.setattr(settings.shutil, "which", lambda name: None)
+    monkeypatch.setattr(option_checks.shutil, "which", lambda name: None)
     message = refused("training", compile="true")
     assert re.search(r"--compile got true, and there is no C\+\+ compiler.*or leave --compile out", message)
-    settings.require_consistent(check({"compile": "false"}))
-    monkeypatch.setattr(settings.shutil, "which", lambda name: f"/usr/bin/{name}")
-    settings.require_consistent(check({"compile": "true"}))
+    option_checks.require_consistent(check({"compile": "false"}))
+    monkeypatch.setattr(option_checks.shutil, "which", lambda name: f"/usr/bin/{name}")
+    option_checks.require_consistent(check({"compile": "true"}))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_compiling_needs_a_compiler_and_says_so(monkeypatch, elsewhere):
 def test_options_that_contradict_each_other_are_refused(options, message, elsewhere):
     assert re.search(message, refused("training", **options))
     for name in options:
-        settings.require_consistent(check({name: options[name]} if name != "planes" else {"planes": "all"}))
+        option_checks.require_consistent(check({name: options[name]} if name != "planes" else {"planes": "all"}))
 
 
 def test_an_unknown_command_is_answered_with_those_of_the_bundle_file(elsewhere):
@@ -425,8 +425,8 @@ def takes(command, file, name):
 
 
 def test_every_option_has_a_line_of_help_and_is_used_by_a_bundle_file_or_by_python():
-    texts = [path.read_text() for path in (*(ROOT / "bundles").glob("*.json"), ROOT / "pipeline/options/workflow.py")]
-    for name, field in settings.Settings.model_fields.items():
+    texts = [path.read_text() for path in (*(ROOT / "bundles").glob("*.json"), *(ROOT / "pipeline/options").glob("*.py"))]
+    for name, field in Settings.model_fields.items():
         assert re.fullmatch(r"[A-Z0].{10,}\.", field.description), name
         assert any(re.search(rf"@{name}\b|\bvalues\.{name}\b", text) for text in texts), name
 
@@ -439,7 +439,7 @@ def test_what_is_no_number_is_no_length(name, value):
 
 def test_a_gpu_that_is_not_there_is_refused():
     with pytest.raises(CommandLineError, match="--device got cuda:63, and this machine has"):
-        settings.require_consistent(check({"device": "cuda:63"}))
+        option_checks.require_consistent(check({"device": "cuda:63"}))
 
 
 def test_pretrained_models_are_those_below_the_bundle_root_that_is_named(elsewhere):

@@ -14,7 +14,7 @@ from strokelesion.networks import ResUNet, UserError
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.description import Description, Protocol
 from strokelesion.pipeline.models.model_files import read_model, write_checkpoint
-from strokelesion.pipeline.options import settings
+from strokelesion.pipeline.options import option_checks
 from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.pipeline.training.checkpoints import Checkpoints
 from strokelesion.pipeline.training.epochs import schedule
@@ -96,7 +96,7 @@ def test_a_compiled_network_learns_the_same_and_its_checkpoint_has_the_same_name
         return compile_network(network, backend="eager", **options)
 
     monkeypatch.setattr(torch, "compile", eager)
-    monkeypatch.setattr(settings.shutil, "which", lambda name: name)
+    monkeypatch.setattr(option_checks.shutil, "which", lambda name: name)
     found = train(tmp_path / "compiled", epochs=1, compile=True)
     assert [type(network) for network in compiled] == [ResUNet]
     assert same(plain["network"], found["network"])

@@ -190,9 +190,7 @@ def test_a_fault_of_the_registration_is_no_warning(results, item, name, outcome)
 
 
 @pytest.mark.parametrize(("earlier", "warnings"), [(SHIFT, []), (np.full((4, 4), np.nan), [NOT_PLACED])])
-def test_a_registration_knows_the_lesions_and_where_the_scan_was_brought_to(
-    results, item, name, outcome, earlier, warnings
-):
+def test_a_registration_knows_the_lesions_and_where_the_scan_was_brought_to(results, item, name, outcome, earlier, warnings):
     outcome["scan_to_mni"] = torch.from_numpy(earlier)
     seen = []
     done = results(register=lambda *given: seen.extend(given[2:]) or Registration(SHIFT, 0.9))

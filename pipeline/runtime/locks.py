@@ -1,10 +1,10 @@
 """Lock a folder for one run: a second run is refused, and incomplete files of a killed run are removed.
 
 The operating system locks the file `.lock` in the folder. The lock ends with its process in any case, and children do not
-inherit it; the file stays and names the run that last took it. Runs that each do one part of the work lock one byte of the
-file each. On NFS and on Lustre mounted with `flock`, the lock works between
-machines. On Lustre with `localflock` and on some FUSE and cloud mounts, it works only between processes of one machine. If a
-file system or an operating system has no such locks, the run logs a warning and continues without one.
+inherit it; the file stays and names the run that last took it. A run locks all bytes of the file, and a run that does one part
+of the work locks the byte of its number. On NFS and on Lustre mounted with `flock`, the lock works between machines. On Lustre
+with `localflock` and on some FUSE and cloud mounts, it works only between processes of one machine. If a file system or an
+operating system has no such locks, the run logs a warning and continues without one.
 """
 
 import logging

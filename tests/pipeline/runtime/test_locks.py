@@ -1,6 +1,9 @@
 """One run at a time in a folder, or one per part: another is refused, and a killed run blocks nobody."""
 
+import errno
+import fcntl
 import os
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -72,6 +75,12 @@ def test_a_run_on_the_whole_folder_removes_what_a_killed_run_left_half_written_a
         path.touch()
     with claimed(tmp_path, "run_dir", part):
         assert [path.exists() for path in parts] == [part is not None, True, True]
+
+
+def test_where_there_are_no_locks_a_run_warns_and_goes_on(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("fcntl.lockf", create_autospec(fcntl.lockf, side_effect=OSError(errno.ENOLCK, "No locks available")))
+    with claimed(tmp_path, "run_dir"):
+        assert f"{tmp_path} cannot be locked ([Errno 37] No locks available): see to it that no second run" in caplog.text
 
 
 def test_commands_refuse_a_folder_in_use_before_they_do_anything(hold, run_command, phantom_dir, tmp_path):

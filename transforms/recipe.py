@@ -37,8 +37,8 @@ def parts(thing: Any) -> Any:
     """Return a thing as plain lists, dictionaries and values, to be hashed.
 
     An array is represented by its type, shape and hash, a transform by its class, version and attributes. An object with a
-    `fingerprint` attribute (a chain in a chain, a network) is represented by that hash alone. The state of a random transform is
-    left out because it differs between processes. Where results must be the same, the sample has a seed.
+    `fingerprint` attribute (a chain in a chain, a network) is represented by that hash alone. The state of a random transform
+    is left out because it differs between processes. Where results must be the same, the sample has a seed.
     """
     if isinstance(known := getattr(thing, "fingerprint", None), str):
         return known

@@ -3,7 +3,6 @@
 The networks are passed in. This module resamples a scan for them and resamples their output to the scan's grid.
 """
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
@@ -80,8 +79,8 @@ class BrainNetwork:
         self.crop = CropForegroundd(("image", "near"), source_key="near", allow_smaller=True)
         self.planes = tuple(planes)
         self.device = torch.device(device)
-        weights = digest(network.state_dict())
-        self.fingerprint = fingerprint([self.version, type(network), weights, infer, self.place, self.planes])
+        made_from = [self.version, type(network), network.state_dict(), infer, self.place, self.planes]
+        self.fingerprint = fingerprint(made_from)
 
     def __call__(self, image: MetaTensor, near: MetaTensor | None = None) -> MetaTensor:
         """Return the probability of brain `(1, x, y, z)` on a grid of the network's voxel size, with its affine.
@@ -166,15 +165,6 @@ class BrainExtractor:
     def __deepcopy__(self, memo: dict[int, Any]) -> "BrainExtractor":
         """Return itself: it does not change with use, so the chains that are copied for each scan can share the networks."""
         return self
-
-
-def digest(weights: Mapping[str, torch.Tensor]) -> str:
-    """Return the SHA-256 of named tensors in hexadecimal digits."""
-    sha = hashlib.sha256()
-    for name, tensor in weights.items():
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().numpy().tobytes())
-    return sha.hexdigest()
 
 
 def in_one_piece(probability: MetaTensor, threshold: float, least_hole_ml: float = 0.0) -> MetaTensor:

@@ -18,7 +18,7 @@ from typing import Any
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.records import Record
 from strokelesion.pipeline.inference.derivatives import parse_entities
-from strokelesion.pipeline.inference.results import digest, read_sidecar
+from strokelesion.pipeline.inference.results import read_sidecar, sha256_of_scan
 from strokelesion.pipeline.inference.scans import IMAGE_SUFFIXES, stem_of
 from strokelesion.pipeline.runtime.errors import finding, refuse
 
@@ -70,7 +70,7 @@ def match_scans(items: Sequence[dict[str, Any]], masks: Mapping[str, Sequence[Pa
     """Add to each scan the mask that was predicted from it; ignore masks of other scans, and report scans with several."""
     rivals = []
     for item in items:
-        mask, *others = masks.get(digest(item), [None])
+        mask, *others = masks.get(sha256_of_scan(item), [None])
         rivals += [f"{other} beside {mask}" for other in others]
         if mask is not None:
             item["pred"] = str(mask)

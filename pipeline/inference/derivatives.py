@@ -20,7 +20,7 @@ from strokelesion.pipeline.runtime.errors import finding, refuse
 LAST_ENTITIES = ("space", "res", "den", "label", "desc")
 # File names have at most 255 bytes; this limit leaves room for `_space-MNI152NLin2009aSym_label-lesion_probseg.nii.gz`.
 LONGEST_NAME = 120
-_DIGEST_DIGITS = 12
+_HASH_DIGITS = 12
 _ENTITY = re.compile(r"([a-z]+)-([a-zA-Z0-9]+)")
 
 
@@ -97,11 +97,11 @@ def name_of(path: str, root: str | Path) -> ScanName:
 
 
 def shortened(words: str) -> str:
-    """Return a label that fits into a file name; a label that is too long becomes its digest and its end."""
+    """Return a label that fits into a file name; a label that is too long becomes digits of its SHA-256 and its end."""
     if len(words) <= LONGEST_NAME:
         return words
-    digest = hashlib.sha256(words.encode()).hexdigest()[:_DIGEST_DIGITS]
-    return digest + words[_DIGEST_DIGITS - LONGEST_NAME :]
+    start = hashlib.sha256(words.encode()).hexdigest()[:_HASH_DIGITS]
+    return start + words[_HASH_DIGITS - LONGEST_NAME :]
 
 
 def parse_entities(stem: str) -> tuple[tuple[str, str], ...] | None:

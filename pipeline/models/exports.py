@@ -1,6 +1,5 @@
 """Networks exported for another engine and stored on disk, so that the same weights are exported only once."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -9,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from strokelesion.pipeline.runtime.files import write_bytes
-from strokelesion.transforms.brain import digest
+from strokelesion.transforms.recipe import fingerprint
 
 # Packages that make an export; a new version of one of them needs a new export.
 MAKERS = ("torch", "onnxscript")
@@ -31,8 +30,8 @@ class RememberedExports:
 
     def __call__(self, network: nn.Module) -> bytes:
         """Return the export of a network."""
-        made_of = [type(network).__name__, digest(network.state_dict()), *map(version, MAKERS)]
-        path = Path(self.folder) / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.onnx"
+        made_of = [type(network).__name__, network.state_dict(), *map(version, MAKERS)]
+        path = Path(self.folder) / f"{fingerprint(made_of)}.onnx"
         if not path.is_file():
             write_bytes(path, self.export(network))
         return path.read_bytes()

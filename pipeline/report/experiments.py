@@ -24,12 +24,12 @@ from tqdm import tqdm
 from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.scoring import SCORES
 from strokelesion.pipeline.models.description import Description
-from strokelesion.pipeline.options.settings import EVALUATING, TRAINING, check, options_of
+from strokelesion.pipeline.options.option_checks import check
+from strokelesion.pipeline.options.settings import EVALUATING, TRAINING, options_of
 from strokelesion.pipeline.report.runs import EVALUATION
 from strokelesion.pipeline.report.writing import write_report
 from strokelesion.pipeline.runtime import errors
 from strokelesion.pipeline.runtime.files import write_bytes, write_json
-from strokelesion.pipeline.runtime.locks import claimed
 
 # Evaluation options that change the result.
 MEASURED = {"prepare", "overlap", "tta", "threshold", "min_component_ml", "min_peak"}
@@ -99,17 +99,15 @@ def run_experiments(
         bundle_root: Folder of the bundle files.
 
     Raises:
-        UserError: when an option is wrong, another run uses `runs_dir`, or a run was started with other settings; then
-            nothing is started.
+        UserError: when an option is wrong, or a run was started with other settings; then nothing is started.
         SystemExit: with status 1 when an experiment failed.
     """
     planned = plan(networks, losses, folds, Path(runs_dir), Path(bundle_root))
     handed = {**options, **run_options}
     settings = resolve(planned, handed)
-    with claimed(runs_dir, "runs_dir"):
-        failed = carry_out_all(planned, handed, settings)
-        if done := [str(experiment.folder) for experiment in planned if experiment.is_done]:
-            write_report(done, report_dir)
+    failed = carry_out_all(planned, handed, settings)
+    if done := [str(experiment.folder) for experiment in planned if experiment.is_done]:
+        write_report(done, report_dir)
     print(f"{len(planned) - failed} of {len(planned)} experiments are done; {failed} failed.")
     if failed:
         raise SystemExit(1)

@@ -4,8 +4,6 @@ Each scan gets one main mask, which can be scaled, and small additional masks. T
 components that are drawn from the distributions of ATLAS. All masks are in MNI space, and volumes are milliliters there.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects, label
 
 from strokelesion.networks import UserError
+from strokelesion.pipeline.runtime.derived_files import derived_path, file_states
 from strokelesion.pipeline.runtime.errors import finding, refuse
 from strokelesion.pipeline.runtime.files import write_nifti, write_table
 from strokelesion.pipeline.synthesis.material import Folders, files_in
@@ -67,7 +66,7 @@ def read_lesions(folder: Folders, cache_dir: str | Path, workers: int = 2) -> pd
     paths = [path for path in files_in(folder) if path.name.endswith(SUFFIXES)]
     if not paths:
         raise UserError(f"found no lesion mask in {folder}; expected {' or '.join(SUFFIXES)} files. Check the folder.")
-    cache = Path(cache_dir) / f"lesions_{digest(paths)}.csv"
+    cache = derived_path(cache_dir, "lesions", [READING_VERSION, file_states(paths)], ".csv")
     with idist.one_rank_first():
         if not cache.exists():
             write_table(cache, measure_all(paths, workers))
@@ -101,12 +100,6 @@ def make_procedural_masks(cache_dir: str | Path, count: int = 300, seed: int = 0
                 lesion = procedural_lesion(volume_at(percent), np.random.default_rng([seed, number]))
                 write_nifti(path, lesion)
     return folder
-
-
-def digest(paths: Sequence[Path]) -> str:
-    """Return 20 digits of the SHA-256 of path, size and modification time of files."""
-    inputs = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(json.dumps([READING_VERSION, inputs]).encode()).hexdigest()[:20]
 
 
 def measure(path: Path) -> dict[str, Any]:

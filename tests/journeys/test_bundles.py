@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from strokelesion import networks
 from strokelesion.pipeline.models.model_files import read_model
-from strokelesion.pipeline.options.settings import OPTIONS, check
+from strokelesion.pipeline.options.option_checks import check
+from strokelesion.pipeline.options.settings import OPTIONS
 from strokelesion.pipeline.runtime.errors import user_error
 
 NETWORKS = ("unet", "segnet", "resunet")

@@ -116,7 +116,7 @@ def test_scans_are_read_only_where_that_tells_masks_apart(release_dir, tmp_path,
     """A data set of a thousand scans takes minutes to read."""
     root = release_dir("R1.1")
     records = read_cohort(root)
-    monkeypatch.setattr(predictions, "digest", lambda item: pytest.fail("a scan was read"))
+    monkeypatch.setattr(predictions, "sha256_of_scan", lambda item: pytest.fail("a scan was read"))
     folder = put(tmp_path / "p", *(stem(record, root) + "_lesion.nii.gz" for record in records))
     assert all("pred" in item for item in match_predictions(records, folder))
 

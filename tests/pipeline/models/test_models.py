@@ -27,8 +27,8 @@ from strokelesion.pipeline.evaluation.decision_search import MIN_COMPONENTS_ML, 
 from strokelesion.pipeline.models.application import brain_network, load_weights
 from strokelesion.pipeline.models.architecture import build_network
 from strokelesion.pipeline.models.description import Decision
-from strokelesion.pipeline.models.model_files import digest, read_model, write_released
-from strokelesion.pipeline.options.workflow import bundle_root, require_own_folder
+from strokelesion.pipeline.models.model_files import read_model, sha256_of_model, write_released
+from strokelesion.pipeline.options.model_options import bundle_root, require_own_folder
 from strokelesion.pipeline.runtime.errors import user_error
 
 RESUNET = "strokelesion.networks.ResUNet"
@@ -319,7 +319,7 @@ def test_no_word_of_a_description_runs(part, words, run_command, phantom_dir, tm
     content = torch.load(path, weights_only=True)
     content["description"][part] |= words
     forged = SimpleNamespace(model_dump=lambda mode: content["description"])
-    torch.save({**content, "sha256": digest(forged, content["network"])}, path)
+    torch.save({**content, "sha256": sha256_of_model(forged, content["network"])}, path)
     message = told(run_command, "evaluating", "resunet", dataset_dir=str(phantom_dir), run_dir=str(tmp_path / "run"))
     assert path in message
     assert not list(tmp_path.rglob("intruder"))

@@ -21,7 +21,7 @@ settings.load_profile("no deadline")
 # The tests' networks are small: more threads would only wait for each other.
 torch.set_num_threads(1)
 
-QUICK = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "engine": "torch", "device": "cpu"}
+QUICK = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "device": "cpu"}
 ORIENTATIONS = {"RAS": 0, "LAS": 0, "LPS": 0, "PSR": 0, "PSL": 0, "oblique": 20}
 
 

@@ -316,7 +316,7 @@ def test_single_precision_calls_the_voxels_of_the_processor(called):
     assert dice(single, called(DEVICE)) >= 0.999
 
 
-@pytest.mark.skipif(not IS_CUDA, reason="the processor's are in test_precision")
+@pytest.mark.skipif(not IS_CUDA, reason="the processor's are in test_inferers")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_calls_the_voxels_of_single_precision(called, dtype):
     single, half = called(DEVICE), called(DEVICE, amp=True, amp_kwargs={"dtype": dtype})

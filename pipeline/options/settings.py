@@ -183,9 +183,6 @@ class Settings(BaseModel):
     tta: Switch | None = option(
         None, About((TRAINING, *_PREDICTING), default="the model's"), "Average each scan with its left-right mirror image."
     )
-    engine: Literal["auto", "torch", "onnx"] = option(
-        "auto", About((EVALUATING, INFERENCE)), "Software that computes the network; auto takes the faster one."
-    )
     brain_weights: Text = option(
         "pretrained", About((*_LEARNING, *_PREDICTING, SYNTHESIS)), "Model that finds the brain: a file, or `pretrained`."
     )

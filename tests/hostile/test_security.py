@@ -125,7 +125,7 @@ def test_the_expression_would_run_code_if_it_were_let(tmp_path):
 NETWORKS = {
     "another function": lambda mark: {"_target_": "os.mkdir", "path": str(mark)},
     "another function behind ours": lambda mark: {
-        "_target_": "strokelesion.networks.precision.platform.os.mkdir",
+        "_target_": "strokelesion.networks.inferers.platform.os.mkdir",
         "path": str(mark),
     },
     "no class": lambda mark: {"_target_": expression(mark)},

@@ -16,8 +16,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from stand_ins import BrightIsBrain
 
-from strokelesion.networks import UserError
-from strokelesion.networks.volume import VolumeInferer
+from strokelesion.networks import UserError, VolumeInferer
 from strokelesion.transforms import (
     BrainExtractor,
     BrainNetwork,

@@ -288,7 +288,7 @@ def test_a_class_of_elsewhere_is_neither_imported_nor_run_unless_the_bundle_name
         {"_target_": RESUNET, "_requires_": CODE},
         {"channels": CHANNELS},
         {"_target_": "strokelesion.networks.user_error.UserError"},
-        {"_target_": "strokelesion.networks.precision.has_fast_bfloat16"},
+        {"_target_": "strokelesion.networks.inferers.has_fast_bfloat16"},
         {"_target_": "strokelesion.networks.resunet.torch.load", "f": "intruder"},
         {"_target_": "strokelesion.networks.NextYearsNet"},
     ],

@@ -10,7 +10,7 @@ from strokelesion.pipeline.report import experiments
 from strokelesion.pipeline.report.experiments import plan, run_experiments, time_left_s
 from strokelesion.pipeline.runtime.errors import user_error
 
-QUICK = {"epochs": 2, "slices": "lesion", "spacing_mm": 4, "batch_size": 8, "device": "cpu", "engine": "torch"}
+QUICK = {"epochs": 2, "slices": "lesion", "spacing_mm": 4, "batch_size": 8, "device": "cpu"}
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file :UserWarning:strokelesion.pipeline.report.experiments")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from monai.transforms import MapTransform, OneOf, RandGaussianNoised
 
 from strokelesion.networks import UserError
-from strokelesion.networks.neighbors import with_neighbors
+from strokelesion.networks.inferers import with_neighbors
 from strokelesion.pipeline.cohorts.layouts import read_cohort
 from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.pipeline.training import slice_store

@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from candidates.bundle import read_bundle
-from candidates.flops import gflop
-from candidates.measured import report
+from candidates.measured import gflop, report
 
 SLICE = (1, 1, 192, 224)
 TRAINING = 3
@@ -92,12 +91,9 @@ def main() -> None:
     for bundle in ("resunet", "unet", "segnet"):
         network = read_bundle(bundle, Path(sys.argv[1])).get_parsed_content("network_def")
         needed, moved = TRAINING * gflop(network, SLICE), moved_gb(network)
-        figures |= {
-            f"{bundle}_gflop_a_slice": needed,
-            f"{bundle}_gb_a_slice": moved,
-            f"{bundle}_arithmetic_slices_per_s": figures["product_bfloat16_gflops"] / needed,
-            f"{bundle}_memory_slices_per_s": figures["copy_gb_per_s"] / moved,
-        }
+        figures |= {f"{bundle}_gflop_a_slice": needed, f"{bundle}_gb_a_slice": moved}
+        figures[f"{bundle}_arithmetic_slices_per_s"] = figures["product_bfloat16_gflops"] / needed
+        figures[f"{bundle}_memory_slices_per_s"] = figures["copy_gb_per_s"] / moved
     report(("torch",), **figures)
 
 

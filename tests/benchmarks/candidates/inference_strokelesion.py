@@ -22,14 +22,13 @@ import torch
 from torch import nn
 
 from candidates.bundle import model_file, read_bundle
-from candidates.flops import gflop
-from candidates.measured import peak_gib, report
+from candidates.measured import gflop, peak_gib, report
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.model_files import read_model
 from strokelesion.pipeline.options.workflow import bundle_root
 
 
-def measure_network(folder: Path, model: str, planes: str = "axial") -> None:
+def measure_network(folder: Path, model: str, planes: str = "axial") -> dict[str, float]:
     """Measure the forward passes of one scan, the second time that they are made."""
     config = read_bundle("resunet", folder, "inference", weights=model_file(model, folder))
     config["planes"] = planes.split(",")  # the model's own, or some of them
@@ -52,36 +51,21 @@ def measure_network(folder: Path, model: str, planes: str = "axial") -> None:
         scan_s = time.perf_counter() - began_s
     hook.remove()
     billions = sum(number * gflop(network, (1, *shape)) for shape, number in shapes.items())
-    report(("torch", "monai"), scan_s=scan_s, gflop=billions, windows=shapes.total(), before_gib=before_gib)
+    return {"scan_s": scan_s, "gflop": billions, "windows": shapes.total(), "before_gib": before_gib}
 
 
-def measure_file(folder: Path, way: str) -> None:
+def measure_file(folder: Path, way: str) -> dict[str, float]:
     """Measure the command."""
-    results = folder / "results"
     if way != "registered":
-        shutil.rmtree(results, ignore_errors=True)
-    scan = str(folder / "scan.nii.gz")
-    named: dict[str, Any] = {
-        "scans": scan,
-        "output_dir": str(results),
-        "cache_dir": str(folder / "slices"),
-        "pages": way != "no_pages",
-        "device": "cpu",
-        "overwrite": True,
-    }
+        shutil.rmtree(folder / "results", ignore_errors=True)
+    where = {"scans": "scan.nii.gz", "output_dir": "results", "cache_dir": "slices"}
+    options: dict[str, Any] = {name: str(folder / path) for name, path in where.items()}
+    options |= {"pages": way != "no_pages", "device": "cpu", "overwrite": True}
     began_s = time.perf_counter()
-    monai.bundle.run(run_id="inference", config_file=f"{bundle_root()}/resunet.json", logging_file=False, **named)
-    report(("torch", "monai"), scan_s=time.perf_counter() - began_s)
-
-
-def main() -> None:
-    """Measure and print."""
-    folder, what, *which = Path(sys.argv[1]), *sys.argv[2:]
-    if what == "network":
-        measure_network(folder, *which)
-    else:
-        measure_file(folder, *which)
+    monai.bundle.run(run_id="inference", config_file=f"{bundle_root()}/resunet.json", logging_file=False, **options)
+    return {"scan_s": time.perf_counter() - began_s}
 
 
 if __name__ == "__main__":
-    main()
+    measure = {"network": measure_network, "file": measure_file}[sys.argv[2]]
+    report(("torch", "monai"), **measure(Path(sys.argv[1]), *sys.argv[3:]))

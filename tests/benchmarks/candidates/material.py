@@ -23,13 +23,8 @@ from candidates.bundle import PRETRAINED, model_file, read_bundle
 from strokelesion.pipeline.cohorts.phantom import write_phantom
 
 SUBJECTS = 5  # one a fold, so that the epoch is that of four
-AFFINE = np.eye(4)
 APPLIED = (PRETRAINED, "unet", "segnet")
-
-
-def save(folder: Path, number: int, kind: str, pixels: np.ndarray) -> None:
-    """Write one slice."""
-    nib.save(nib.Nifti1Image(pixels, AFFINE), folder / f"{number:04d}_{kind}.nii")
+FILES = {"image": "t1", "label": "lesion"}
 
 
 def write_epoch(folder: Path) -> None:
@@ -40,11 +35,11 @@ def write_epoch(folder: Path) -> None:
     items = [dataset[number] for number in sampler]
     beside = folder / "epoch.part"
     beside.mkdir(exist_ok=True)
-    for key in ("image", "label"):
-        np.save(beside / f"{key}.npy", np.stack([item[key][0].numpy() for item in items]))
-    for number, item in enumerate(items):
-        save(beside, number, "t1", item["image"][0].numpy())
-        save(beside, number, "lesion", item["label"][0].numpy())
+    for key, kind in FILES.items():
+        slices = np.stack([item[key][0].numpy() for item in items])
+        np.save(beside / f"{key}.npy", slices)
+        for number, pixels in enumerate(slices):
+            nib.save(nib.Nifti1Image(pixels, np.eye(4)), beside / f"{number:04d}_{kind}.nii")
     beside.rename(folder / "epoch")
 
 

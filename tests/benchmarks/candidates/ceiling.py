@@ -34,18 +34,16 @@ def seconds(work: Callable[[], object], times: int = 7) -> float:
     return median(taken[1:])
 
 
-def product_gflops(dtype: torch.dtype, size: int = 2048) -> float:
-    """Return the throughput of the product of two large matrices."""
+def gflops(dtype: torch.dtype, size: int = 2048) -> dict[str, float]:
+    """Return the throughput of the product of two large matrices, and of 3x3 convolutions at resolutions of the networks."""
     one, other = torch.rand(2, size, size, dtype=dtype)
-    return 2 * size**3 / seconds(lambda: one @ other) / 1e9
-
-
-def convolution_gflops(dtype: torch.dtype, width: int, shrunk: int) -> float:
-    """Return the throughput of a 3x3 convolution between `width` channels, at a resolution of the networks."""
-    image = torch.rand(16, width, 192 // shrunk, 224 // shrunk, dtype=dtype).to(memory_format=torch.channels_last)
-    kernel = torch.rand(width, width, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
-    operations = 2 * 9 * width * image.numel()
-    return operations / seconds(lambda: F.conv2d(image, kernel, padding=1)) / 1e9
+    found = {"product": 2 * size**3 / seconds(lambda: one @ other) / 1e9}
+    for width, shrunk in ((16, 1), (64, 4), (256, 16)):
+        image, kernel = torch.rand(16, width, 192 // shrunk, 224 // shrunk), torch.rand(width, width, 3, 3)
+        image, kernel = (each.to(dtype, memory_format=torch.channels_last) for each in (image, kernel))
+        taken_s = seconds(lambda: F.conv2d(image, kernel, padding=1))  # noqa: B023
+        found[f"convolution_{width}"] = 2 * 9 * width * image.numel() / taken_s / 1e9
+    return found
 
 
 def copy_gb_per_s(size: int = 2**28) -> float:
@@ -85,9 +83,7 @@ def main() -> None:
     torch.set_grad_enabled(False)
     figures = {"sampled_slices_per_s_per_core": sampled_per_s(), "copy_gb_per_s": copy_gb_per_s()}
     for name, dtype in (("single", torch.float32), ("bfloat16", torch.bfloat16)):
-        figures[f"product_{name}_gflops"] = product_gflops(dtype)
-        for width, shrunk in ((16, 1), (64, 4), (256, 16)):
-            figures[f"convolution_{width}_{name}_gflops"] = convolution_gflops(dtype, width, shrunk)
+        figures |= {f"{work}_{name}_gflops": value for work, value in gflops(dtype).items()}
     for bundle in ("resunet", "unet", "segnet"):
         network = read_bundle(bundle, Path(sys.argv[1])).get_parsed_content("network_def")
         needed, moved = TRAINING * gflop(network, SLICE), moved_gb(network)

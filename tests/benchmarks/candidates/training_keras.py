@@ -59,20 +59,6 @@ class NiftiSlices(keras.utils.PyDataset):
         return image, np.eye(CLASSES, dtype=np.float32)[label[..., 0].astype(int)]
 
 
-class StepClock(keras.callbacks.Callback):
-    """Marks when steps end, and forgets the data work of the first ones."""
-
-    def __init__(self, data: NiftiSlices) -> None:
-        super().__init__()
-        self.data, self.laps = data, Laps()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Mark."""
-        self.laps.mark()
-        if batch + 1 == WARM_UP:
-            self.data.working_s = 0.0
-
-
 def step_s(model: keras.Model, batch: tuple[np.ndarray, np.ndarray]) -> float:
     """Return how long a step takes whose batch is there; the first one warms up."""
     laps = Laps()
@@ -89,9 +75,16 @@ def main() -> None:
     data = NiftiSlices(folder, int(sys.argv[4]) if sys.argv[4:] else None)
     model = build(network)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=cce_dice, jit_compile=XLA)
-    clock = StepClock(data)
+    laps = Laps()
+
+    def end_step(batch: int, logs: Any) -> None:
+        laps.mark()
+        if batch + 1 == WARM_UP:
+            data.working_s = 0.0
+
+    clock = keras.callbacks.LambdaCallback(on_train_batch_end=end_step)
     model.fit(data, epochs=1, shuffle=False, callbacks=[clock], verbose=0)
-    elapsed_s = clock.laps.seconds(first=WARM_UP - 1)
+    elapsed_s = laps.seconds(first=WARM_UP - 1)
     slices = min(len(data) * BATCH, len(data.images)) - WARM_UP * BATCH
     report(
         ("tensorflow-cpu", "keras"),

@@ -5,11 +5,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from strokelesion.pipeline.models.model_files import write_checkpoint
 from strokelesion.pipeline.options.settings import options_of
 from strokelesion.pipeline.options.workflow import bundle_root
-
-PRETRAINED = "pretrained"
 
 
 def configured(bundle: str, command: str, **options: Any) -> ConfigParser:
@@ -32,15 +29,3 @@ def keep_seeding(config: ConfigParser) -> ConfigParser:
     config["train"]["handlers"] = [one for one in config["train"]["handlers"] if one["_target_"].endswith("EpochSeeds")]
     config.parse()
     return config
-
-
-def model_file(network: str, folder: Path) -> str:
-    """Return the file of a model to apply: the pretrained one, or one of a bundle file with random weights."""
-    if network == PRETRAINED:
-        return PRETRAINED
-    path = folder / f"models/{network}.pt"
-    if not path.exists():
-        config = read_bundle(network, folder)
-        weights = config.get_parsed_content("network_def").state_dict()
-        write_checkpoint(path, config.config["model"], weights, {"epoch": 0, "init": None})
-    return str(path)

@@ -48,16 +48,13 @@ def main() -> None:
             brain = extract(image)
             seconds = time.perf_counter() - started_s
             found, true = (torch.as_tensor(mask).as_subclass(torch.Tensor) > 0 for mask in (brain, truth))
-            wrong_ml = (float(wrong.sum() * image.pixdim.prod()) / 1000 for wrong in (found & ~true, true & ~found))
-            volumes = dict(zip(("too_much_ml", "missing_ml"), wrong_ml, strict=True))
-            rows.append(
-                {
-                    "scan": t1.name,
-                    "dice": float(2 * (found & true).sum() / (found.sum() + true.sum())),
-                    **volumes,
-                    "seconds": seconds,
-                }
-            )
+            voxel_ml = float(image.pixdim.prod()) / 1000
+            row = {"scan": t1.name, "dice": float(2 * (found & true).sum() / (found.sum() + true.sum())), "seconds": seconds}
+            row |= {
+                "too_much_ml": float((found & ~true).sum()) * voxel_ml,
+                "missing_ml": float((true & ~found).sum()) * voxel_ml,
+            }
+            rows.append(row)
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     print(table.drop(columns="scan").describe().loc[["mean", "50%", "min", "max"]].round(3).to_string())

@@ -4,8 +4,8 @@
     python tests/benchmarks/time_gpu.py --device cpu --quick        # tries out whether everything runs
 
 It runs the trainer of bundles/resunet.json as the command `training` does: loader, augmentation, network, loss, optimizer and
-number formats are the bundle's. The slice store, 203 scans with 39 slices each, is written by this program; what is in the slices
-is no matter for the time. Brain extraction and the making of a store are not measured.
+number formats are the bundle's. The slice store, 203 scans with 39 slices each, is written by this program; what they show
+is no matter for the time. Finding brains and making a store are not measured.
 
 | part | what |
 |---|---|

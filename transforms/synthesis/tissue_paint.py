@@ -56,7 +56,7 @@ class RandPaintTissuesd(Randomizable, MapTransform):
         any_contrast_prob: Share of scans with a contrast other than T1.
         blur_mm: Range of the standard deviation of the blur.
         sulcal_haze: Largest weight w; 0 for sulci as dark as the ventricles. In two labeled T1s, CSF between folds of cortex,
-            one voxel from cortex, has a median w of .05 and .5 (`tests/benchmarks/measure_sulci.py`).
+            one voxel from cortex, has a median w of .05 and .5.
     """
 
     version = 1

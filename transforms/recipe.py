@@ -3,13 +3,14 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose
+from monai.transforms import Compose, Transform
 
 
 class Recipe(Compose):
@@ -26,6 +27,25 @@ class Recipe(Compose):
     def __init__(self, transforms: Any) -> None:
         super().__init__(transforms)
         self.fingerprint = fingerprint(self.transforms)
+
+
+class SeededRecipe(Transform):
+    """Apply random transforms with the random seed in `seed` of the sample, so that a record always gives the same scan.
+
+    Attributes:
+        fingerprint: Fingerprint of the transforms; see `Recipe`.
+    """
+
+    def __init__(self, transforms: Sequence[Any]) -> None:
+        self.chain = Recipe(transforms)
+        self.fingerprint = self.chain.fingerprint
+
+    def __call__(self, data: Any) -> Any:
+        """Return the transformed sample."""
+        # Threads share the chain, but each scan needs its own random state.
+        chain = deepcopy(self.chain)
+        chain.set_random_state(seed=int(data["seed"]))
+        return chain(data)
 
 
 def fingerprint(thing: Any) -> str:

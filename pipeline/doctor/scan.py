@@ -15,9 +15,9 @@ from strokelesion.pipeline.cohorts.records import Record
 from strokelesion.pipeline.training.slice_store import files_of
 from strokelesion.transforms import Recipe
 from strokelesion.transforms.intensity import tissue_scale
-from strokelesion.transforms.lesions import binarize_mask
-from strokelesion.transforms.loading import load_volume
+from strokelesion.transforms.masks import binarize_mask
 from strokelesion.transforms.portrait import Portrait, asymmetry, portray, right_share
+from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.sample_error import SampleError
 
 

@@ -14,7 +14,8 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.doctor.complaint import Complaint
 from strokelesion.pipeline.doctor.scan import Scan
 from strokelesion.pipeline.training.slice_store import prepare_scan
-from strokelesion.transforms.lesions import ROUNDING_TOLERANCE, binarize_mask, corner_shift_mm, require_same_grid
+from strokelesion.transforms.geometry import corner_shift_mm, require_same_grid
+from strokelesion.transforms.masks import ROUNDING_TOLERANCE, binarize_mask
 from strokelesion.transforms.portrait import bright_fluid, bright_lesion, outside_shares
 from strokelesion.transforms.sample_error import SampleError
 

@@ -11,18 +11,17 @@ import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.lesion_matching import LesionPairs, lesion_f1, matched, pair_lesions
 from strokelesion.pipeline.models.description import Decision
 from strokelesion.pipeline.runtime.files import DECIMALS
-from strokelesion.transforms.decision import components, least_voxels, peaks
+from strokelesion.transforms.components import components, least_voxels, peaks
+from strokelesion.transforms.geometry import bounding_box
 
 THRESHOLDS = tuple(percent / 100 for percent in range(10, 91, 5))
 MIN_COMPONENTS_ML = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MIN_PEAKS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-
 
 PLAIN = Decision()
 ATTRIBUTES = list(Decision.model_fields)
@@ -85,7 +84,7 @@ def score_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float)
     Returns:
         Array `(len(THRESHOLDS), len(MIN_COMPONENTS_ML), len(MIN_PEAKS), 2)`.
     """
-    box = box_of((probability >= THRESHOLDS[0]) | truth)
+    box = bounding_box((probability >= THRESHOLDS[0]) | truth)  # only saves time
     likely, true = probability[box].numpy(force=True), truth[box].numpy(force=True)
     least = [least_voxels(volume_ml, voxel_ml) for volume_ml in MIN_COMPONENTS_ML]
     return np.stack([scores_of_believed(likely, threshold, true, least) for threshold in THRESHOLDS])
@@ -103,7 +102,7 @@ def scores_of_believed(
         least: The S minimum sizes in voxels.
     """
     lesions = pair_lesions(likely >= threshold, true, CONNECTIVITY)
-    numbers, sizes = components(torch.as_tensor(likely >= threshold))
+    numbers, sizes = components(likely >= threshold)
     peak = peaks(likely, numbers, len(sizes))[1:]
     return np.array(
         [
@@ -129,12 +128,6 @@ def f1(lesions: LesionPairs) -> float:
     if not lesions.pred_voxels.size and not lesions.true_voxels.size:
         return 1.0
     return lesion_f1(*matched(lesions, MIN_IOU))
-
-
-def box_of(mask: torch.Tensor) -> tuple[slice, slice, slice]:
-    """Return the box around a mask `(H, W, D)`, or one voxel if the mask is empty; the box only saves time."""
-    box: tuple[slice, slice, slice] | None = find_objects(mask.numpy(force=True).astype(np.uint8), max_label=1)[0]
-    return box or (slice(0, 1), slice(0, 1), slice(0, 1))
 
 
 def best_decision(table: pd.DataFrame) -> Decision:

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import generate_binary_structure, label
+
+from strokelesion.transforms.components import components
 
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
-
-# Six neighbors share a face with a voxel; 26 share a face, an edge or a corner.
-NEIGHBORS = {6: generate_binary_structure(3, 1), 26: generate_binary_structure(3, 3)}
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,8 @@ def pair_lesions(pred: Mask, truth: Mask, neighbors: int) -> LesionPairs:
         truth: Mask of the same shape.
         neighbors: Connectivity, 6 or 26.
     """
-    true_lesions, pred_lesions = (label(mask, NEIGHBORS[neighbors])[0] for mask in (truth, pred))
-    true_voxels, pred_voxels = np.bincount(true_lesions[truth])[1:], np.bincount(pred_lesions[pred])[1:]
+    (true_lesions, true_voxels), (pred_lesions, pred_voxels) = (components(mask, neighbors) for mask in (truth, pred))
+    true_voxels, pred_voxels = true_voxels[1:], pred_voxels[1:]
     # Each pair of lesions is encoded as one number, so that one pass over the shared voxels counts all overlaps.
     shared = truth & pred
     numbers = (pred_lesions[shared].astype(np.int64) - 1) * true_voxels.size + true_lesions[shared] - 1

@@ -33,11 +33,11 @@ import numpy as np
 import torch
 from monai.handlers import MeanDice
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.lesion_matching import LesionPairs, lesion_f1, matched, pair_lesions, touched
 from strokelesion.pipeline.evaluation.voxelwise import Floats, Mask, average_precision, seed_dice, surface_distances_mm
+from strokelesion.transforms.geometry import bounding_box, voxel_ml
 
 Labels = NDArray[np.integer[Any]]
 Scores = dict[str, float]
@@ -144,7 +144,7 @@ def true_lesions(pred: Labels, truth: Labels, affine: Floats) -> list[dict[str, 
     check_grid(pred, truth)
     pred, truth = crop_to_lesions(pred, truth)
     lesions = pair_lesions(pred > 0, truth > 0, ISLES26_NEIGHBORS)
-    volumes_ml = lesions.true_voxels * voxel_volume_ml(affine)
+    volumes_ml = lesions.true_voxels * voxel_ml(affine)
     found = zip(volumes_ml, touched(lesions)[0], matched(lesions, ISLES26_MIN_IOU)[0], strict=True)
     return [{"volume_ml": float(ml), "is_touched": bool(touch), "is_matched": bool(match)} for ml, touch, match in found]
 
@@ -158,17 +158,17 @@ def score_masks(pred: Mask, truth: Mask, slices: Mask, affine: Floats) -> Scores
         slices: Mask of the axial slices that have a true lesion of any class, `(Z,)`.
         affine: Affine from voxel indices to mm, `(4, 4)`.
     """
-    voxel_ml = voxel_volume_ml(affine)
+    ml = voxel_ml(affine)
     atlas22, isles26 = (pair_lesions(pred, truth, neighbors) for neighbors in (ATLAS22_NEIGHBORS, ISLES26_NEIGHBORS))
     predicted, true = int(pred.sum()), int(truth.sum())
     amounts = {
-        "truth_ml": true * voxel_ml,
-        "pred_ml": predicted * voxel_ml,
-        "volume_difference_ml": (predicted - true) * voxel_ml,
+        "truth_ml": true * ml,
+        "pred_ml": predicted * ml,
+        "volume_difference_ml": (predicted - true) * ml,
         "seed_dice": seed_dice(pred, truth, slices) if slices.any() else nan,
         "atlas22_volume_difference_voxels": abs(predicted - true),
         "atlas22_lesion_count_difference": atlas22.count_difference,
-        "isles26_absolute_volume_difference_ml": abs(predicted - true) * voxel_ml,
+        "isles26_absolute_volume_difference_ml": abs(predicted - true) * ml,
         "isles26_lesion_count_difference": isles26.count_difference,
     }
     if predicted and true:
@@ -211,8 +211,7 @@ def crop_to_lesions(pred: Labels, truth: Labels) -> tuple[Labels, Labels]:
     Cropping only saves time. Every measure except the PR-AUC counts lesion voxels alone, and surfaces and components treat
     everything outside a map as background.
     """
-    lesion = ((pred > 0) | (truth > 0)).astype(np.uint8)
-    box = find_objects(lesion, max_label=1)[0] or (slice(0, 1),) * 3
+    box = bounding_box((pred > 0) | (truth > 0))
     return pred[box], truth[box]
 
 
@@ -231,8 +230,3 @@ def check_grid(pred: Labels, truth: Labels, probabilities: Floats | None = None)
                 f"got a {name} of {labels.dtype} up to {labels.max(initial=0)}; allowed are the integers 0 (background), "
                 "1 (main) and 2 (sub): make a label map of the masks first."
             )
-
-
-def voxel_volume_ml(affine: Floats) -> float:
-    """Return the volume of a voxel in milliliters from its affine `(4, 4)` in mm."""
-    return float(abs(np.linalg.det(affine[:3, :3]))) / 1000

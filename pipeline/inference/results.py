@@ -42,7 +42,7 @@ from strokelesion.pipeline.runtime.derived_files import sha256_of_files
 from strokelesion.pipeline.runtime.files import DECIMALS, remove_parts, write_bytes, write_json, write_nifti, write_text
 from strokelesion.pipeline.runtime.locks import LOCK
 from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
-from strokelesion.transforms.preparation import MNI_SPACE, mni_grid
+from strokelesion.transforms.geometry import MNI_SPACE, mni_grid, voxel_ml
 from strokelesion.transforms.recipe import fingerprint
 from strokelesion.transforms.registration import Registration
 
@@ -237,7 +237,7 @@ def measure(
     warnings, brain_ml, to_mni = [NO_BRAIN], nan, None
     if "scan_brain" in outcome:
         brain = (outcome["scan_brain"].as_tensor() > 0) | (labels > 0)
-        brain_ml, warnings = float(brain.sum()) * float(probabilities.pixdim.prod()) / 1000, []
+        brain_ml, warnings = float(brain.sum()) * voxel_ml(probabilities.affine), []
         start = brought_by(outcome)
         if start is None and "scan_to_mni" in outcome:
             warnings.append(NOT_PLACED)

@@ -27,6 +27,7 @@ from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
 from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_procedural_masks, read_lesions
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
 from strokelesion.transforms import Recipe
+from strokelesion.transforms.geometry import voxel_ml
 
 # Six digits as in R1.1, outside the ranges of its patients and of the phantom: side, then number.
 FIRST_ID = 200_000
@@ -231,7 +232,7 @@ def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, An
     for name, mask in volumes.items():
         save(mask.numpy(force=True).astype(np.uint8), affine, file_of(release, record, name))
     save(torch.as_tensor(sample["image"])[0].numpy(force=True).astype(np.int16), affine, done_file(release, record))
-    return float((label > 0).sum()) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    return float((label > 0).sum()) * voxel_ml(affine)
 
 
 def save(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], path: Path) -> None:

@@ -14,7 +14,6 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, label
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.runtime.derived_files import derived_path, file_states
@@ -22,7 +21,8 @@ from strokelesion.pipeline.runtime.errors import finding, refuse
 from strokelesion.pipeline.runtime.files import write_nifti, write_table
 from strokelesion.pipeline.synthesis.material import Folders, files_in
 from strokelesion.pipeline.synthesis.procedural_lesions import procedural_lesion
-from strokelesion.transforms.lesions import FULLY_CONNECTED
+from strokelesion.transforms.components import components
+from strokelesion.transforms.geometry import voxel_ml
 
 READING_VERSION = 1
 PROCEDURAL_VERSION = 1
@@ -107,14 +107,12 @@ def measure(path: Path) -> dict[str, Any]:
     nifti = nib.nifti1.Nifti1Image.from_filename(path)
     values = np.asanyarray(nifti.dataobj)
     mask = values > 0.5 * values.max()
-    voxel_ml = abs(np.linalg.det(nifti.affine[:3, :3])) / 1000
-    return {"path": str(path), "volume_ml": float(mask.sum() * voxel_ml), "components": count_components(mask)}
+    return {"path": str(path), "volume_ml": float(mask.sum() * voxel_ml(nifti.affine)), "components": count_components(mask)}
 
 
 def count_components(mask: Mask) -> int:
     """Return the number of 26-connected components."""
-    box = find_objects(mask.astype(np.uint8))
-    return int(label(mask[box[0]], FULLY_CONNECTED)[1]) if box else 0
+    return len(components(mask)[1]) - 1
 
 
 def draw_lesions(lesions: pd.DataFrame, rng: np.random.Generator) -> list[dict[str, Any]]:

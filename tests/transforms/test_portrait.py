@@ -10,8 +10,8 @@ from monai.data import MetaTensor
 from nibabel.affines import apply_affine
 from scipy.ndimage import gaussian_filter
 
-from strokelesion.transforms.loading import load_volume
 from strokelesion.transforms.portrait import asymmetry, bright_fluid, bright_lesion, outside_shares, portray, right_share
+from strokelesion.transforms.reading import load_volume
 
 SHAPE, VOXEL_MM = (49, 53, 47), (4.0, 4.0, 4.0)
 FLUID, BRIGHT_FLUID, INFARCT, BRIGHT_INFARCT = 0.3, 2.0, 0.4, 1.6

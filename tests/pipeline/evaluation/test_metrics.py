@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from strokelesion.pipeline.evaluation.metrics import MEASURES, class_mask, class_pair, score_scan, true_lesions, voxel_volume_ml
+from strokelesion.pipeline.evaluation.metrics import MEASURES, class_mask, class_pair, score_scan, true_lesions
 
 NAN = np.nan
 SHAPE = (5, 7, 6)
@@ -261,8 +261,3 @@ def test_pairs_for_monai_metrics_take_one_class():
     (pred,), (label,) = class_pair("main")(output)
     assert pred.tolist() == [[0, 1, 0]]
     assert label.tolist() == [[1, 1, 0]]
-
-
-def test_voxel_volume_is_the_determinant_whatever_the_orientation():
-    oblique = np.array([[0, -3, 0, 9], [1.6, 0, 1.2, 9], [1.2, 0, -1.6, 9], [0, 0, 0, 1]])
-    assert voxel_volume_ml(oblique) == pytest.approx(0.012)

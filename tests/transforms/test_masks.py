@@ -12,8 +12,8 @@ from monai.transforms import Compose
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.layouts import read_cohort
-from strokelesion.transforms import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd, LoadMasksd, LoadScand
-from strokelesion.transforms.lesions import binarize_mask, divide_components
+from strokelesion.transforms import BinarizeMasksd, FuseSubmasksd, LabelLesionsd, LoadMasksd, LoadScand
+from strokelesion.transforms.masks import binarize_mask, divide_components
 
 UNIT = (2**32 - 1) / 2**32
 CODINGS = {"0.99999": [1], "254.99999": [255], "noisy": [253, 254, 255]}
@@ -52,18 +52,17 @@ def test_binarizing_does_not_depend_on_scale_and_twice_is_once(mask, scale):
     assert torch.equal(binarize_mask(once), once)
 
 
-def test_an_empty_mask_is_refused_unless_told_otherwise():
-    empty = torch.zeros(7, 8, 9)
-    with pytest.raises(UserError, match=r"zero everywhere.*--allow_empty true"):
-        binarize_mask(empty)
-    assert not binarize_mask(empty, allow_empty=True).any()
-
-
-def test_a_gray_mask_is_refused_unless_told_otherwise():
-    gray = torch.tensor([0.0, 0.3, 0.7, 1.0])
-    with pytest.raises(UserError, match=r"not two-valued: 2 voxels.*--allow_gray true"):
-        binarize_mask(gray)
-    assert binarize_mask(gray, allow_gray=True).tolist() == [0, 0, 1, 1]
+@pytest.mark.parametrize(
+    ("values", "words", "option", "accepted"),
+    [
+        ([0.0, 0.0, 0.0], r"zero everywhere.*--allow_empty true", "allow_empty", [0, 0, 0]),
+        ([0.0, 0.3, 0.7, 1.0], r"not two-valued: 2 voxels.*--allow_gray true", "allow_gray", [0, 0, 1, 1]),
+    ],
+)
+def test_empty_and_gray_masks_are_refused_unless_told_otherwise(values, words, option, accepted):
+    with pytest.raises(UserError, match=words):
+        binarize_mask(torch.tensor(values))
+    assert binarize_mask(torch.tensor(values), **{option: True}).tolist() == accepted
 
 
 @pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
@@ -83,14 +82,8 @@ def test_main_wins_where_masks_overlap_and_fusion_is_the_union():
     main[0, 0], first[0, :2, 0], second[0, 3, 4] = 1, 1, 1
     sample = {"image": volume(main), "main_mask": volume(main), "sub_masks": volume(np.concatenate([first, second]))}
     label = LabelLesionsd()(FuseSubmasksd("sub_masks")(sample))["label"].numpy()
+    assert set(sample) == {"image", "main_mask", "sub_masks"}
     assert np.array_equal(label, np.where(main, 1, np.where(first | second, 2, 0)))
-
-
-def test_the_input_sample_is_not_changed():
-    mask = volume(np.ones((1, 4, 5, 6), dtype=np.uint8))
-    sample = {"image": mask, "main_mask": mask}
-    LabelLesionsd()(sample)
-    assert set(sample) == {"image", "main_mask"}
 
 
 def test_components_on_request_make_the_largest_main_and_the_rest_sub():
@@ -115,12 +108,8 @@ def test_components_are_not_divided_where_sub_masks_exist():
 
 
 def test_a_mask_on_another_grid_is_refused():
-    image = volume(np.ones((1, 9, 8, 7)))
     with pytest.raises(UserError, match=r"\(7, 8, 9\).*not on the grid"):
-        LabelLesionsd()({"image": image, "main_mask": volume(np.ones((1, 7, 8, 9)))})
-    shifted = MetaTensor(torch.ones(1, 9, 8, 7), affine=torch.diag(torch.tensor([1.0, 1.0, 1.5, 1.0])).double())
-    with pytest.raises(UserError, match=r"corners 3\.0 mm apart"):
-        LabelLesionsd()({"image": image, "main_mask": shifted})
+        LabelLesionsd()({"image": volume(np.ones((1, 9, 8, 7))), "main_mask": volume(np.ones((1, 7, 8, 9)))})
 
 
 def test_masks_of_one_scan_are_channels_and_must_be_on_one_grid(tmp_path):
@@ -134,14 +123,6 @@ def test_masks_of_one_scan_are_channels_and_must_be_on_one_grid(tmp_path):
     files.append(save_nifti(tmp_path / "c.nii", np.ones((4, 5, 7)), np.eye(4)))
     with pytest.raises(UserError, match=r"c\.nii .*not on the grid of .*a\.nii"):
         LoadMasksd("m")({"m": list(map(str, files))})
-
-
-def test_the_background_takes_what_the_lesions_leave():
-    probabilities = torch.rand(3, 4, 5, 6) / 3
-    probabilities[:, 0] = 0
-    filled = FillBackgroundd("pred")({"pred": probabilities})["pred"]
-    torch.testing.assert_close(filled.sum(0), torch.ones(4, 5, 6))
-    assert torch.equal(filled[1:], probabilities[1:])
 
 
 def test_unknown_divisions_and_keys_are_refused():

@@ -1,22 +1,116 @@
-"""Headers that promise what cannot be: refused in words before memory is taken."""
+"""Every format gives the same scan, and what is damaged or no scan is refused in words before memory is taken."""
 
 import gzip
 import resource
 
+import itk
 import nibabel as nib
 import numpy as np
 import pytest
+from atlas import grid
+from dicom_files import write_series
+from hypothesis import given
+from hypothesis import strategies as st
 
+from strokelesion.networks import UserError
+from strokelesion.pipeline.inference.derivatives import name_scans
+from strokelesion.pipeline.inference.scans import common_folder, find_scans
 from strokelesion.transforms import LoadScand
-from strokelesion.transforms.headers import MOST_VOXELS
+from strokelesion.transforms.reading import MOST_VOXELS, load_volume
+from strokelesion.transforms.sample_error import SampleError
 
-SHAPE = (7, 8, 9)
+SHAPE, SPACING_MM = (7, 8, 21), (1.5, 1.25, 2.0)
+VALUES = np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16)
+ORIGIN_MM = (5.0, -7.0, 9.0)
+LPS = np.diag([-1.0, -1, 1, 1])
+HEAD_SHAPE = (7, 8, 9)
 SIZE_OFFSET = 42  # of the first axis in a NIfTI header
 MOST_BYTES = 2**28
 
 
-def load(path):
-    return LoadScand("image")({"image": str(path)})["image"]
+def affine():
+    matrix = np.diag([*SPACING_MM, 1.0])
+    matrix[:3, 3] = ORIGIN_MM
+    return LPS @ matrix
+
+
+def write(folder, kind):
+    if kind == "dicom":
+        write_series(folder, VALUES, SPACING_MM, ORIGIN_MM)
+        return
+    if kind in ("mha", "nrrd"):
+        image = itk.image_from_array(np.ascontiguousarray(VALUES.T))
+        image.SetSpacing(SPACING_MM)
+        image.SetOrigin(ORIGIN_MM)
+        itk.imwrite(image, str(folder / f"head.{kind}"))
+        return
+    made = nib.MGHImage if kind == "mgz" else nib.Nifti1Image
+    values = VALUES[..., None] if kind == "4d.nii" else VALUES
+    nib.save(made(values.astype(np.float32), affine()), folder / f"head.{kind}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("nii", "sub-head"),
+        ("nii.gz", "sub-head"),
+        ("4d.nii", "sub-head4d"),
+        ("mgz", "sub-head"),
+        ("mha", "sub-head"),
+        ("nrrd", "sub-head"),
+        ("dicom", "sub-P0011t1mprage"),
+    ],
+)
+def test_a_scan_is_the_same_from_every_format_and_its_results_are_named_after_it(tmp_path, kind, named):
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in", kind)
+    items = find_scans(tmp_path / "in")
+    image = LoadScand("image")(items[0])["image"]
+    assert image.shape == (1, *SHAPE)
+    np.testing.assert_array_equal(image[0].numpy(), VALUES)
+    np.testing.assert_allclose(image.affine, affine(), atol=1e-5)
+    assert [str(name) for name in name_scans(items, common_folder(items))] == [named]
+
+
+@pytest.mark.parametrize("shape", [(7, 8, 9, 2), (7, 8)])
+def test_what_is_no_single_volume_is_refused(tmp_path, shape):
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.float32), grid()[1]), tmp_path / "many.nii")
+    with pytest.raises(UserError, match=r"many\.nii has the shape \(7, 8.*expected one 3D volume"):
+        LoadScand("image")({"image": str(tmp_path / "many.nii")})
+
+
+@pytest.mark.parametrize(
+    ("affine", "reason"),
+    [
+        (np.diag([8.0, 8.0, 0.0, 1.0]), "edges of 8 x 8 x 0 mm"),
+        (np.array([[8.0, 0, 0, 0], [0, 8, 8, 0], [0, 0, 0, 0], [0, 0, 0, 1]]), "lie in one plane"),
+        (np.diag([1e-3, 1e-3, 1e-3, 1.0]), "edges of 0.001 x 0.001 x 0.001 mm; allowed are 0.1 to 10 mm"),
+        (np.diag([1.0, 1.0, 20.0, 1.0]), "edges of 1 x 1 x 20 mm"),
+    ],
+)
+@pytest.mark.parametrize("codes", [(2, 0), (1, 1)])
+def test_what_is_nowhere_in_space_is_refused_by_name(tmp_path, affine, reason, codes):
+    image = nib.Nifti1Image(VALUES, np.eye(4))
+    image.header.set_qform(np.eye(4), codes[1])
+    whole = bytearray(image.to_bytes())
+    whole[252:256] = np.array(codes[::-1], "<i2").tobytes()
+    whole[280:328] = affine[:3].astype("<f4").tobytes()
+    (tmp_path / "flat.nii").write_bytes(whole)
+    with pytest.raises(SampleError, match=reason) as error:
+        load_volume(str(tmp_path / "flat.nii"))
+    assert str(tmp_path / "flat.nii") in str(error.value)
+
+
+@given(share=st.floats(0, 0.98), compressed=st.booleans())
+def test_a_file_cut_short_anywhere_is_refused_by_name(tmp_path_factory, share, compressed):
+    whole = nib.Nifti1Image(VALUES, np.eye(4)).to_bytes()
+    whole = gzip.compress(whole) if compressed else whole
+    path = tmp_path_factory.mktemp("cut") / f"head.nii{'.gz' * compressed}"
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(SampleError, match="cannot be read") as error:
+        load_volume(str(path))
+    assert error.value.source == str(path)
+    assert str(error.value) == f"{path} {error.value.what}. {error.value.advice}"
 
 
 @pytest.fixture
@@ -24,7 +118,7 @@ def head(tmp_path):
     """Write a small NIfTI file with a change to its image; returns the path."""
 
     def write(name="head.nii", values=None, affine=None, change=None):
-        values = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE) if values is None else values
+        values = np.arange(np.prod(HEAD_SHAPE), dtype=np.int16).reshape(HEAD_SHAPE) if values is None else values
         image = nib.Nifti1Image(values, np.diag([1.0, 2, 3, 1]) if affine is None else affine)
         if change is not None:
             change(image.header)
@@ -60,7 +154,7 @@ def test_a_small_file_that_promises_a_large_volume_is_refused_and_takes_no_memor
         patched(path, bytes(content), path.suffix == ".gz")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=rf"{name} cannot be read: its header promises .*{words}"):
-        load(path)
+        load_volume(path)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MOST_BYTES
 
 
@@ -70,9 +164,9 @@ def test_a_wrong_checksum_is_noticed_though_all_voxels_unpack(head):
     content = bytearray(path.read_bytes())
     content[-6] ^= 1
     path.write_bytes(content)
-    assert np.asarray(nib.load(path).dataobj).shape == SHAPE
+    assert np.asarray(nib.load(path).dataobj).shape == HEAD_SHAPE
     with pytest.raises(ValueError, match="cannot be read: CRC check failed"):
-        load(path)
+        load_volume(path)
 
 
 @pytest.mark.parametrize(
@@ -87,33 +181,24 @@ def test_a_wrong_checksum_is_noticed_though_all_voxels_unpack(head):
 )
 def test_an_affine_that_disagrees_with_the_voxel_sizes_is_refused(change, words, head):
     with pytest.raises(ValueError, match=words):
-        load(head(change=change))
+        load_volume(head(change=change))
 
 
 def test_an_affine_that_differs_by_rounding_is_taken_as_it_is(head):
     """MONAI would take the voxel sizes, and the mask would lie elsewhere than the scan."""
     path = head(change=lambda header: header.set_sform(np.diag([1.0, 2, 3.01, 1]), 1))
-    np.testing.assert_array_equal(load(path).affine, nib.load(path).affine)
+    np.testing.assert_array_equal(load_volume(path).affine, nib.load(path).affine)
 
 
-@pytest.mark.parametrize(
-    ("affine", "words"),
-    [
-        (np.diag([0.001, 0.001, 0.001, 1]), "edges of 0.001 x 0.001 x 0.001 mm; allowed are 0.1 to 10 mm"),
-        (np.array([[1, 1, 0, 0], [0, 0.001, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "lie in one plane"),
-        (np.diag([9.5, 9.5, 9.5, 1]), "liters large; allowed are up to 250"),
-    ],
-)
-def test_grids_that_no_head_has_are_refused(affine, words, head):
-    values = np.ones((70, 70, 70), np.uint8) if "liters" in words else None
-    with pytest.raises(ValueError, match=words):
-        load(head(values=values, affine=affine))
+def test_a_scan_of_hundreds_of_liters_is_refused(head):
+    with pytest.raises(ValueError, match="liters large; allowed are up to 250"):
+        load_volume(head(values=np.ones((70, 70, 70), np.uint8), affine=np.diag([9.5, 9.5, 9.5, 1])))
 
 
 @pytest.mark.parametrize("kind", [np.complex64, [("R", "u1"), ("G", "u1"), ("B", "u1")]])
 def test_voxels_that_are_no_numbers_are_refused(kind, head):
     with pytest.raises(ValueError, match=r"cannot be read: its voxels are of the type .*; expected one number each"):
-        load(head(values=np.zeros(SHAPE, kind)))
+        load_volume(head(values=np.zeros(HEAD_SHAPE, kind)))
 
 
 @pytest.mark.parametrize("named", ["/etc/passwd", "../secret.raw", "missing.raw"])
@@ -127,7 +212,7 @@ def test_a_header_cannot_have_other_files_read_as_images(named, suffix, tmp_path
     else:
         path.write_text(f"ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = {named}\n")
     with pytest.raises(ValueError, match=r"head\.\w+ cannot be read: "):
-        load(path)
+        load_volume(path)
 
 
 def test_a_metaimage_header_with_its_voxels_beside_it_is_read(tmp_path):
@@ -136,7 +221,7 @@ def test_a_metaimage_header_with_its_voxels_beside_it_is_read(tmp_path):
         "ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = 2 2 2\nElementSpacing = 1 1 1\nElementType = MET_UCHAR\n"
     )
     (tmp_path / "head.mhd").write_text(f"{kind}ElementDataFile = head.raw\n")
-    assert sorted(load(tmp_path / "head.mhd").flatten().tolist()) == list(range(8))
+    assert sorted(load_volume(tmp_path / "head.mhd").flatten().tolist()) == list(range(8))
 
 
 METAIMAGE = "ObjectType = Image\nNDims = {}\nElementSpacing = {}\nDimSize = {}\nElementType = {}\nElementDataFile = LOCAL\n"
@@ -147,11 +232,11 @@ def test_a_number_of_axes_that_itk_cannot_read_is_refused_at_once(axes, tmp_path
     path = tmp_path / "head.mha"
     path.write_bytes(METAIMAGE.format(axes, "1 " * axes, "8 " * axes, "MET_UCHAR").encode() + bytes(8**axes))
     with pytest.raises(ValueError, match=f"it has {axes} axes; expected 2 to 4"):
-        load(path)
+        load_volume(path)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("MET_CHAR", "i1"), ("MET_LONG_LONG", "i8"), ("MET_ULONG_LONG", "u8")])
 def test_types_that_itk_has_no_images_for_are_read(name, kind, tmp_path):
-    path, values = tmp_path / "head.mha", np.arange(np.prod(SHAPE)).astype(kind)
+    path, values = tmp_path / "head.mha", np.arange(np.prod(HEAD_SHAPE)).astype(kind)
     path.write_bytes(METAIMAGE.format(3, "1 2 3", "7 8 9", name).encode() + values.tobytes())
-    np.testing.assert_array_equal(load(path)[0].numpy().ravel(order="F"), values.astype(np.float32))
+    np.testing.assert_array_equal(load_volume(path)[0].numpy().ravel(order="F"), values.astype(np.float32))

@@ -6,27 +6,24 @@ k = 1, 2, 253, 254. An integer cast turns 0.99999 into 0 and loses the lesion; `
 `mask > max(mask) / 2` is right for all of them.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, ensure_tuple
-from scipy import ndimage
 
 from strokelesion.networks import UserError
-from strokelesion.transforms.loading import load_volume
+from strokelesion.transforms.components import largest_component
+from strokelesion.transforms.geometry import require_same_grid
+from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.sample_error import SampleError, source_of
 
 MAIN, SUB = 1, 2
 # Values that differ from both 0 and 1 by more than this share of the maximum are not rounding noise (k = 2 of 255 is 0.008).
 ROUNDING_TOLERANCE = 0.02
-# A mask whose corners are further than this from those of its image has another grid.
-GRID_TOLERANCE_MM = 0.1
-FULLY_CONNECTED = np.ones((3, 3, 3), dtype=bool)
 
 
 def binarize_mask(mask: torch.Tensor, allow_empty: bool = False, allow_gray: bool = False) -> torch.Tensor:
@@ -179,45 +176,5 @@ class LabelLesionsd(MapTransform):
 
 def divide_components(mask: torch.Tensor) -> torch.Tensor:
     """Return a label map of a 0/1 mask `(1, X, Y, Z)`: the largest 26-connected component is main, all others are sub."""
-    components, count = ndimage.label(mask[0].numpy(force=True), structure=FULLY_CONNECTED)
-    if count < 2:
-        return mask * MAIN
-    sizes = np.bincount(components.ravel())[1:]
-    largest = torch.as_tensor(components == 1 + int(sizes.argmax()), device=mask.device)
-    return torch.where(largest[None], mask * MAIN, mask * SUB)
-
-
-class FillBackgroundd(MapTransform):
-    """Set the first channel of class probabilities to 1 minus the sum of the others, so that they sum to 1 in every voxel.
-
-    Resampling to the scan's own grid leaves zeros in every class outside the network's field of view.
-    """
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with probabilities `(C, X, Y, Z)` completed."""
-        sample = dict(data)
-        for key in self.key_iterator(sample):
-            probabilities = sample[key].clone()
-            probabilities[0] = 1 - probabilities[1:].sum(dim=0)
-            sample[key] = probabilities
-        return sample
-
-
-def require_same_grid(image: MetaTensor, mask: MetaTensor) -> None:
-    """Raise `SampleError` unless both arrays have the same spatial shape and corners within `GRID_TOLERANCE_MM`."""
-    shapes = tuple(image.shape[1:]), tuple(mask.shape[1:])
-    shift_mm = corner_shift_mm(shapes[0], image.affine, mask.affine)
-    if shapes[0] != shapes[1] or shift_mm > GRID_TOLERANCE_MM:
-        raise SampleError(
-            source_of(mask),
-            f"({shapes[1]} voxels) is not on the grid of {source_of(image)} ({shapes[0]} voxels; corners "
-            f"{shift_mm:.1f} mm apart); expected the same shape and affine",
-            "Resample the mask to its scan.",
-        )
-
-
-def corner_shift_mm(shape: Sequence[int], one: Any, other: Any) -> float:
-    """Return the largest distance in mm between the corners of a volume `(X, Y, Z)` under two affines."""
-    corners = np.array(np.meshgrid(*[(0, size - 1) for size in shape])).reshape(3, -1)
-    difference = np.asarray(one, dtype=float) - np.asarray(other, dtype=float)
-    return float(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0).max())
+    largest = torch.as_tensor(largest_component(mask[0] > 0), device=mask.device)[None]
+    return torch.where(largest, mask * MAIN, mask * SUB)

@@ -3,7 +3,7 @@
 Lesion classes: `main` is label 1, `sub` label 2, `both` is either. With P predicted, T true and TP shared voxels of a
 class, Dice = 2 TP / (P + T). Each scorer's columns start with its name:
 
-- *seed*: the Keras study, the origin of this project. Mean of 2 TP / (P + T + 1e-5) over axial slices with any true lesion.
+- *keras*: the Keras study, the origin of this project. Mean of 2 TP / (P + T + 1e-5) over axial slices with any true lesion.
 - *atlas22*: ATLAS R2.0 challenge 2022. Lesions are 6-connected; a lesion is found when at least one voxel overlaps. The
   volume difference follows its definition; the published `volume_difference` compares a single prediction with itself.
 - *isles26*: ISLES'26 challenge. Lesions are 26-connected; a lesion is found when it is matched one-to-one with
@@ -20,8 +20,8 @@ Values for empty masks (`-` is NaN: the measure is undefined, and means leave it
 | atlas22_dice, atlas22_lesion_f1                      | 1          | 0                | 0                     |
 | isles26_dice, isles26_lesion_f1                      | 1          | 0                | 0                     |
 | isles26_pr_auc, which needs no predicted mask        | -          | -                | as usual              |
-| seed_dice, when the scan has another true lesion     | 0          | 0                | 0                     |
-| seed_dice, when the scan has no true lesion          | -          | -                | impossible            |
+| keras_dice, when the scan has another true lesion    | 0          | 0                | 0                     |
+| keras_dice, when the scan has no true lesion         | -          | -                | impossible            |
 | volumes, lesion counts and their differences         | computed as usual: an empty mask counts 0             |
 """
 
@@ -37,7 +37,7 @@ from scipy.ndimage import find_objects
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.lesion_matching import LesionPairs, lesion_f1, matched, pair_lesions, touched
-from strokelesion.pipeline.evaluation.voxelwise import Floats, Mask, average_precision, seed_dice, surface_distances_mm
+from strokelesion.pipeline.evaluation.voxelwise import Floats, Mask, average_precision, keras_dice, surface_distances_mm
 
 Labels = NDArray[np.integer[Any]]
 Scores = dict[str, float]
@@ -45,7 +45,7 @@ Scores = dict[str, float]
 CLASSES: dict[str, tuple[int, ...]] = {"main": (1,), "sub": (2,), "both": (1, 2)}
 MEASURES = (
     *("truth_ml", "pred_ml", "dice", "precision", "recall", "hd95_mm", "asd_mm", "volume_difference_ml"),
-    "seed_dice",
+    "keras_dice",
     *("atlas22_dice", "atlas22_lesion_f1", "atlas22_volume_difference_voxels", "atlas22_lesion_count_difference"),
     *("isles26_dice", "isles26_lesion_f1", "isles26_absolute_volume_difference_ml", "isles26_lesion_count_difference"),
     "isles26_pr_auc",
@@ -165,7 +165,7 @@ def score_masks(pred: Mask, truth: Mask, slices: Mask, affine: Floats) -> Scores
         "truth_ml": true * voxel_ml,
         "pred_ml": predicted * voxel_ml,
         "volume_difference_ml": (predicted - true) * voxel_ml,
-        "seed_dice": seed_dice(pred, truth, slices) if slices.any() else nan,
+        "keras_dice": keras_dice(pred, truth, slices) if slices.any() else nan,
         "atlas22_volume_difference_voxels": abs(predicted - true),
         "atlas22_lesion_count_difference": atlas22.count_difference,
         "isles26_absolute_volume_difference_ml": abs(predicted - true) * voxel_ml,

@@ -38,7 +38,7 @@ PICTURED = 10
 # Measures of the printed summary, with their titles.
 SUMMARY = {
     "dice": "Dice",
-    "seed_dice": "seed's Dice",
+    "keras_dice": "Keras study's slice Dice",
     "atlas22_lesion_f1": "ATLAS'22 F1",
     "isles26_lesion_f1": "ISLES'26 F1",
     "hd95_mm": "HD95 mm",

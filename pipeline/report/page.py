@@ -78,7 +78,7 @@ METRICS = {
         Metric("asd_mm", "average surface distance (mm) ↓", 1),
         Metric("volume_difference_ml", "volume, predicted − true (ml) → 0", 1),
     ),
-    "Seed study, mean over slices with any lesion; those without this class score 0": (Metric("seed_dice", "Dice ↑", 3),),
+    "Keras study, mean over slices with any lesion; those without this class score 0": (Metric("keras_dice", "Dice ↑", 3),),
     "ATLAS'22 challenge": (
         Metric("atlas22_dice", "Dice ↑", 3),
         Metric("atlas22_lesion_f1", "lesion F1, any overlap ↑", 3),

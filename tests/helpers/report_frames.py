@@ -102,7 +102,7 @@ def scores_of(truth_ml, pred_ml, dice):
         "hd95_mm": 40 * missed,
         "asd_mm": 8 * missed,
         "volume_difference_ml": off_ml,
-        "seed_dice": np.nan_to_num(dice) * 0.8,
+        "keras_dice": np.nan_to_num(dice) * 0.8,
         "atlas22_dice": either,
         "atlas22_lesion_f1": either * 0.8,
         "atlas22_volume_difference_voxels": abs(off_ml) * 1000,

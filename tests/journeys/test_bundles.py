@@ -50,7 +50,7 @@ def test_every_experiment_trains_evaluates_and_infers(network, loss, run_command
     assert set(scores["subject"]) == set(held_out)
     assert scores["dice"].between(0, 1).all()
     assert scores["truth_ml"].gt(0).all()
-    assert "seed's Dice" in capsys.readouterr().out
+    assert "Keras study's slice Dice" in capsys.readouterr().out
     about = json.loads((run_dir / "evaluation/held_out/about.json").read_text())
     assert (about["network"], about["loss"], about["fold"]) == (CLASSES[network], loss, 0)
 

@@ -51,7 +51,7 @@ def test_a_scan_derived_on_paper():
     assert main["dice"] == pytest.approx(2 * 8 / (12 + 9))
     assert both["dice"] == pytest.approx(2 * 8 / (13 + 9))
     # Slices 1 and 2 have a lesion; slice 2 has no main lesion and counts 0: (16 / 20 + 0) / 2.
-    assert main["seed_dice"] == pytest.approx(0.4, abs=1e-5)
+    assert main["keras_dice"] == pytest.approx(0.4, abs=1e-5)
     # One lesion found, one false alarm: 1 / (1 + 1/2). IoU of the found one is 8 / 12.
     assert (main["atlas22_lesion_f1"], main["isles26_lesion_f1"]) == pytest.approx((2 / 3, 2 / 3))
     # Of both, one more is missed: 1 / (1 + 2/2).
@@ -90,7 +90,7 @@ def test_hd95_is_the_worse_direction_and_asd_pools_both():
         ("hd95_mm", NAN, NAN, NAN),
         ("asd_mm", NAN, NAN, NAN),
         ("volume_difference_ml", 0, 0.06, -0.06),
-        ("seed_dice", NAN, NAN, 0),
+        ("keras_dice", NAN, NAN, 0),
         ("atlas22_dice", 1, 0, 0),
         ("atlas22_lesion_f1", 1, 0, 0),
         ("atlas22_volume_difference_voxels", 0, 2, 2),
@@ -118,11 +118,11 @@ def test_what_empty_masks_mean(measure, both_empty, only_truth_empty, only_pred_
 
 
 @pytest.mark.parametrize("predicted", [0, 1])
-def test_an_empty_class_has_a_seed_dice_of_0_in_a_scan_with_another_lesion(predicted):
+def test_an_empty_class_has_a_keras_dice_of_0_in_a_scan_with_another_lesion(predicted):
     truth, pred = empty(), empty()
     truth[1, 2, 3] = 2
     pred[1, 2, 3] = predicted
-    assert rows(pred, truth)["main"]["seed_dice"] == 0
+    assert rows(pred, truth)["main"]["keras_dice"] == 0
 
 
 @given(pred=LABELS, truth=LABELS)
@@ -156,10 +156,10 @@ def test_a_perfect_prediction_has_the_best_value_of_every_measure(truth):
 
 
 @given(truth=LABELS)
-def test_seed_dice_caps_a_perfect_prediction_at_the_share_of_slices_with_the_class(truth):
+def test_keras_dice_caps_a_perfect_prediction_at_the_share_of_slices_with_the_class(truth):
     truth[0, 0, 0] = 1
     slices = (truth > 0).any((0, 1)).sum()
-    assert rows(truth, truth)["main"]["seed_dice"] == pytest.approx((truth == 1).any((0, 1)).sum() / slices, rel=1e-4)
+    assert rows(truth, truth)["main"]["keras_dice"] == pytest.approx((truth == 1).any((0, 1)).sum() / slices, rel=1e-4)
 
 
 @given(pred=LABELS, truth=LABELS, axes=st.lists(st.sampled_from([0, 1, 2]), unique=True))
@@ -173,7 +173,7 @@ def test_flipping_both_changes_nothing(pred, truth, axes):
 def test_swapping_axes_changes_only_what_is_measured_by_slice(pred, truth, axes):
     turned = rows(pred.transpose(axes), truth.transpose(axes), affine=AFFINE[np.ix_([*axes, 3], [*axes, 3])])
     for name, row in rows(pred, truth).items():
-        assert same(row, turned[name], without=[ORDERED, "seed_dice"])
+        assert same(row, turned[name], without=[ORDERED, "keras_dice"])
 
 
 @given(pred=LABELS, truth=LABELS, pads=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=3, max_size=3))

@@ -178,14 +178,14 @@ def test_surface_distances_agree_with_surface_distance_to_half_a_voxel():
         assert asd == pytest.approx(np.mean(surface_distance.compute_average_surface_distance(theirs)), abs=HALF_A_VOXEL_MM)
 
 
-def test_seed_dice_equals_a_loop_over_slices(cases):
+def test_keras_dice_equals_a_loop_over_slices(cases):
     for case in cases:
         scores = []
         for z in case.slices:
             p, t = voxels(case.pred[..., z]), voxels(case.truth[..., z])
             scores.append(2 * len(p & t) / (len(p) + len(t) + 1e-5))
         expected = sum(scores) / len(scores) if scores else np.nan
-        assert case.row["seed_dice"] == pytest.approx(expected, nan_ok=True)
+        assert case.row["keras_dice"] == pytest.approx(expected, nan_ok=True)
 
 
 def test_the_atlas22_scores_equal_a_flood_fill_over_faces(cases):

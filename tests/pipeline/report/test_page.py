@@ -217,11 +217,11 @@ def test_false_alarms_are_counted():
         assert f"{row.lesion} {row.scans} {row.with_alarm} {number(row.share)}" in text
 
 
-def test_published_numbers_stand_with_their_protocol_and_those_of_the_keras_study_only_beside_seed_dice():
+def test_published_numbers_stand_with_their_protocol_and_those_of_the_keras_study_only_beside_keras_dice():
     text, scores = seen(html()), of(report().scores)
     for row in PUBLISHED:
         assert row.protocol
-        assert (row.compare_with == "seed_dice") == ("Keras study" in row.source)
+        assert (row.compare_with == "keras_dice") == ("Keras study" in row.source)
         same = scores[scores["lesion"] == {"all": "both"}.get(row.lesion, row.lesion)]
         here = f"{number(same[row.compare_with].mean())} {row.compare_with}" if row.compare_with else "–"
         assert " ".join(f"{row.protocol} {row.further} {row.lesion} {row.dice} {here}".split()) in text
@@ -229,11 +229,11 @@ def test_published_numbers_stand_with_their_protocol_and_those_of_the_keras_stud
 
 def test_scans_without_a_class_count_beside_the_keras_studys_numbers_as_it_counted_them():
     scores = pd.DataFrame(
-        {"lesion": ["main", "main", "sub", "sub", "both", "both"], "seed_dice": [0.5, 0.7, 0.0, 0.2, 0.5, 0.7]}
+        {"lesion": ["main", "main", "sub", "sub", "both", "both"], "keras_dice": [0.5, 0.7, 0.0, 0.2, 0.5, 0.7]}
     )
     scores = scores.assign(dice=[0.5, 0.7, np.nan, 0.4, 0.5, 0.7], atlas22_dice=1.0, isles26_dice=1.0)
     here = measured_here(scores)
-    assert here["sub", "seed_dice"] == pytest.approx(0.1)
+    assert here["sub", "keras_dice"] == pytest.approx(0.1)
     assert here["sub", "dice"] == pytest.approx(0.4)
     assert here["all", "dice"] == pytest.approx(0.6)
 

@@ -11,7 +11,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.report.runs import find_runs, gather
 from strokelesion.pipeline.report.writing import missing_scans, missing_subjects, named_experiment, worst_pictures, write_report
 
-SCORED = {"precision": 0.5, "recall": 0.5, "hd95_mm": 4.0, "asd_mm": 1.0, "volume_difference_ml": -1.0, "seed_dice": 0.4}
+SCORED = {"precision": 0.5, "recall": 0.5, "hd95_mm": 4.0, "asd_mm": 1.0, "volume_difference_ml": -1.0, "keras_dice": 0.4}
 SCORED |= {
     f"{scorer}_{name}": 0.5 for scorer in ("atlas22", "isles26") for name in ("dice", "lesion_f1", "lesion_count_difference")
 }

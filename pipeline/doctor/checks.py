@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from strokelesion.pipeline.cohorts.layouts import Survey
+from strokelesion.pipeline.cohorts.survey import Survey
 from strokelesion.pipeline.doctor import folder_checks, scan_checks
 from strokelesion.pipeline.doctor.issue import Issue
 from strokelesion.pipeline.doctor.scan import Scan

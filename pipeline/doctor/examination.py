@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from strokelesion.pipeline.cohorts.layouts import survey_cohort
+from strokelesion.pipeline.cohorts.survey import survey_cohort
 from strokelesion.pipeline.doctor import checks
 from strokelesion.pipeline.doctor.checks import SEVERITIES, STOPS, Check, Subject
 from strokelesion.pipeline.doctor.scan import Training, open_scan

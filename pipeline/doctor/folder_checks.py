@@ -3,8 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from strokelesion.pipeline.cohorts.layouts import Survey
 from strokelesion.pipeline.cohorts.metadata import Row, Table, scan_names
+from strokelesion.pipeline.cohorts.survey import Survey
 from strokelesion.pipeline.doctor.issue import Issue
 
 # Labels that the authors or users of a release reported as wrong.

@@ -19,8 +19,8 @@ from candidates.bundle import configured
 from monai.transforms import Compose
 from scipy import ndimage
 
-from strokelesion.pipeline.cohorts.layouts import read_cohort
 from strokelesion.pipeline.cohorts.phantom import dataset_or_phantom
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.evaluation.scoring import score_predictions
 from strokelesion.transforms import LabelLesionsd
 

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
-from strokelesion.pipeline.cohorts.layouts import LAYOUTS, CohortError, Layout, read_cohort
+from strokelesion.pipeline.cohorts.layouts import LAYOUTS, Layout
 from strokelesion.pipeline.cohorts.metadata import identifier
 from strokelesion.pipeline.cohorts.records import LINK_COLUMNS, Record, link_persons
+from strokelesion.pipeline.cohorts.survey import CohortError, read_cohort
 
 ReleaseDir = Callable[..., Path]
 

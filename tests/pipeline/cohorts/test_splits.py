@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.cohorts.layouts import read_cohort
 from strokelesion.pipeline.cohorts.records import Record, link_persons
 from strokelesion.pipeline.cohorts.split_files import COLUMNS, read_list
 from strokelesion.pipeline.cohorts.splits import Split, parts, scored_records, split_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
 
 SITES = ["Site1", "c0003", "R039", "NA"]
 LINKS = {"indi": "INDI Subject ID", "r12": "ATLAS 1.2 Subject ID"}

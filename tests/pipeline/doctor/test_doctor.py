@@ -16,7 +16,7 @@ from checkout import ROOT
 from configured import configured
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.doctor.checks import CHECKS, NOTE, STOPS, SUSPICIOUS
 from strokelesion.pipeline.doctor.examination import COLUMNS, diagnose, examine, format_issues
 from strokelesion.pipeline.doctor.scan import Training

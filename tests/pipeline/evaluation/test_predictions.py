@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.evaluation import predicted_masks as predictions
 from strokelesion.pipeline.evaluation.predicted_masks import match_predictions
 from strokelesion.transforms import CheckPredictiond

@@ -16,8 +16,8 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 from stand_ins import DarkIsLesion
 
-from strokelesion.pipeline.cohorts.layouts import read_cohort
 from strokelesion.pipeline.cohorts.records import NAMES
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.evaluation.predicted_masks import match_predictions
 from strokelesion.pipeline.evaluation.scoring import score_predictions
 from strokelesion.pipeline.runtime.errors import user_error

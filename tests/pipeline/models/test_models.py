@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from stand_ins import DarkIsLesion
 
 from strokelesion.networks import ResUNet, UserError
-from strokelesion.pipeline.cohorts.layouts import read_cohort
 from strokelesion.pipeline.cohorts.splits import split_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.evaluation import release as releasing
 from strokelesion.pipeline.evaluation.decision_search import MIN_COMPONENTS_ML, MIN_PEAKS, THRESHOLDS
 from strokelesion.pipeline.models.application import brain_network, load_weights

@@ -9,7 +9,7 @@ import torch
 from configured import configured
 
 from strokelesion.networks import CommandLineError, UserError
-from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.pipeline.synthesis.cohort import Material, compose_records, write_cohort
 from strokelesion.pipeline.training.slice_store import SliceDataset, store_path

@@ -44,7 +44,7 @@ def test_those_placed_stay_and_newcomers_keep_the_folds_even(
     sites: dict[str, str], others: dict[str, str], folds_seed: tuple[int, int]
 ) -> None:
     before = assign_folds(sites, *folds_seed)
-    after = assign_folds(sites | others, *folds_seed, placed=before)
+    after = assign_folds(sites | others, *folds_seed, known=before)
     assert list(after.items())[: len(before)] == list(before.items()), "those placed come first: a list only grows"
     for counts in sizes(after, sites | others, folds_seed[0]).values():
         assert max(counts) - min(counts) <= 1
@@ -67,7 +67,7 @@ def test_newcomers_of_even_sites_spread_over_the_folds() -> None:
     placed = {f"sub-{site}{fold}": fold for site in range(40) for fold in range(5)}
     sites = {f"sub-{site}{fold}": f"site {site}" for site in range(40) for fold in range(5)}
     newcomers = {f"new-{site}": f"site {site}" for site in range(40)}
-    after = assign_folds(sites | newcomers, folds=5, placed=placed)
+    after = assign_folds(sites | newcomers, folds=5, known=placed)
     assert {after[subject] for subject in newcomers} == set(range(5))
 
 
@@ -88,7 +88,7 @@ def test_those_placed_stay_and_newcomers_bring_a_share_back_to_what_was_asked(
 ) -> None:
     share = percent / 100
     before = assign_share(sites, share)
-    after = assign_share(sites | others, share, placed=before)
+    after = assign_share(sites | others, share, known=before)
     assert list(after.items())[: len(before)] == list(before.items())
     held_out = sum(fold == 0 for fold in after.values())
     assert abs(held_out - share * len(after)) <= 0.5 + 1e-9
@@ -121,4 +121,4 @@ def test_the_folds_are_known() -> None:
 def test_newcomers_alone_make_up_for_what_others_left_out() -> None:
     placed = {f"sub-{i}": None for i in range(9)}
     sites = dict.fromkeys([*placed, "new"], "Site1")
-    assert assign_share(sites, 0.5, placed=placed) == {**placed, "new": 0}
+    assert assign_share(sites, 0.5, known=placed) == {**placed, "new": 0}

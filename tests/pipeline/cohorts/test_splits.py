@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.records import Record, link_persons
 from strokelesion.pipeline.cohorts.split_files import COLUMNS, read_list
-from strokelesion.pipeline.cohorts.splits import Split, parts, scored_records, split_cohort
+from strokelesion.pipeline.cohorts.splits import Split, list_parts, scored_records, split_cohort
 from strokelesion.pipeline.cohorts.survey import read_cohort
 
 SITES = ["Site1", "c0003", "R039", "NA"]
@@ -83,7 +83,7 @@ def linked_cohorts(draw: st.DrawFn) -> list[Record]:
 def splits_of(records: list[Record], split: str, folds: list[int] | None = None, **options: Any) -> list[Split]:
     """The splits of these folds, or of all parts, but those that leave a side empty."""
     found = []
-    for fold in parts(records, split) if folds is None else folds:
+    for fold in list_parts(records, split) if folds is None else folds:
         try:
             found.append(split_cohort(records, split, fold, **options))
         except ValueError as error:
@@ -143,7 +143,7 @@ def test_a_list_that_puts_a_person_on_two_sides_is_refused_and_any_other_divides
         split = write_list(Path(folder), folds)
         if any(len(sides) > 1 for sides in sides_of.values()):
             with pytest.raises(UserError, match="puts one person's subjects on two sides"):
-                parts(records, split)
+                list_parts(records, split)
         else:
             for sides in splits_of(records, split):
                 assert_divides(sides, records)
@@ -161,7 +161,7 @@ def test_persons_of_two_linked_releases_on_disk_are_on_one_side(
     if split == "list":
         split = write_list(tmp_path, {s: 0 if s in one_person else "" for s in subjects_of(records)})
     written = tmp_path / "split.csv"
-    for fold in parts(records, split):
+    for fold in list_parts(records, split):
         sides = split_cohort(records, split, fold, written=written)
         assert_divides(sides, records)
         assert scored_records(records, "held_out", split, fold, 0, written) == sides.held_out
@@ -218,7 +218,7 @@ def test_a_share_is_known_and_does_not_depend_on_the_order_of_records() -> None:
 
 def test_leaving_a_site_out_by_its_name_or_its_number_holds_out_all_of_it_and_nothing_else() -> None:
     records = cohort(5, "Site2") + cohort(3, "Site10", first=20) + cohort(4, "NA", first=40)
-    assert parts(records, "leave-one-site-out") == ["NA", "Site10", "Site2"]
+    assert list_parts(records, "leave-one-site-out") == ["NA", "Site10", "Site2"]
     for number, name in enumerate(["NA", "Site10", "Site2"]):
         split = split_cohort(records, "leave-one-site-out", name)
         assert split.held_out == [record for record in records if record["site"] == name]
@@ -250,7 +250,7 @@ def test_a_list_of_folds_is_followed_and_its_empty_folds_are_never_held_out(tmp_
     records = cohort(4)
     split = write_list(tmp_path, {"031771": 4, "031768": 1, "031770": None, "031769": 1})
     assert "1.0" in Path(split).read_text(), "as programs write whole numbers beside empty cells"
-    assert parts(records, split) == [1, 4]
+    assert list_parts(records, split) == [1, 4]
     assert subjects_of(split_cohort(records, split, 1).held_out) == {"031768", "031769"}
     assert subjects_of(split_cohort(records, split, 4).held_out) == {"031771"}
 
@@ -259,7 +259,7 @@ def test_a_list_of_folds_is_followed_and_its_empty_folds_are_never_held_out(tmp_
 def test_a_plain_list_of_subjects_holds_them_out(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "held out.CSV"
     path.write_text("subject\n031769\n031768\n", encoding=encoding)
-    assert parts(cohort(4), str(path)) == [0]
+    assert list_parts(cohort(4), str(path)) == [0]
     assert subjects_of(split_cohort(cohort(4), str(path)).held_out) == {"031768", "031769"}
 
 
@@ -481,9 +481,9 @@ def test_another_split_or_seed_than_that_of_the_file_is_refused(tmp_path: Path, 
     ("split", "row", "message"),
     [
         ("2-fold", ("031768", "Site1", 1), "twice: 031768"),
-        ("2-fold", ("031999", "Site1", 2), r"places \['031999'\] in folds that split=2-fold does not have"),
-        ("leave-one-site-out", ("031999", "Site1", 1), r"places \['031768'\] in folds"),
-        ("0.2", ("031999", "Site1", 1), r"places \['031999'\] in folds"),
+        ("2-fold", ("031999", "Site1", 2), r"puts \['031999'\] in folds that split=2-fold does not have"),
+        ("leave-one-site-out", ("031999", "Site1", 1), r"puts \['031768'\] in folds"),
+        ("0.2", ("031999", "Site1", 1), r"puts \['031999'\] in folds"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, split: str, row: tuple[str, str, int], message: str) -> None:

@@ -36,7 +36,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.evaluation.lesion_matching import LesionPairs, lesion_f1, matched, pair_lesions, touched
+from strokelesion.pipeline.evaluation.lesion_matching import (
+    LesionPairs,
+    compute_lesion_f1,
+    find_matched,
+    find_touched,
+    pair_lesions,
+)
 from strokelesion.pipeline.evaluation.voxelwise import Floats, Mask, average_precision, keras_dice, surface_distances_mm
 
 Labels = NDArray[np.integer[Any]]
@@ -67,7 +73,7 @@ ISLES26_NEIGHBORS = 26
 ISLES26_MIN_IOU = 0.25
 
 
-def class_mask(labels: torch.Tensor, name: str) -> torch.Tensor:
+def select_class(labels: torch.Tensor, name: str) -> torch.Tensor:
     """Return the mask of one lesion class in a label map, as booleans of the same shape.
 
     Raises:
@@ -78,11 +84,11 @@ def class_mask(labels: torch.Tensor, name: str) -> torch.Tensor:
     return torch.isin(labels.as_subclass(torch.Tensor), torch.tensor(CLASSES[name], device=labels.device))
 
 
-def class_pair(name: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list[torch.Tensor], list[torch.Tensor]]]:
+def select_pairs(name: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list[torch.Tensor], list[torch.Tensor]]]:
     """Return a function, for MONAI metrics, that extracts prediction and truth of one lesion class from an engine's output."""
 
     def pairs(output: Sequence[Mapping[str, Any]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        pred, truth = ([class_mask(item[key], name).float() for item in output] for key in ("pred", "label"))
+        pred, truth = ([select_class(item[key], name).float() for item in output] for key in ("pred", "label"))
         return pred, truth
 
     return pairs
@@ -90,7 +96,7 @@ def class_pair(name: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list[
 
 def mean_dice(lesion: str) -> MeanDice:
     """Return MONAI's handler for the mean Dice of one lesion class."""
-    return MeanDice(output_transform=class_pair(lesion))
+    return MeanDice(output_transform=select_pairs(lesion))
 
 
 def score_scan(
@@ -112,7 +118,7 @@ def score_scan(
         ValueError: when grids differ, or values are not labels.
     """
     check_grid(pred, truth, probabilities)
-    ranking = ranking_scores(probabilities, truth)
+    ranking = score_rankings(probabilities, truth)
     pred, truth = crop_to_lesions(pred, truth)
     slices = np.any(truth > 0, axis=(0, 1))
 
@@ -145,7 +151,7 @@ def true_lesions(pred: Labels, truth: Labels, affine: Floats) -> list[dict[str, 
     pred, truth = crop_to_lesions(pred, truth)
     lesions = pair_lesions(pred > 0, truth > 0, ISLES26_NEIGHBORS)
     volumes_ml = lesions.true_voxels * voxel_volume_ml(affine)
-    found = zip(volumes_ml, touched(lesions)[0], matched(lesions, ISLES26_MIN_IOU)[0], strict=True)
+    found = zip(volumes_ml, find_touched(lesions)[0], find_matched(lesions, ISLES26_MIN_IOU)[0], strict=True)
     return [{"volume_ml": float(ml), "is_touched": bool(touch), "is_matched": bool(match)} for ml, touch, match in found]
 
 
@@ -172,12 +178,12 @@ def score_masks(pred: Mask, truth: Mask, slices: Mask, affine: Floats) -> Scores
         "isles26_lesion_count_difference": isles26.count_difference,
     }
     if predicted and true:
-        return amounts | agreement(pred, truth, affine, atlas22, isles26)
+        return amounts | measure_agreement(pred, truth, affine, atlas22, isles26)
     case = 1 if predicted else 2 if true else 0
     return amounts | {name: values[case] for name, values in EMPTY.items()}
 
 
-def agreement(pred: Mask, truth: Mask, affine: Floats, atlas22: LesionPairs, isles26: LesionPairs) -> Scores:
+def measure_agreement(pred: Mask, truth: Mask, affine: Floats, atlas22: LesionPairs, isles26: LesionPairs) -> Scores:
     """Return the measures of `EMPTY` for two masks that are not empty, with their lesions as each challenge defines them."""
     shared, predicted, true = (int(np.count_nonzero(mask)) for mask in (pred & truth, pred, truth))
     dice = 2 * shared / (predicted + true)
@@ -188,12 +194,12 @@ def agreement(pred: Mask, truth: Mask, affine: Floats, atlas22: LesionPairs, isl
         "recall": shared / true,
         "hd95_mm": hd95_mm,
         "asd_mm": asd_mm,
-        "atlas22_lesion_f1": lesion_f1(*touched(atlas22)),
-        "isles26_lesion_f1": lesion_f1(*matched(isles26, ISLES26_MIN_IOU)),
+        "atlas22_lesion_f1": compute_lesion_f1(*find_touched(atlas22)),
+        "isles26_lesion_f1": compute_lesion_f1(*find_matched(isles26, ISLES26_MIN_IOU)),
     }
 
 
-def ranking_scores(probabilities: Floats | None, truth: Labels) -> dict[str, Scores]:
+def score_rankings(probabilities: Floats | None, truth: Labels) -> dict[str, Scores]:
     """Return the PR-AUC of each class; a class without probabilities or true lesion has none."""
     scores: dict[str, Scores] = {name: {} for name in CLASSES}
     if probabilities is not None:
@@ -206,14 +212,19 @@ def ranking_scores(probabilities: Floats | None, truth: Labels) -> dict[str, Sco
 
 
 def crop_to_lesions(pred: Labels, truth: Labels) -> tuple[Labels, Labels]:
-    """Crop two label maps to the box around the lesions of both; to one voxel if there are none.
+    """Crop two label maps to the box around the lesions of both.
 
     Cropping only saves time. Every measure except the PR-AUC counts lesion voxels alone, and surfaces and components treat
     everything outside a map as background.
     """
-    lesion = ((pred > 0) | (truth > 0)).astype(np.uint8)
-    box = find_objects(lesion, max_label=1)[0] or (slice(0, 1),) * 3
+    box = find_box((pred > 0) | (truth > 0))
     return pred[box], truth[box]
+
+
+def find_box(mask: Mask) -> tuple[slice, slice, slice]:
+    """Return the box around a mask `(X, Y, Z)`, or one voxel if the mask is empty."""
+    box: tuple[slice, slice, slice] | None = find_objects(mask.astype(np.uint8), max_label=1)[0]
+    return box or (slice(0, 1), slice(0, 1), slice(0, 1))
 
 
 def check_grid(pred: Labels, truth: Labels, probabilities: Floats | None = None) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, MaxNLocator, StrMethodFormatter
 
-from strokelesion.pipeline.evaluation.comparison import interval, with_truth
+from strokelesion.pipeline.evaluation.comparison import bootstrap_interval, select_with_truth
 from strokelesion.pipeline.report.figure_style import (
     BLUE,
     DOTS_PER_INCH,
@@ -61,7 +61,7 @@ def dice_by_volume(scores: pd.DataFrame, lesion: str = "main") -> Figure:
         scores: Scores of one experiment, from the report.
         lesion: Lesion class; scans whose truth lacks it are left out.
     """
-    shown = with_truth(scores, lesion)
+    shown = select_with_truth(scores, lesion)
     figure, axes = canvas(4.0)
     axes.scatter(shown["truth_ml"], shown["dice"], **POINT)
     for name, dice in (("between tracers", INTER_RATER_DICE), ("same tracer twice", INTRA_RATER_DICE)):
@@ -87,7 +87,7 @@ def recall_by_size(lesions: pd.DataFrame) -> Figure:
     groups = [lesions[bins == name] for name in SIZE_NAMES]
     figure, axes = canvas(3.8)
     for column, label, color, offset in RECALLS:
-        recalls = [interval(group[column], group["person"]) for group in groups]
+        recalls = [bootstrap_interval(group[column], group["person"]) for group in groups]
         dots(axes, np.arange(len(groups)) + offset, recalls, color, label)
     for place, group in enumerate(groups):
         if group.empty:
@@ -111,7 +111,7 @@ def bland_altman(scores: pd.DataFrame, lesion: str = "main") -> Figure:
         scores: Scores of one experiment, from the report.
         lesion: Lesion class; scans whose truth lacks it are left out.
     """
-    shown = with_truth(scores, lesion)
+    shown = select_with_truth(scores, lesion)
     difference_ml = shown["volume_difference_ml"]
     bias_ml, spread_ml = difference_ml.mean(), LIMITS_SD * difference_ml.std()
     figure, axes = canvas(4.0)
@@ -138,7 +138,7 @@ def dice_by_site(scores: pd.DataFrame, lesion: str = "main") -> Figure:
         scores: Scores of one experiment, from the report.
         lesion: Lesion class; scans whose truth lacks it are left out.
     """
-    shown = with_truth(scores, lesion)
+    shown = select_with_truth(scores, lesion)
     means = shown.groupby("site")["dice"].mean().sort_values(kind="stable")
     sizes = shown["site"].value_counts()
     places = {site: place for place, site in enumerate(means.index)}

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.evaluation.comparison import SCAN, with_truth
+from strokelesion.pipeline.evaluation.comparison import SCAN, select_with_truth
 from strokelesion.pipeline.report import figures
 from strokelesion.pipeline.report.published import published
 from strokelesion.pipeline.runtime.files import remove_parts, write_bytes, write_table, write_text
@@ -127,7 +127,7 @@ def write_page(report: Report, folder: Path) -> Path:
 
 def draw(report: Report) -> dict[str, bytes]:
     """Return the figures as PNG, by name; figures without data are left out."""
-    main = with_truth(of_shown(report, report.scores), "main")
+    main = select_with_truth(of_shown(report, report.scores), "main")
     wanted: dict[str, tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame]] = {
         "nine_cells": (figures.nine_cells, report.table),
         "dice_by_volume": (figures.dice_by_volume, main),

@@ -8,7 +8,14 @@ import pandas as pd
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.phantom import is_phantom_subject
-from strokelesion.pipeline.evaluation.comparison import RANKED_BY, SCAN, best_experiment, compare, false_alarms, summarize
+from strokelesion.pipeline.evaluation.comparison import (
+    RANKED_BY,
+    SCAN,
+    compare,
+    count_false_alarms,
+    find_best_experiment,
+    summarize,
+)
 from strokelesion.pipeline.report.page import Report, write_page
 from strokelesion.pipeline.report.runs import EVALUATION, Gathered, find_runs, gather
 
@@ -35,7 +42,7 @@ def write_report(
         history=gathered.history,
         table=table,
         summary=summarize(gathered.scores),
-        false_alarms=false_alarms(gathered.scores),
+        false_alarms=count_false_alarms(gathered.scores),
         worst=worst_pictures(gathered.worst, experiment),
         settings=gathered.settings,
         notes=[*missing_scans(gathered.scores), *missing_subjects(gathered)],
@@ -54,7 +61,7 @@ def named_experiment(scores: pd.DataFrame, shown: str) -> tuple[str, str]:
         UserError: when there is no such experiment; the message lists the existing ones.
     """
     if shown == "best":
-        return best_experiment(scores)
+        return find_best_experiment(scores)
     names = {
         f"{network} {loss}": (str(network), str(loss))
         for network, loss in scores[["network", "loss"]].drop_duplicates().to_numpy()

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from strokelesion.pipeline.evaluation.metrics import MEASURES, class_mask, class_pair, score_scan, true_lesions, voxel_volume_ml
+from strokelesion.pipeline.evaluation.metrics import (
+    MEASURES,
+    score_scan,
+    select_class,
+    select_pairs,
+    true_lesions,
+    voxel_volume_ml,
+)
 
 NAN = np.nan
 SHAPE = (5, 7, 6)
@@ -251,14 +258,14 @@ def test_what_is_no_label_map_is_refused(labels):
 
 def test_the_mask_of_a_class_is_taken_from_labels_and_an_unknown_class_refused():
     labels = torch.tensor([[0, 1, 2]])
-    assert class_mask(labels, "both").tolist() == [[False, True, True]]
+    assert select_class(labels, "both").tolist() == [[False, True, True]]
     with pytest.raises(ValueError, match="main, sub, both"):
-        class_mask(labels, "rim")
+        select_class(labels, "rim")
 
 
 def test_pairs_for_monai_metrics_take_one_class():
     output = [{"pred": torch.tensor([[0, 1, 2]]), "label": torch.tensor([[1, 1, 2]])}]
-    (pred,), (label,) = class_pair("main")(output)
+    (pred,), (label,) = select_pairs("main")(output)
     assert pred.tolist() == [[0, 1, 0]]
     assert label.tolist() == [[1, 1, 0]]
 

@@ -48,7 +48,7 @@ def network(seed=5, **arguments):
 
 
 @pytest.fixture
-def released(tmp_path):
+def describe_released(tmp_path):
     """A released model of a small network."""
     path = tmp_path / "resunet.safetensors"
     arguments = {"channels": CHANNELS}

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from report_frames import FOLDS, experiments, of, report
+from report_frames import FOLDS, group_by_experiment, of, report
 
-from strokelesion.pipeline.evaluation.comparison import interval
+from strokelesion.pipeline.evaluation.comparison import bootstrap_interval
 from strokelesion.pipeline.report import figures
 from strokelesion.pipeline.report.figure_style import styled
 
@@ -189,7 +189,7 @@ def test_recall_by_size_draws_the_intervals_over_persons():
     bars = figures.recall_by_size(lesions).axes[0].collections
     for column, bar in zip(("is_touched", "is_matched"), bars, strict=True):
         low, high = np.asarray(bar.get_segments()[2])[:, 1]
-        assert (low, high) == interval(middle[column], middle["person"])[1:]
+        assert (low, high) == bootstrap_interval(middle[column], middle["person"])[1:]
 
 
 def test_bland_altman_draws_mean_and_limits_counted_by_hand():
@@ -229,7 +229,7 @@ def test_learning_curves_draw_means_over_folds_of_the_epochs_that_were_measured(
     for axes, column, epochs in ((upper, "training_loss", range(1, 21)), (lower, "dice_main", range(2, 21, 2))):
         drawn = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
         assert len(drawn) == 9
-        for network, loss, _ in experiments():
+        for network, loss, _ in group_by_experiment():
             run = of(STUDY.history, network, loss)
             line = drawn[f"{network} {loss}"]
             assert list(line.get_xdata()) == list(epochs)

@@ -84,6 +84,6 @@ PUBLISHED = (
 )  # fmt: skip
 
 
-def published() -> pd.DataFrame:
+def tabulate_published() -> pd.DataFrame:
     """Return the published results, one row each, with the columns of `Published`."""
     return pd.DataFrame(PUBLISHED)

@@ -52,7 +52,7 @@ def of(frame, network="resunet", loss="cce_dice"):
     return frame[(frame["network"] == network) & (frame["loss"] == loss)]
 
 
-def group_by_experiment():
+def experiments():
     return [(network, loss, NETWORKS[network] + LOSSES[loss]) for network in NETWORKS for loss in LOSSES]
 
 
@@ -72,7 +72,7 @@ def cohort() -> pd.DataFrame:
 
 def make_scores() -> pd.DataFrame:
     rows = []
-    for seed, (network, loss, skill) in enumerate(group_by_experiment()):
+    for seed, (network, loss, skill) in enumerate(experiments()):
         random = np.random.default_rng(seed)
         for scan in cohort().to_dict("records"):
             identity = {key: value for key, value in scan.items() if not key.endswith("_ml")}
@@ -118,7 +118,7 @@ def scores_of(truth_ml, pred_ml, dice):
 def make_lesions() -> pd.DataFrame:
     random = np.random.default_rng(2)
     rows = []
-    for network, loss, skill in group_by_experiment():
+    for network, loss, skill in experiments():
         for scan in cohort().to_dict("records"):
             identity = {key: value for key, value in scan.items() if not key.endswith("_ml")}
             for volume_ml in (scan["main_ml"], *np.exp(random.normal(-1.5, 1.2, random.integers(0, 3)))):
@@ -132,7 +132,7 @@ def make_lesions() -> pd.DataFrame:
 def make_history() -> pd.DataFrame:
     random = np.random.default_rng(3)
     rows = []
-    for network, loss, skill in group_by_experiment():
+    for network, loss, skill in experiments():
         for fold in range(FOLDS):
             for epoch in range(1, EPOCHS + 1):
                 rise = 1 - np.exp(-epoch / 6)

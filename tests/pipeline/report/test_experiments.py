@@ -14,7 +14,7 @@ from checkout import BUNDLES
 
 from strokelesion.pipeline.models.model_files import read_model
 from strokelesion.pipeline.report import experiments
-from strokelesion.pipeline.report.experiments import plan, run_experiments, time_left_s
+from strokelesion.pipeline.report.experiments import estimate_time_left_s, plan, run_experiments
 from strokelesion.pipeline.runtime.errors import user_error
 
 QUICK = {"epochs": 2, "slices": "lesion", "spacing_mm": 4, "batch_size": 8, "device": "cpu", "engine": "torch"}
@@ -163,18 +163,18 @@ def test_a_wrong_option_is_refused_before_anything_starts(wrong, message, option
 def test_time_left_is_that_of_the_same_network_else_of_all(tmp_path):
     planned = plan(["unet", "segnet"], ["cce"], [0, 1], tmp_path, BUNDLES)
     assert [experiment.folder.name for experiment in planned] == ["unet_cce_0", "segnet_cce_0", "unet_cce_1", "segnet_cce_1"]
-    assert time_left_s(planned) is None
+    assert estimate_time_left_s(planned) is None
     finish(planned[0], 100)
-    assert time_left_s(planned) == 300  # segnet is not known yet: as long as unet
+    assert estimate_time_left_s(planned) == 300  # segnet is not known yet: as long as unet
     finish(planned[1], 40)
-    assert time_left_s(planned) == 140
+    assert estimate_time_left_s(planned) == 140
 
 
 def test_a_run_that_was_only_looked_at_is_not_done(tmp_path):
     """Somebody evaluates a run that was stopped: scores alone do not make it done."""
     (experiment,) = plan(["unet"], ["cce"], [0], tmp_path, BUNDLES)
     finish(experiment, 1)
-    experiment.note(is_done=False)
+    experiment.add_to_record(is_done=False)
     assert not experiment.is_done
 
 
@@ -194,4 +194,4 @@ def finish(experiment, duration_s):
     scores = experiment.folder / "evaluation" / "held_out" / "scores.csv"
     scores.parent.mkdir(parents=True)
     Path(scores).touch()
-    experiment.note(settings={}, is_done=True, duration_s=duration_s)
+    experiment.add_to_record(settings={}, is_done=True, duration_s=duration_s)

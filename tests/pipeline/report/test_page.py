@@ -19,7 +19,16 @@ from report_frames import of, report
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.comparison import IDENTITY
-from strokelesion.pipeline.report.page import METRICS, Report, measured_here, number, p_value, ranking, render, write_page
+from strokelesion.pipeline.report.page import (
+    METRICS,
+    Report,
+    average_for_comparison,
+    format_number,
+    format_p,
+    rank_experiments,
+    render,
+    write_page,
+)
 from strokelesion.pipeline.report.published import PUBLISHED
 
 FIGURES = ("nine_cells", "dice_by_volume", "recall_by_size", "bland_altman", "dice_by_site", "learning_curves")
@@ -138,8 +147,9 @@ def test_names_from_the_data_are_shown_as_they_are_and_never_run(tmp_path):
 def test_every_experiment_is_a_cell_with_dice_interval_p_and_n():
     text = seen(html())
     for row in report().table[report().table["lesion"] != "both"].itertuples():
-        test = {"main": "best", "sub": "reference"}[row.lesion] if row.is_best else p_value(row.p_holm)
-        assert f"{row.lesion} {number(row.dice)} [{number(row.low)}, {number(row.high)}] {test} n = {row.scans}" in text
+        test = {"main": "best", "sub": "reference"}[row.lesion] if row.is_best else format_p(row.p_holm)
+        interval = f"[{format_number(row.low)}, {format_number(row.high)}]"
+        assert f"{row.lesion} {format_number(row.dice)} {interval} {test} n = {row.scans}" in text
 
 
 def test_an_experiment_that_was_not_run_is_a_dash():
@@ -154,7 +164,7 @@ def test_an_experiment_that_was_not_run_is_a_dash():
 def test_the_best_experiment_is_named_first_with_those_not_distinguished():
     text = seen(html())
     best = report().table.query("is_best and lesion == 'main'").iloc[0]
-    assert f"Best on main lesions: {best.network} with {best.loss} , mean Dice {number(best.dice)}" in text
+    assert f"Best on main lesions: {best.network} with {best.loss} , mean Dice {format_number(best.dice)}" in text
     assert text.index("Best on main lesions") < text.index("Which experiment is best")
 
 
@@ -179,7 +189,7 @@ def test_an_experiment_is_called_lower_only_when_the_test_says_so(p_holm, differ
         "difference": np.nan,
     }
     other = best | {"loss": "cce", "dice": 0.5, "is_best": False, "p_holm": p_holm, "difference": difference}
-    ranked = ranking(pd.DataFrame([best, other]))
+    ranked = rank_experiments(pd.DataFrame([best, other]))
     assert ranked["best"].loss == "dice"
     kinds = {key: [row.loss for row in ranked[key]] for key in ("equals", "lower", "higher", "untested")}
     assert kinds == {key: ["cce"] if key == kind else [] for key in kinds}
@@ -200,7 +210,7 @@ def shown_measure(row, decimals):
     """A mean as the page shows it; a dash where nothing was measured."""
     if not row.scans:
         return "–"
-    mean, low, high = (number(value, decimals) for value in (row.mean, row.low, row.high))
+    mean, low, high = (format_number(value, decimals) for value in (row.mean, row.low, row.high))
     return f"{mean} [{low}, {high}] n = {row.scans}"
 
 
@@ -214,7 +224,7 @@ def test_every_measure_is_shown_with_interval_and_n():
 def test_false_alarms_are_counted():
     text = seen(html())
     for row in of(report().false_alarms).itertuples():
-        assert f"{row.lesion} {row.scans} {row.with_alarm} {number(row.share)}" in text
+        assert f"{row.lesion} {row.scans} {row.with_alarm} {format_number(row.share)}" in text
 
 
 def test_published_numbers_stand_with_their_protocol_and_those_of_the_keras_study_only_beside_keras_dice():
@@ -223,7 +233,7 @@ def test_published_numbers_stand_with_their_protocol_and_those_of_the_keras_stud
         assert row.protocol
         assert (row.compare_with == "keras_dice") == ("Keras study" in row.source)
         same = scores[scores["lesion"] == {"all": "both"}.get(row.lesion, row.lesion)]
-        here = f"{number(same[row.compare_with].mean())} {row.compare_with}" if row.compare_with else "–"
+        here = f"{format_number(same[row.compare_with].mean())} {row.compare_with}" if row.compare_with else "–"
         assert " ".join(f"{row.protocol} {row.further} {row.lesion} {row.dice} {here}".split()) in text
 
 
@@ -232,7 +242,7 @@ def test_scans_without_a_class_count_beside_the_keras_studys_numbers_as_it_count
         {"lesion": ["main", "main", "sub", "sub", "both", "both"], "keras_dice": [0.5, 0.7, 0.0, 0.2, 0.5, 0.7]}
     )
     scores = scores.assign(dice=[0.5, 0.7, np.nan, 0.4, 0.5, 0.7], atlas22_dice=1.0, isles26_dice=1.0)
-    here = measured_here(scores)
+    here = average_for_comparison(scores)
     assert here["sub", "keras_dice"] == pytest.approx(0.1)
     assert here["sub", "dice"] == pytest.approx(0.4)
     assert here["all", "dice"] == pytest.approx(0.6)
@@ -268,7 +278,7 @@ def test_an_unknown_experiment_to_show_is_refused_with_those_there_are(tmp_path)
 
 @given(st.floats(-1e6, 1e6), st.integers(0, 4))
 def test_numbers_are_read_back_as_they_were_to_their_last_digit(value, decimals):
-    text = number(value, decimals)
+    text = format_number(value, decimals)
     assert abs(float(text.replace("−", "-")) - value) <= 0.5 * 10**-decimals + 1e-9
     assert len(text.partition(".")[2]) == decimals
 
@@ -278,12 +288,12 @@ def test_numbers_are_read_back_as_they_were_to_their_last_digit(value, decimals)
     [(0.5774, ".577"), (-0.02, "−.020"), (0.9999, "1.000"), (1.25, "1.250"), (10.05, "10.050"), (0, ".000"), (np.nan, "–")],
 )
 def test_shares_lose_the_zero_before_the_point(value, text):
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.0009, "p < .001"), (0.001, "p = .001"), (1, "p = 1.000"), (np.nan, "not tested")])
 def test_p_values_are_written_as_in_papers(p, text):
-    assert p_value(p) == text
+    assert format_p(p) == text
 
 
 def browse(page, profile, *arguments):

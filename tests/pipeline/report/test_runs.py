@@ -9,7 +9,13 @@ from PIL import Image
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.report.runs import find_runs, gather
-from strokelesion.pipeline.report.writing import missing_scans, missing_subjects, named_experiment, worst_pictures, write_report
+from strokelesion.pipeline.report.writing import (
+    find_experiment,
+    read_worst_pictures,
+    warn_of_missing_scans,
+    warn_of_missing_subjects,
+    write_report,
+)
 
 SCORED = {"precision": 0.5, "recall": 0.5, "hd95_mm": 4.0, "asd_mm": 1.0, "volume_difference_ml": -1.0, "keras_dice": 0.4}
 SCORED |= {
@@ -127,8 +133,8 @@ def test_subjects_whom_no_run_held_out_are_counted(runs):
     rows = [(f"09900{number}", number % 3) for number in range(1, 8)] + [("099009", "")]
     pd.DataFrame(rows, columns=["subject", "fold"]).to_csv(runs / "a" / "split.csv", index=False)
     gathered = gather(find_runs(f"{runs}/*"))
-    assert missing_subjects(gathered)[0].startswith("3 of the 7 subjects of the split were held out in none of these runs")
-    assert missing_subjects(gather(find_runs(f"{runs}/b"))) == []
+    assert warn_of_missing_subjects(gathered)[0].startswith("3 of the 7 subjects of the split were held out in none")
+    assert warn_of_missing_subjects(gather(find_runs(f"{runs}/b"))) == []
 
 
 def test_all_runs_of_a_folder_are_reported_on_unless_some_are_named(runs, run_command, tmp_path):
@@ -149,11 +155,11 @@ def test_no_run_is_answered_with_what_a_run_is(tmp_path):
 
 def test_missing_folds_are_said_and_the_worst_of_all_folds_are_shown(runs):
     gathered = gather(find_runs(f"{runs}/*"))
-    assert missing_scans(gathered.scores) == [
+    assert warn_of_missing_scans(gathered.scores) == [
         "UNet cce holds 2 of the 4 scans: folds are missing, and its mean does not compare with the others. Differences and "
         "tests are over the scans that both have."
     ]
-    pictures = worst_pictures(gathered.worst, ("ResUNet", "dice"))
+    pictures = read_worst_pictures(gathered.worst, ("ResUNet", "dice"))
     assert [title.split(": ")[1].split(",")[0] for title, _ in pictures] == [
         "Dice 0.200",
         "Dice 0.300",
@@ -161,10 +167,10 @@ def test_missing_folds_are_said_and_the_worst_of_all_folds_are_shown(runs):
         "Dice 0.700",
     ]
     assert pictures[0][1] == png(20)
-    assert named_experiment(gathered.scores, "best") == ("ResUNet", "dice")
-    assert named_experiment(gathered.scores, "UNet cce") == ("UNet", "cce")
+    assert find_experiment(gathered.scores, "best") == ("ResUNet", "dice")
+    assert find_experiment(gathered.scores, "UNet cce") == ("UNet", "cce")
     with pytest.raises(UserError, match="--shown got 'unet'; allowed are best, ResUNet dice, UNet cce"):
-        named_experiment(gathered.scores, "unet")
+        find_experiment(gathered.scores, "unet")
 
 
 def test_the_report_is_the_same_bytes_whatever_the_order_of_runs(runs, tmp_path, capsys):

@@ -17,7 +17,7 @@ from typing import Any
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.records import Record
-from strokelesion.pipeline.inference.derivatives import parse_entities
+from strokelesion.pipeline.inference.result_names import parse_entities
 from strokelesion.pipeline.inference.results import digest, read_sidecar
 from strokelesion.pipeline.inference.scans import IMAGE_SUFFIXES, stem_of
 from strokelesion.pipeline.runtime.errors import finding, refuse

@@ -16,7 +16,7 @@ from monai.data import Dataset
 from monai.engines import Evaluator
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import ScanName, name_scans
+from strokelesion.pipeline.inference.result_names import ScanName, name_scans
 from strokelesion.pipeline.inference.results import FAILURES, Results
 from strokelesion.pipeline.inference.scans import common_folder, failure, finish, predict_scans, scan_name
 from strokelesion.pipeline.runtime.locks import claimed

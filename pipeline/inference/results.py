@@ -33,9 +33,9 @@ from monai.transforms import SpatialResample
 from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import ScanName
 from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
 from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
+from strokelesion.pipeline.inference.result_names import ScanName
 from strokelesion.pipeline.inference.scan_pages import write_cohort_page, write_scan_page
 from strokelesion.pipeline.inference.scans import scan_name
 from strokelesion.pipeline.runtime.derived_files import sha256_of_files

@@ -59,7 +59,7 @@ def test_every_network_and_loss_trains_evaluates_and_infers(network, loss, run, 
     assert set(scores["subject"]) == set(held_out)
     assert scores["dice"].between(0, 1).all()
     assert scores["truth_ml"].gt(0).all()
-    assert "seed's Dice" in capsys.readouterr().out
+    assert "Keras study's slice Dice" in capsys.readouterr().out
     found = json.loads((results / "about.json").read_text())
     assert (found["network"], found["loss"], found["fold"]) == (CLASSES[network], loss, 0)
 

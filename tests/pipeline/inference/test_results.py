@@ -15,8 +15,8 @@ import torch
 from monai.data import MetaTensor
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import name_scans
 from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas
+from strokelesion.pipeline.inference.result_names import name_scans
 from strokelesion.pipeline.inference.results import NOT_PLACED, Results, read_sidecar, sha256_of_scan
 from strokelesion.transforms import DecideLesionsd
 from strokelesion.transforms.registration import Registration

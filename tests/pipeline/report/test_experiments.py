@@ -1,5 +1,6 @@
-"""The command `experiments`: all combinations once, time left, and what stops it; `test_crashes.py` kills it."""
+"""The command `experiments`: all combinations once, interrupted and resumed, time left, and what stops it."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 from checkout import BUNDLES
 
 from strokelesion.pipeline.report import experiments
-from strokelesion.pipeline.report.experiments import plan, run_experiments, time_left_s
+from strokelesion.pipeline.report.experiments import estimate_time_left_s, plan, run_experiments
 from strokelesion.pipeline.runtime.errors import user_error
 
 QUICK = {"epochs": 2, "slices": "lesion", "spacing_mm": 4, "batch_size": 8, "device": "cpu"}
@@ -66,6 +67,32 @@ def test_all_combinations_are_trained_evaluated_and_reported_once(runs_dir, opti
     assert not (runs_dir / "resunet_cce_0").exists()
 
 
+def test_an_interrupted_run_goes_on_where_it_was_and_finished_ones_are_left_alone(options, tmp_path, monkeypatch, capsys):
+    """The bytes that killed work ends with are compared in tests/hostile/test_crashes.py."""
+    done = []
+
+    def command(run_id, run_dir, **others):
+        assert run_id == "evaluating" or others["resume"]
+        done.append(f"{run_id} {run_dir[-1]}")
+        if done == ["training 0", "evaluating 0", "training 1", "evaluating 1"]:
+            raise KeyboardInterrupt
+        if run_id == "evaluating":
+            scores = Path(run_dir) / "evaluation/held_out/scores.csv"
+            scores.parent.mkdir(parents=True)
+            scores.touch()
+
+    monkeypatch.setattr(experiments.monai.bundle, "run", command)
+    monkeypatch.setattr(experiments, "write_report", lambda runs, folder: done.append(len(runs)))
+    arguments = (["resunet"], ["cce"], [0, 1], tmp_path / "runs", options, tmp_path / "report")
+    with pytest.raises(KeyboardInterrupt):
+        run(*arguments)
+    run(*arguments)
+    assert done[4:] == ["training 1", "evaluating 1", 2]
+    assert "experiment 2 of 2: resunet, cce, fold 1; time left" in capsys.readouterr().out
+    records = [json.loads((tmp_path / f"runs/resunet_cce_{fold}/experiment.json").read_text()) for fold in (0, 1)]
+    assert [(record["is_done"], "duration_s" in record) for record in records] == [(True, True), (True, False)]
+
+
 def test_one_that_fails_is_reported_and_the_others_go_on(options, tmp_path, monkeypatch, caplog, capsys):
     """A fault is logged with its traceback."""
     done = []
@@ -108,18 +135,18 @@ def test_a_wrong_option_is_refused_before_anything_starts(wrong, message, option
 def test_time_left_is_that_of_the_same_network_else_of_all(tmp_path):
     planned = plan(["unet", "segnet"], ["cce"], [0, 1], tmp_path, BUNDLES)
     assert [experiment.folder.name for experiment in planned] == ["unet_cce_0", "segnet_cce_0", "unet_cce_1", "segnet_cce_1"]
-    assert time_left_s(planned) is None
+    assert estimate_time_left_s(planned) is None
     finish(planned[0], 100)
-    assert time_left_s(planned) == 300  # segnet is not known yet: as long as unet
+    assert estimate_time_left_s(planned) == 300  # segnet is not known yet: as long as unet
     finish(planned[1], 40)
-    assert time_left_s(planned) == 140
+    assert estimate_time_left_s(planned) == 140
 
 
 def test_a_run_that_was_only_looked_at_is_not_done(tmp_path):
     """Somebody evaluates a run that was stopped: scores alone do not make it done."""
     (experiment,) = plan(["unet"], ["cce"], [0], tmp_path, BUNDLES)
     finish(experiment, 1)
-    experiment.note(is_done=False)
+    experiment.add_to_record(is_done=False)
     assert not experiment.is_done
 
 
@@ -139,4 +166,4 @@ def finish(experiment, duration_s):
     scores = experiment.folder / "evaluation" / "held_out" / "scores.csv"
     scores.parent.mkdir(parents=True)
     Path(scores).touch()
-    experiment.note(settings={}, is_done=True, duration_s=duration_s)
+    experiment.add_to_record(settings={}, is_done=True, duration_s=duration_s)

@@ -12,7 +12,7 @@ from monai.transforms import MapTransform, OneOf, RandGaussianNoised
 
 from strokelesion.networks import UserError
 from strokelesion.networks.inferers import with_neighbors
-from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.pipeline.training import slice_store
 from strokelesion.pipeline.training.slice_sampler import SliceSampler

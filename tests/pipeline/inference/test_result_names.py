@@ -3,7 +3,7 @@
 import pytest
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import name_of, name_scans
+from strokelesion.pipeline.inference.result_names import name_of, name_scans
 
 
 @pytest.mark.parametrize(

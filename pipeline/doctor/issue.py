@@ -1,9 +1,9 @@
-"""Issue of a file, found by a check."""
+"""What a check of the doctor reports about one file."""
 
 from typing import NamedTuple
 
 
-class Complaint(NamedTuple):
+class Issue(NamedTuple):
     """Issue of a file, with advice.
 
     Attributes:

@@ -10,8 +10,8 @@ import torch
 from monai.data import MetaTensor
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.cohorts.layouts import read_cohort
-from strokelesion.pipeline.evaluation import predicted_masks as predictions
+from strokelesion.pipeline.cohorts.survey import read_cohort
+from strokelesion.pipeline.evaluation import predicted_masks
 from strokelesion.pipeline.evaluation.predicted_masks import match_predictions
 from strokelesion.transforms import CheckPredictiond
 
@@ -29,22 +29,17 @@ def stem(record, root):
 
 
 @pytest.mark.parametrize("postfix", ["_lesion.nii.gz", ".nii.gz", "_lesion.nii", "_Lesion.mha"])
-def test_predictions_are_found_under_the_scans_own_names(postfix, release_dir, tmp_path):
+def test_predictions_are_found_under_the_scans_own_names_without_reading_a_scan(postfix, release_dir, tmp_path, monkeypatch):
     """R1.1 names the scans of t01 and t02 alike: their folders distinguish them."""
     root = release_dir("R1.1")
     records = read_cohort(root)
+    monkeypatch.setattr(predicted_masks, "digest", lambda item: pytest.fail("a scan was read"))
     folder = put(tmp_path / "predictions", *(stem(record, root) + postfix for record in records))
     put(folder, stem(records[0], root) + "_probabilities.nii.gz", "notes.txt", ".hidden.nii.gz")
     items = match_predictions(records, folder)
     assert [item["image"] for item in items] == [record["image"] for record in records]
     assert [item["pred"] for item in items] == [str(folder / (stem(record, root) + postfix)) for record in records]
     assert ["probabilities" in item for item in items] == [True] + [False] * (len(items) - 1)
-
-
-def test_a_flat_folder_is_taken_where_the_names_are_unique(release_dir, tmp_path):
-    records = read_cohort(release_dir("R2.0"))
-    folder = put(tmp_path / "flat", *(stem(record, release_dir).split("/")[-1] + ".nii.gz" for record in records))
-    assert all(item["pred"].startswith(str(folder)) for item in match_predictions(records, folder))
 
 
 def derived(folder, records, *endings):
@@ -85,8 +80,9 @@ def test_a_scan_that_changed_after_its_mask_was_made_has_none(release_dir, tmp_p
     (folder / "sub-1/anat/sub-1_label-lesion_mask.nii.gz").unlink()
     with pytest.raises(UserError, match="2 scans without a prediction") as error:
         match_predictions(records, folder)
-    assert records[0]["image"] in str(error.value)
-    assert records[1]["image"] in str(error.value)
+    assert all(record["image"] in str(error.value) for record in records[:2])
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        match_predictions(records, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("ending", ["label-L_mask.nii.gz", "space-orig_label-lesion_desc-theirs_mask.nii", "dseg.nii.gz"])
@@ -112,15 +108,6 @@ def test_a_brain_mask_is_no_lesion_mask_and_a_second_lesion_mask_is_refused(rele
         match_predictions(records, folder)
 
 
-def test_scans_are_read_only_where_that_tells_masks_apart(release_dir, tmp_path, monkeypatch):
-    """A data set of a thousand scans takes minutes to read."""
-    root = release_dir("R1.1")
-    records = read_cohort(root)
-    monkeypatch.setattr(predictions, "sha256_of_scan", lambda item: pytest.fail("a scan was read"))
-    folder = put(tmp_path / "p", *(stem(record, root) + "_lesion.nii.gz" for record in records))
-    assert all("pred" in item for item in match_predictions(records, folder))
-
-
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
@@ -137,17 +124,6 @@ def test_a_surplus_prediction_is_refused_by_name(extra, message, release_dir, tm
     folder = put(tmp_path / "p", *(stem(record, root) + "_lesion.nii.gz" for record in records), extra.format(**words))
     with pytest.raises(UserError, match="(?s)" + message.format(**words)):
         match_predictions(records, folder)
-
-
-def test_a_missing_prediction_is_refused_by_name(release_dir, tmp_path):
-    root = release_dir("R2.0")
-    records = read_cohort(root)
-    folder = put(tmp_path / "p", *(stem(record, root) + "_lesion.nii.gz" for record in records[1:]))
-    with pytest.raises(UserError, match="1 scans without a prediction") as error:
-        match_predictions(records, folder)
-    assert records[0]["image"] in str(error.value)
-    with pytest.raises(UserError, match="nowhere is not a folder"):
-        match_predictions(records, tmp_path / "nowhere")
 
 
 def loaded(values, name, shift_mm=0.0):
@@ -183,12 +159,9 @@ def test_labels_become_bytes_and_sound_probabilities_pass():
         (sample(shift_mm=1.0), "pred.nii.gz.*is not on the grid of t1.nii.gz"),
         (sample(np.full((1, 4, 5, 6), 3)), "pred.nii.gz holds 3; expected one label map"),
         (sample(np.full((1, 4, 5, 6), 0.5)), "pred.nii.gz holds 0.5"),
-        (sample(np.full((1, 4, 5, 6), np.nan)), "pred.nii.gz holds nan"),
         (sample(np.zeros((3, 4, 5, 6))), "pred.nii.gz holds 3 channels"),
         (sample(probabilities=spoiled((3, 4, 5, 6), 1.01)), "map.nii.gz runs from .* to 1.01"),
-        (sample(probabilities=spoiled((3, 4, 5, 6), -0.01)), "map.nii.gz runs from -0.01"),
         (sample(probabilities=spoiled((3, 4, 5, 6), np.nan)), "map.nii.gz runs from nan"),
-        (sample(probabilities=spoiled((1, 4, 5, 6), 1.01)), "map.nii.gz runs from .* to 1.01"),
         (sample(probabilities=np.zeros((2, 4, 5, 6))), "map.nii.gz has 2 channels; expected one of lesion, or 3 along"),
     ],
 )

@@ -138,10 +138,10 @@ def draw_lesions(lesions: pd.DataFrame, rng: np.random.Generator) -> list[dict[s
         raise UserError("there is no lesion mask to draw from; expected those of `read_lesions`, or a larger share of them.")
     volume_ml = volume_at(rng.uniform(0, 100))
     count = round(float(np.interp(rng.uniform(0, 100), COUNT_PERCENT, COUNT)))
-    main = pick(lesions, volume_ml, count, rng)
+    main = draw_mask(lesions, volume_ml, count, rng)
     rest_ml = draw_rest_ml(volume_ml, count - int(main["components"]), rng)
-    further = [place(pick(lesions, part_ml, 1, rng), part_ml, rng) for part_ml in rest_ml]
-    return [place(main, volume_ml - sum(rest_ml), rng), *further]
+    further = [scale_and_flip(draw_mask(lesions, part_ml, 1, rng), part_ml, rng) for part_ml in rest_ml]
+    return [scale_and_flip(main, volume_ml - sum(rest_ml), rng), *further]
 
 
 def volume_at(percent: float) -> float:
@@ -160,7 +160,7 @@ def draw_rest_ml(volume_ml: float, count: int, rng: np.random.Generator) -> list
     return [float(part) for part in parts]
 
 
-def pick(lesions: pd.DataFrame, volume_ml: float, components: int, rng: np.random.Generator) -> dict[str, Any]:
+def draw_mask(lesions: pd.DataFrame, volume_ml: float, components: int, rng: np.random.Generator) -> dict[str, Any]:
     """Draw one of the masks nearest in log volume, with at most `components` components if such masks exist."""
     fitting = np.flatnonzero(lesions["components"] <= components)
     numbers = fitting if fitting.size else np.arange(len(lesions))
@@ -177,7 +177,7 @@ def scale_to(from_ml: Any, volume_ml: float) -> Any:
     return (volume_ml / from_ml) ** (1 / 3)
 
 
-def place(lesion: dict[str, Any], volume_ml: float, rng: np.random.Generator) -> dict[str, Any]:
+def scale_and_flip(lesion: dict[str, Any], volume_ml: float, rng: np.random.Generator) -> dict[str, Any]:
     """Return path, scale and random flip of a mask that is scaled to a volume."""
     scale = float(np.clip(scale_to(lesion["volume_ml"], volume_ml), *SCALES))
     return {"path": lesion["path"], "scale": scale, "flip": bool(rng.random() < FLIP_SHARE)}

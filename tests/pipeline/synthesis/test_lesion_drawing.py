@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from nibabel.affines import apply_affine
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.synthesis import lesion_masks
-from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_procedural_masks, read_lesions, volume_at
+from strokelesion.pipeline.synthesis import lesion_drawing
+from strokelesion.pipeline.synthesis.lesion_drawing import draw_lesions, make_procedural_masks, read_lesions, volume_at
 from strokelesion.pipeline.synthesis.procedural_lesions import parenchyma
 
 # ATLAS R2.1: percentiles of volume (ml), share of scans with more than one component, and the 95th percentile of their number.
@@ -53,8 +53,8 @@ def test_masks_are_read_once_and_again_when_one_changes(tmp_path, monkeypatch):
     for name in ("a/1.nii", "b/2.nii.gz"):
         write_mask(tmp_path / name, three_parts())
     read = []
-    measure = lesion_masks.measure
-    monkeypatch.setattr(lesion_masks, "measure", lambda path: read.append(path.name) or measure(path))
+    measure = lesion_drawing.measure
+    monkeypatch.setattr(lesion_drawing, "measure", lambda path: read.append(path.name) or measure(path))
     folders = [tmp_path / "a", tmp_path / "b"]
     first = read_lesions(folders, tmp_path / "cache")
     pd.testing.assert_frame_equal(read_lesions(folders, tmp_path / "cache"), first)

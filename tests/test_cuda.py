@@ -294,7 +294,7 @@ def called(pretrained, scan):
 
 
 def test_single_and_half_precision_call_the_voxels_of_the_processor(called):
-    """Single as it is by default, with tensor cores (TF32) in convolutions; the processor's half is in test_precision."""
+    """Single as it is by default, with tensor cores (TF32) in convolutions; test_inferers has half precision on the CPU."""
     processor, single = called("cpu"), called(DEVICE)
     assert processor.float().mean() > 0.005
     assert dice(processor, single) >= 0.999

@@ -60,13 +60,13 @@ def scans_of(items: Sequence[dict[str, Any]], participants: str | Sequence[str])
 
 def find_all_scans(scans: str | Path) -> list[dict[str, Any]]:
     """Return all scans of a file, a folder or a glob, see `find_scans`."""
-    place = Path(scans)
-    if place.is_dir():
-        found = scans_in(place)
-        if not found and (series := find_series(place)):
+    path = Path(scans)
+    if path.is_dir():
+        found = scans_in(path)
+        if not found and (series := find_series(path)):
             return [{"image": list(one.files), "name": f"{one.folder}/{one.name}"} for one in series]
     else:
-        named = [place] if place.is_file() else map(Path, glob.glob(str(scans), recursive=True))
+        named = [path] if path.is_file() else map(Path, glob.glob(str(scans), recursive=True))
         found = sorted(path for path in named if path.is_file())
     if not found:
         raise UserError(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from strokelesion.pipeline.evaluation.comparison import interval, with_truth
+from strokelesion.pipeline.evaluation.comparison import bootstrap_interval, select_with_truth
 from strokelesion.pipeline.report.figures import SIZE_EDGES_ML, SIZE_NAMES
 
 F1 = {"lesion F1, touched": "atlas22_lesion_f1", "lesion F1, IoU ≥ .25": "isles26_lesion_f1"}
@@ -31,12 +31,12 @@ def read_runs(folder: Path, name: str) -> dict[str, pd.DataFrame]:
 
 def mean_of(values: pd.Series, persons: pd.Series) -> str:
     """Return a mean with its interval as text."""
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*interval(values, persons))
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*bootstrap_interval(values, persons))
 
 
 def conditions(runs: dict[str, pd.DataFrame], reference: str) -> pd.DataFrame:
     """Return how well lesions are found under each condition, and what that costs against the reference."""
-    known = {name: with_truth(scores, "both").set_index("subject") for name, scores in runs.items()}
+    known = {name: select_with_truth(scores, "both").set_index("subject") for name, scores in runs.items()}
     rows = {}
     for name, found in known.items():
         here, there = found["dice"].align(known[reference]["dice"], join="inner")
@@ -52,7 +52,7 @@ def conditions(runs: dict[str, pd.DataFrame], reference: str) -> pd.DataFrame:
 
 def sizes(scores: pd.DataFrame, lesions: pd.DataFrame) -> pd.DataFrame:
     """Return how well scans are segmented by their total lesion volume, and how many lesions are found by their own."""
-    known = with_truth(scores, "both")
+    known = select_with_truth(scores, "both")
     rows = {}
     for size, (low, high) in zip(SIZE_NAMES, pairwise(SIZE_EDGES_ML), strict=True):
         scans = known[known["truth_ml"].between(low, high, inclusive="left")]

@@ -29,7 +29,7 @@ from strokelesion.pipeline.inference.results import Results
 from strokelesion.pipeline.models.description import Description, Protocol
 from strokelesion.pipeline.models.model_files import write_checkpoint
 from strokelesion.pipeline.options.workflow import bundle_root
-from strokelesion.pipeline.report.figure_style import BLUE, DOTS_PER_INCH, ORANGE, WIDTH_IN, styled
+from strokelesion.pipeline.report.figures import BLUE, DOTS_PER_INCH, ORANGE, WIDTH_IN, styled
 
 TESTS = Path(__file__).parent.parent / "helpers"
 SHAPES = ((30, 36, 28), (32, 34, 30), (28, 38, 27), (31, 37, 29))

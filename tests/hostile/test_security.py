@@ -22,8 +22,8 @@ from stand_ins import DarkIsLesion
 
 from strokelesion.networks import ResUNet
 from strokelesion.pipeline.inference import dicom
-from strokelesion.pipeline.inference.derivatives import LONGEST_NAME, name_scans
 from strokelesion.pipeline.inference.dicom import Series
+from strokelesion.pipeline.inference.result_names import LONGEST_NAME, name_scans
 from strokelesion.pipeline.inference.scans import find_scans
 from strokelesion.pipeline.models.description import Description, Protocol
 from strokelesion.pipeline.models.model_files import read_model, write_checkpoint

@@ -15,7 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from strokelesion import networks
 from strokelesion.pipeline.models.model_files import read_model
-from strokelesion.pipeline.options.settings import OPTIONS, check
+from strokelesion.pipeline.options.option_checks import check
+from strokelesion.pipeline.options.settings import OPTIONS
 
 CLASSES = {"unet": "UNet", "segnet": "SegNet", "resunet": "ResUNet"}
 BUNDLES = (*CLASSES, "resunet_synthetic", "brain", "synthesis", "experiments")
@@ -58,7 +59,7 @@ def test_every_network_and_loss_trains_evaluates_and_infers(network, loss, run, 
     assert set(scores["subject"]) == set(held_out)
     assert scores["dice"].between(0, 1).all()
     assert scores["truth_ml"].gt(0).all()
-    assert "seed's Dice" in capsys.readouterr().out
+    assert "Keras study's slice Dice" in capsys.readouterr().out
     found = json.loads((results / "about.json").read_text())
     assert (found["network"], found["loss"], found["fold"]) == (CLASSES[network], loss, 0)
 

@@ -11,6 +11,7 @@ import pytest
 from checkout import ROOT
 
 from strokelesion.pipeline.cohorts import layouts
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.models.model_files import read_model
 
 MOST_LINES = 15
@@ -71,12 +72,11 @@ def test_a_loss_is_added_by_one_line(bundles, phantom_dir, tmp_path):
 
 def test_a_data_layout_is_added_by_one_row(tmp_path, monkeypatch):
     row = eval("\n".join(added(block("Add a data layout", "diff"))), vars(layouts))[0]
-    patterns = [(row, kind, re.compile(getattr(row, kind))) for kind in ("t1", "mask", "table")]
-    monkeypatch.setattr(layouts, "_PATTERNS", [*layouts._PATTERNS, *patterns])
+    monkeypatch.setattr(layouts, "LAYOUTS", [*layouts.LAYOUTS, row])
     for name in ("T1", "lesion"):
         path = tmp_path / row.example.replace("T1", name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    (record,) = layouts.read_cohort(tmp_path / "MyStudy")
+    (record,) = read_cohort(tmp_path / "MyStudy")
     assert (record["subject"], record["session"], record["release"]) == ("P001", "", "MyStudy")
     assert Path(record["main_mask"]).name == "lesion.nii.gz"

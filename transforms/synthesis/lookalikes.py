@@ -32,20 +32,18 @@ class RandLookalikesd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with mimics in `tissues`."""
-        sample = dict(data)
-        tissues = sample["tissues"]
+        tissues = data["tissues"]
         spacing_mm = float(tissues.affine[0, 0])
-        codes = plain(tissues)[0].clone()
-        white = (codes == Tissue.WHITE) & (plain(sample["lesions"])[0] == 0)
+        codes, spared = plain(tissues)[0].clone(), plain(data["lesions"])[0] > 0
+        white = (codes == Tissue.WHITE) & ~spared
         if self.R.uniform() < self.prob:
             codes[white & self.caps(codes, spacing_mm)] = int(Tissue.HYPOINTENSE)
         if self.R.uniform() < self.prob:
             noise = smooth_noise(codes.shape, spacing_mm, 5.0, generator_of(self.R), device=codes.device)[0]
             codes[white & (noise > quantile(noise[white], 1 - self.R.uniform(0, self.spots)))] = int(Tissue.HYPOINTENSE)
         if self.R.uniform() < self.prob:
-            codes[self.cyst(codes, spacing_mm) & is_brain(codes) & (plain(sample["lesions"])[0] == 0)] = int(Tissue.CSF)
-        sample["tissues"] = MetaTensor(codes[None], meta=tissues.meta)
-        return sample
+            codes[self.cyst(codes, spacing_mm) & is_brain(codes) & ~spared] = int(Tissue.CSF)
+        return {**data, "tissues": MetaTensor(codes[None], meta=tissues.meta)}
 
     def caps(self, codes: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return a random mask of caps around the ventricles, with varying thickness."""
@@ -83,11 +81,9 @@ class RandPaintVascularSpacesd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with perivascular spaces in `image`."""
-        sample = dict(data)
         if self.R.uniform() >= self.prob:
-            return sample
-        tissues = plain(sample["tissues"])[0]
-        spacing_mm = float(sample["tissues"].affine[0, 0])
+            return dict(data)
+        tissues, spacing_mm = plain(data["tissues"])[0], float(data["tissues"].affine[0, 0])
         home = any_of(tissues, (Tissue.WHITE, Tissue.PUTAMEN, Tissue.CAUDATE)).nonzero()
         chosen = home[torch.from_numpy(self.R.randint(len(home), size=self.R.randint(5, self.most))).to(home.device)]
         voxels = self.threads(chosen.cpu().double(), spacing_mm, tissues.shape).to(home.device)
@@ -95,11 +91,9 @@ class RandPaintVascularSpacesd(Randomizable, MapTransform):
         # A space is narrower than 1 mm, so it fills only a part of each voxel that it crosses.
         weight[voxels[:, 0], voxels[:, 1], voxels[:, 2]] = float(self.R.uniform(0.2, 0.7)) / spacing_mm**2
         weight = weight * is_brain(tissues)
-        image = plain(sample["image"])[0]
-        sample["image"] = MetaTensor(
-            (image + weight * (float(sample["means"][Tissue.VENTRICLE]) - image))[None], meta=sample["image"].meta
-        )
-        return sample
+        image = plain(data["image"])
+        painted = image + weight * (float(data["means"][Tissue.VENTRICLE]) - image)
+        return {**data, "image": MetaTensor(painted, meta=data["image"].meta)}
 
     def threads(self, starts: torch.Tensor, spacing_mm: float, shape: torch.Size) -> torch.Tensor:
         """Return the voxels `(N, 3)` on random line segments that start at the given voxels."""

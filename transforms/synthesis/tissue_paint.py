@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
 from strokelesion.transforms.synthesis.fields import blurred, distance_mm, generator_of, grain, plain, quantile, smooth_noise
-from strokelesion.transforms.synthesis.tissues import Tissue, is_fluid
+from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_fluid
 
 # Tissues with coarse texture, because each mixes materials that have no class of their own: muscle and fat, cells and air.
 COARSE = (Tissue.SOFT, Tissue.MARROW, Tissue.MUCOSA, Tissue.UNKNOWN)
@@ -69,28 +69,24 @@ class RandPaintTissuesd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` `(1, X, Y, Z)`, and `means` and `spread` (SD) of the intensity per tissue."""
-        sample = dict(data)
-        tissues = sample["tissues"]
+        tissues = data["tissues"]
         spacing_mm = float(tissues.affine[0, 0])
         codes = plain(tissues)[0].long()
-        if "image" in sample:
-            image, means, spread = self.repainted(
-                plain(sample["image"])[0], codes, plain(sample["native_tissues"])[0].long(), spacing_mm
-            )
+        if "image" in data:
+            native = plain(data["native_tissues"])[0].long()
+            image, means, spread = self.repainted(plain(data["image"])[0], codes, native, spacing_mm)
         else:
             means, spread = self.draw_means(codes.device)
             image = self.textured(codes, means, spread, spacing_mm)
             if self.sulcal_haze > 0:
                 image = self.hazed(image, codes, means, spacing_mm)
             image = blurred(image, self.R.uniform(*self.blur_mm), spacing_mm).clamp(min=0)
-        sample["image"] = MetaTensor(image[None], meta=tissues.meta)
-        sample["means"], sample["spread"] = means, spread
-        return sample
+        return {**data, "image": MetaTensor(image[None], meta=tissues.meta), "means": means, "spread": spread}
 
     def draw_means(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the mean of each tissue and the standard deviation of its voxels."""
         priors = t1_priors()
-        means, spread = np.zeros(len(Tissue)), np.zeros(len(Tissue))
+        means, spread = np.zeros((2, len(Tissue)))
         codes = [int(Tissue[name]) for name in priors.index]
         if self.R.uniform() < self.any_contrast_prob:
             means[codes] = self.R.uniform(0.05, 1.5, len(codes))
@@ -107,14 +103,11 @@ class RandPaintTissuesd(Randomizable, MapTransform):
     def textured(self, codes: torch.Tensor, means: torch.Tensor, spread: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return an image of tissue means plus texture: coarse outside the brain, fine and slow inside."""
         generator = generator_of(self.R)
-        coarse = torch.zeros(len(Tissue), device=codes.device)
-        coarse[list(map(int, COARSE))] = 1
+        coarse = any_of(torch.arange(len(Tissue), device=codes.device), COARSE).float()
         fine = grain(codes.shape, generator, codes.device) * (spread * (1 - 0.7 * coarse))[codes]
         slow = 0.03 * smooth_noise(codes.shape, spacing_mm, 15.0, generator, device=codes.device)[0] * means[codes]
-        mixture = (
-            smooth_noise(codes.shape, spacing_mm, COARSE_SCALE_MM, generator, device=codes.device)[0] * (spread * coarse)[codes]
-        )
-        return means[codes] + fine + slow + mixture
+        mixture = smooth_noise(codes.shape, spacing_mm, COARSE_SCALE_MM, generator, device=codes.device)[0]
+        return means[codes] + fine + slow + mixture * (spread * coarse)[codes]
 
     def hazed(self, image: torch.Tensor, codes: torch.Tensor, means: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return the image with brighter CSF in the sulci, by a weight that varies smoothly over the brain."""

@@ -14,7 +14,6 @@ from strokelesion.pipeline.inference.lesion_table import (
     read_atlas,
     region_rows,
     scan_row,
-    values_in,
 )
 
 SHAPE, VOXEL_ML = (20, 24, 16), 2 * 3 * 4 / 1000
@@ -108,9 +107,3 @@ def test_what_is_no_atlas_is_refused(values, columns, message, tmp_path):
     pd.DataFrame([[1, "a"]], columns=columns).to_csv(tmp_path / "atlas.csv", index=False)
     with pytest.raises(UserError, match=message):
         read_atlas(tmp_path / "atlas.nii", tmp_path / "atlas.csv")
-
-
-def test_beyond_the_edge_there_is_nothing():
-    volume = np.arange(1, 9).reshape(2, 2, 2)
-    found = values_in(volume, np.eye(4), np.array([[0.4, 0.4, 1.4], [1, 1, 1], [2, 0, 0], [-1, 0, 0]]))
-    assert found.tolist() == [2, 8, 0, 0]

@@ -29,7 +29,7 @@ CODE = "$__import__('os').mkdir('intruder')"
         {"_target_": RESUNET, "_requires_": CODE},
         {"channels": CHANNELS},
         {"_target_": "strokelesion.networks.user_error.UserError"},
-        {"_target_": "strokelesion.networks.precision.has_fast_bfloat16"},
+        {"_target_": "strokelesion.networks.inferers.has_fast_bfloat16"},
         {"_target_": "strokelesion.networks.resunet.torch.load", "f": "intruder"},
         {"_target_": "strokelesion.networks.NextYearsNet"},
         # A path may lead through a known package to a class that is not of it; some networks of MONAI load weights by default.

@@ -16,7 +16,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.decision_search import MIN_COMPONENTS_ML, MIN_PEAKS, THRESHOLDS
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.model_files import read_model
-from strokelesion.pipeline.options.workflow import bundle_root, require_own_folder
+from strokelesion.pipeline.options.model_options import bundle_root, require_own_folder
 
 DECISION = {"threshold": 0.35, "min_component_ml": 0.05, "min_peak": 0.6}
 # With a learning rate of nearly nothing, the weights stay those that the run started from.

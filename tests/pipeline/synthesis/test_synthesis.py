@@ -10,7 +10,7 @@ from configured import configured
 from refusals import refusal
 
 from strokelesion.networks import CommandLineError, UserError
-from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.synthesis.cohort import compose_records, write_cohort
 from strokelesion.pipeline.training.slice_store import SliceDataset, store_path
 from strokelesion.transforms import ExtractSlicesd, Recipe
@@ -68,15 +68,16 @@ def test_a_synthetic_cohort_is_read_as_r1_1_and_made_once(material, compose, tmp
     write_cohort(records, compose, tmp_path / "synthetic")
     assert {path: path.stat().st_mtime_ns for path in release.rglob("*.nii.gz")} == before
     assert f"{SCANS} were there" in capsys.readouterr().out
-    assert set(pd.read_csv(tmp_path / "synthetic" / "composition.csv")["head"]) <= {"anna", "bert"}
+    table = pd.read_csv(tmp_path / "synthetic" / "synthetic_scans.csv")
+    assert set(table["head"]) <= {"anna", "bert"}
 
 
 def test_a_folder_of_scans_made_of_something_else_is_refused(material, compose, tmp_path):
     write_cohort(compose_records(material, "held_out", 1), compose, tmp_path)
-    with pytest.raises(UserError, match="composed otherwise, 400000 for one"):
+    with pytest.raises(UserError, match="made otherwise, 400000 for one"):
         write_cohort(compose_records(material, "held_out", 2, seed=1), compose, tmp_path)
     write_cohort(compose_records(material, "held_out", 2), compose, tmp_path)
-    assert len(pd.read_csv(tmp_path / "composition.csv")) == 2
+    assert len(pd.read_csv(tmp_path / "synthetic_scans.csv")) == 2
 
 
 @pytest.mark.parametrize(

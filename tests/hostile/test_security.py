@@ -132,7 +132,7 @@ def test_a_model_whose_network_is_code_is_refused_and_the_code_does_not_run(name
 
 CODE = "$__import__('os').mkdir('intruder')"
 WORDS = [
-    ("planes", [CODE], "inference"),
+    ("planes", (CODE,), "inference"),
     ("intensities", CODE, "inference"),
     ("split", CODE, "evaluating"),
     ("fold", CODE, "evaluating"),

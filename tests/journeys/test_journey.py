@@ -220,8 +220,8 @@ def test_bad_scans_are_reported_and_the_rest_go_on(oriented, infer, tmp_path, ca
     assert masks == [mask_file(Path(), name) for name in ("LAS", "deeperRAS")]
     failures = pd.read_csv(tmp_path / "masks/failures.tsv", sep="\t").set_index("scan")["reason"]
     assert list(failures.index) == [str(folder / "PSR.nii.gz"), str(folder / "broken.nii.gz")]
-    assert failures[0] == "KeyError: 'no such key'"
-    assert "broken" in failures[1]
+    assert failures.iloc[0] == "KeyError: 'no such key'"
+    assert "broken" in failures.iloc[1]
     assert "broken.nii.gz failed" in caplog.text
     (record,) = [record for record in caplog.records if record.exc_info]
     assert str(folder / "PSR.nii.gz") in record.getMessage()

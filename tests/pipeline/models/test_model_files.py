@@ -134,6 +134,7 @@ NO_MODEL = "resunet.safetensors is no model of this project"
             r"describes itself wrongly \(protocol.spacing_mm.*\); expected a model of this version",
         ),
         ({"network": None, "sense_of_humor": "dry"}, r"describes itself wrongly \(network, sense_of_humor\)"),
+        ({"training": {"loss": "$open('x')"}}, "describes itself with .* expected words that MONAI does not evaluate"),
         ({"sha256": None}, NO_MODEL),
     ],
 )

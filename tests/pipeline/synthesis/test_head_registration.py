@@ -37,7 +37,7 @@ def brain_mm(tissues):
 
 
 def test_a_head_turned_scaled_and_shifted_is_brought_back(monkeypatch):
-    """The first level comes near enough; the second, which takes longer, only refines that."""
+    """The first level of the recipe comes near enough; the second, which takes longer, only refines that."""
     monkeypatch.setattr(head_registration, "LEVELS", head_registration.LEVELS[:1])
     tissues = head(to_mni())
     found = register_to_mni(tissues)

@@ -98,15 +98,15 @@ def test_invented_lesions_are_the_same_for_a_seed_and_others_for_another(tmp_pat
 
 def test_a_drawn_cohort_has_the_volumes_and_components_of_atlas_and_half_of_it_is_flipped(procedural):
     table, rng = procedural[1], np.random.default_rng(0)
-    known, counts, flips = table.set_index("path"), [], []
-    volumes_ml, rest_ml = [], []
+    known = table.set_index("path").to_dict("index")
+    volumes_ml, counts, rest_ml, flips = [], [], [], []
     for _ in range(SCANS):
-        drawn = pd.DataFrame(draw_lesions(table, rng))
-        each_ml = known.loc[drawn["path"], "volume_ml"].to_numpy() * drawn["scale"] ** 3
-        volumes_ml.append(each_ml.sum())
-        counts.append(known.loc[drawn["path"], "components"].sum())
-        rest_ml.extend([each_ml[1:].sum()] if len(drawn) > 1 else [])
-        flips.extend(drawn["flip"])
+        drawn = draw_lesions(table, rng)
+        first_ml, *others_ml = (known[one["path"]]["volume_ml"] * one["scale"] ** 3 for one in drawn)
+        volumes_ml.append(first_ml + sum(others_ml))
+        counts.append(sum(known[one["path"]]["components"] for one in drawn))
+        rest_ml += [sum(others_ml)] if others_ml else []
+        flips += [one["flip"] for one in drawn]
     for percent, volume_ml in ATLAS_ML.items():
         assert np.percentile(volumes_ml, percent) == pytest.approx(volume_ml, rel=0.35), percent
     assert (np.array(counts) > 1).mean() == pytest.approx(ATLAS_MULTIPLE, abs=0.05)

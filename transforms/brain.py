@@ -29,7 +29,7 @@ Infer = Callable[[torch.Tensor, torch.nn.Module], torch.Tensor]
 # A smaller volume is not a brain, even if it is cropped; a newborn's brain has 300 ml.
 LEAST_BRAIN_ML = 100.0
 # Half the width of a large cortical infarct that reaches the surface; narrower cavities in the mask are closed.
-CLOSED_NOTCH_MM = 12.0
+CLOSED_CAVITY_MM = 12.0
 # Smaller holes in a fine brain mask are fluid deep in a sulcus, not infarcts that were mistaken for fluid.
 LEAST_HOLE_ML = 0.1
 # If all edges of the voxels are shorter, distances to the brain are computed at every second voxel.
@@ -141,7 +141,7 @@ class BrainExtractor:
     ) -> None:
         self.find, self.refine = find, refine
         self.margin_mm, self.threshold = margin_mm, threshold
-        self.fingerprint = fingerprint([self.version, find, refine, margin_mm, CLOSED_NOTCH_MM, LEAST_HOLE_ML, threshold])
+        self.fingerprint = fingerprint([self.version, find, refine, margin_mm, CLOSED_CAVITY_MM, LEAST_HOLE_ML, threshold])
 
     def __call__(self, image: MetaTensor) -> torch.Tensor:
         """Return the brain mask.
@@ -288,17 +288,17 @@ class KeepInBraind(OutsideBraind):
         volume[1:, outside] = 0
 
 
-def outside_of(mask: MetaTensor, margin_mm: float, notch_mm: float = CLOSED_NOTCH_MM) -> torch.Tensor:
+def outside_of(mask: MetaTensor, margin_mm: float, cavity_mm: float = CLOSED_CAVITY_MM) -> torch.Tensor:
     """Return the voxels that are further than a margin from the closed mask.
 
-    The mask is dilated by margin + `notch_mm` and eroded by `notch_mm`, which closes cavities at the surface. A chronic infarct
-    that reaches the surface and was mistaken for fluid is then still inside. On grids finer than `FINE_MM`, distances are
-    computed at every second voxel and interpolated: the border differs by 0.3 mm on average, in a tenth of the time.
+    The mask is dilated by margin + `cavity_mm` and eroded by `cavity_mm`, which closes cavities at the surface. A chronic
+    infarct that reaches the surface and was mistaken for fluid is then still inside. On grids finer than `FINE_MM`, distances
+    are computed at every second voxel and interpolated: the border differs by 0.3 mm on average, in a tenth of the time.
 
     Args:
         mask: Mask 0/1 `(1, X, Y, Z)` with its affine.
         margin_mm: Margin around the closed mask that is not outside.
-        notch_mm: Half the width of the widest cavity that is closed; 0 closes none.
+        cavity_mm: Half the width of the widest cavity that is closed; 0 closes none.
 
     Returns:
         Booleans `(X, Y, Z)`, on the device of the mask.
@@ -306,20 +306,20 @@ def outside_of(mask: MetaTensor, margin_mm: float, notch_mm: float = CLOSED_NOTC
     spacing_mm = mask.pixdim.tolist()
     inside = mask.as_tensor()[0] > 0
     if max(spacing_mm) >= FINE_MM:
-        return surplus_mm(inside, spacing_mm, margin_mm, notch_mm) > 0
+        return surplus_mm(inside, spacing_mm, margin_mm, cavity_mm) > 0
     half = F.avg_pool3d(inside[None, None].float(), 2, ceil_mode=True, count_include_pad=False)[0, 0] >= 0.5
-    coarse_mm = surplus_mm(half, [2 * edge_mm for edge_mm in spacing_mm], margin_mm, notch_mm)
+    coarse_mm = surplus_mm(half, [2 * edge_mm for edge_mm in spacing_mm], margin_mm, cavity_mm)
     fine_mm = F.interpolate(coarse_mm[None, None], scale_factor=2.0, mode="trilinear")[0, 0]
     return fine_mm[tuple(slice(size) for size in inside.shape)] > 0
 
 
-def surplus_mm(inside: torch.Tensor, spacing_mm: Sequence[float], margin_mm: float, notch_mm: float) -> torch.Tensor:
+def surplus_mm(inside: torch.Tensor, spacing_mm: Sequence[float], margin_mm: float, cavity_mm: float) -> torch.Tensor:
     """Return the distance in mm of each voxel `(X, Y, Z)` beyond the margin of the closed mask; positive is outside."""
-    reach_mm = margin_mm + notch_mm
+    reach_mm = margin_mm + cavity_mm
     rims = [int(reach_mm / edge_mm) + 1 for edge_mm in spacing_mm]  # padding, so that the outside exists beyond the edge too
     padded = F.pad(inside, [rim for rim in reversed(rims) for _ in range(2)])
     beyond_mm = distances_mm(padded, spacing_mm) - reach_mm
-    if notch_mm > 0:
-        # A voxel at a distance of exactly `notch_mm` is outside.
-        beyond_mm = float(np.nextafter(notch_mm, np.inf)) - distances_mm(beyond_mm > 0, spacing_mm)
+    if cavity_mm > 0:
+        # A voxel at a distance of exactly `cavity_mm` is outside.
+        beyond_mm = float(np.nextafter(cavity_mm, np.inf)) - distances_mm(beyond_mm > 0, spacing_mm)
     return beyond_mm[tuple(slice(rim, -rim) for rim in rims)].float()

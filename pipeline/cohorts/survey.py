@@ -16,7 +16,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.layouts import LAYOUTS, Layout, identify_file
 from strokelesion.pipeline.cohorts.metadata import Row, Table, read_table, rows_by_scan
 from strokelesion.pipeline.cohorts.records import Record, find_unlinked, link_persons
-from strokelesion.pipeline.runtime.errors import Fault, finding, refuse
+from strokelesion.pipeline.runtime.errors import Fault, format_issue, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def read_cohort(folder: str | Path) -> list[Record]:
             read, or a person may be in two releases without a link. One message lists all faults.
     """
     survey = survey_cohort(folder)
-    refuse([finding(fault.what, fault.files, fault.advice) for fault in survey.faults], CohortError)
+    refuse([format_issue(fault.what, fault.files, fault.advice) for fault in survey.faults], CohortError)
     return survey.records
 
 

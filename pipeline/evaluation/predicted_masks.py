@@ -20,7 +20,7 @@ from strokelesion.pipeline.cohorts.records import Record
 from strokelesion.pipeline.inference.result_names import parse_entities
 from strokelesion.pipeline.inference.results import digest, read_sidecar
 from strokelesion.pipeline.inference.scans import IMAGE_SUFFIXES, stem_of
-from strokelesion.pipeline.runtime.errors import finding, refuse
+from strokelesion.pipeline.runtime.errors import format_issue, refuse
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True))
 _NAME = re.compile(rf"(?P<scan>.+?)(?:_(?P<kind>lesion|probabilities))?(?:{_SUFFIX})", re.IGNORECASE)
@@ -47,10 +47,10 @@ def match_predictions(
         raise UserError(f"{folder} is not a folder; expected that of the predictions. Predict first, or check --predictions.")
     items: list[dict[str, Any]] = [dict(record) for record in records]
     ours = find_own_predictions(Path(folder), settings)
-    findings = match_scans(items, ours) if ours else match_names(items, Path(folder))
+    issues = match_scans(items, ours) if ours else match_names(items, Path(folder))
     missing = [item["image"] for item in items if "pred" not in item]
     advice = "Predict them, or score the data set without them."
-    refuse([*findings, finding(f"scans without a prediction in {folder}", missing, advice)])
+    refuse([*issues, format_issue(f"scans without a prediction in {folder}", missing, advice)])
     return items
 
 
@@ -77,7 +77,7 @@ def match_scans(items: Sequence[dict[str, Any]], masks: Mapping[str, Sequence[Pa
             probabilities = mask.with_name(mask.name.replace("_mask.", "_probseg."))
             if probabilities.is_file():
                 item["probabilities"] = str(probabilities)
-    return [finding("second predictions of a scan", rivals, "Keep one of each.")]
+    return [format_issue("second predictions of a scan", rivals, "Keep one of each.")]
 
 
 def match_names(items: Sequence[dict[str, Any]], folder: Path) -> list[str]:
@@ -91,8 +91,8 @@ def match_names(items: Sequence[dict[str, Any]], folder: Path) -> list[str]:
         elif (other := candidates[0].setdefault(key, path)) != path:
             rivals.append(f"{path} beside {other}")
     return [
-        finding("predictions that belong to no scan, or to several by their names", strange, "Move them away."),
-        finding("second predictions of a scan", rivals, "Keep one of each."),
+        format_issue("predictions that belong to no scan, or to several by their names", strange, "Move them away."),
+        format_issue("second predictions of a scan", rivals, "Keep one of each."),
     ]
 
 

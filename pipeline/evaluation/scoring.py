@@ -28,7 +28,7 @@ from strokelesion.pipeline.cohorts.records import NAMES
 from strokelesion.pipeline.evaluation.comparison import select_with_truth
 from strokelesion.pipeline.evaluation.metrics import CLASSES, score_scan, true_lesions
 from strokelesion.pipeline.pictures import lesion_panel, marked_png
-from strokelesion.pipeline.runtime.errors import finding, refuse, user_error
+from strokelesion.pipeline.runtime.errors import format_issue, refuse, user_error
 from strokelesion.pipeline.runtime.files import remove_parts, write_bytes, write_json, write_table
 
 SCORES, LESIONS, WORST, ABOUT = "scores.csv", "lesions.csv", "worst.csv", "about.json"
@@ -92,7 +92,7 @@ def score_predictions(
         scores += [outcome.scan | row for row in outcome.scores]
         lesions += [outcome.scan | row for row in outcome.lesions]
         worst = sorted([*worst, outcome], key=lambda scan: scan.badness)[:PICTURED] if outcome.lesions else worst
-    refuse([finding("predictions cannot be scored", refused, "No table was written.")])
+    refuse([format_issue("predictions cannot be scored", refused, "No table was written.")])
     table = pd.DataFrame(scores)
     write_scores(folder, table, pd.DataFrame(lesions, columns=[*NAMES, *LESION_COLUMNS]), worst, about)
     print(format_summary(table))

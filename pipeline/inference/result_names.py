@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from strokelesion.pipeline.inference.scans import scan_name, stem_of
-from strokelesion.pipeline.runtime.errors import finding, refuse
+from strokelesion.pipeline.runtime.errors import format_issue, refuse
 
 # Last entities of anatomical files, in the order that BIDS requires; all others come before them and keep their order.
 LAST_ENTITIES = ("space", "res", "den", "label", "desc")
@@ -82,7 +82,7 @@ def name_scans(items: Sequence[Mapping[str, Any]], root: str | Path) -> list[Sca
     for name, item in zip(names, items, strict=True):
         if (other := first.setdefault(name, scan_name(item))) != scan_name(item):
             twins.append(f"{scan_name(item)} and {other}: {name}")
-    refuse([finding("scans have the names of others", twins, "Rename them, or give their folders one by one.")])
+    refuse([format_issue("scans have the names of others", twins, "Rename them, or give their folders one by one.")])
     return names
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.dicom import find_series
-from strokelesion.pipeline.runtime.errors import finding, reason, refuse, user_error
+from strokelesion.pipeline.runtime.errors import format_issue, reason, refuse, user_error
 from strokelesion.pipeline.runtime.processes import is_first
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mha", ".mhd", ".nrrd", ".hdr")
@@ -54,7 +54,9 @@ def scans_of(items: Sequence[dict[str, Any]], participants: str | Sequence[str])
     wanted = {f"sub-{str(word).strip().removeprefix('sub-')}" for word in words}
     named = [wanted.intersection(re.split(r"[/\\_]", scan_name(item))) for item in items]
     wanting = sorted(subject.removeprefix("sub-") for subject in wanted.difference(*named))
-    refuse([finding("participants without a scan", wanting, "Expected labels of the folders sub-*; quote those of digits.")])
+    refuse(
+        [format_issue("participants without a scan", wanting, "Expected labels of the folders sub-*; quote those of digits.")]
+    )
     return [item for item, subjects in zip(items, named, strict=True) if subjects]
 
 

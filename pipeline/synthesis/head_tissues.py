@@ -23,7 +23,7 @@ CLOSING_MM = 3.0
 SULCAL_DEPTH_MM = 8.0
 VENTRICLE_DEPTH_MM = 15.0
 # Smaller bright components are noise. The scalp can be a separate component, if the skull around the brain is dark.
-SPECK_ML = 1.0
+LEAST_COMPONENT_ML = 1.0
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating]
@@ -72,7 +72,7 @@ def is_head(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
     """Return the mask `(1, X, Y, Z)` of brain and of voxels brighter than air, without small components (noise)."""
     bright = is_tissue(ScaleTissued("image")({"image": image.as_tensor()})["image"])
     pieces, _ = label((bright | brain)[0].numpy())
-    large = np.bincount(pieces.ravel()) * np.prod(spacing_mm(image)) / 1000 >= SPECK_ML
+    large = np.bincount(pieces.ravel()) * np.prod(spacing_mm(image)) / 1000 >= LEAST_COMPONENT_ML
     large[0] = False
     return torch.from_numpy(large[pieces])[None]
 

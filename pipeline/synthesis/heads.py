@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.runtime.errors import finding, refuse, user_error
+from strokelesion.pipeline.runtime.errors import format_issue, refuse, user_error
 from strokelesion.pipeline.runtime.files import write_bytes
 from strokelesion.pipeline.synthesis.head_registration import register_to_mni
 from strokelesion.pipeline.synthesis.head_tissues import add_surroundings, classify, has_surroundings
@@ -98,7 +98,7 @@ def prepare_heads(
     if extract_brain is None:
         bare = [head["image"] for head in heads if "labels" not in head]
         advice = "Expected a label map beside each (X_labels.nii.gz), or `extract_brain`, which finds the brain of a T1."
-        refuse([finding("heads are T1s without labels", bare, advice)])
+        refuse([format_issue("heads are T1s without labels", bare, advice)])
     with idist.one_rank_first(), ThreadPoolExecutor(max_workers=workers) as pool:
         work = pool.map(lambda head: prepare_head(head, Path(cache_dir), extract_brain, spacing_mm), heads)
         try:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects, label
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.runtime.errors import finding, refuse
+from strokelesion.pipeline.runtime.errors import format_issue, refuse
 from strokelesion.pipeline.runtime.files import write_nifti, write_table
 from strokelesion.pipeline.synthesis.material import Folders, files_in
 from strokelesion.pipeline.synthesis.procedural_lesions import procedural_lesion
@@ -79,7 +79,7 @@ def measure_all(paths: Sequence[Path], workers: int) -> pd.DataFrame:
     with ThreadPoolExecutor(max_workers=workers) as pool:
         lesions = pd.DataFrame(pool.map(measure, paths))
     empty = lesions.loc[lesions["components"] == 0, "path"].tolist()
-    refuse([finding("lesion masks are empty", empty, "Expected voxels above 0 in each. Move these files away.")])
+    refuse([format_issue("lesion masks are empty", empty, "Expected voxels above 0 in each. Move these files away.")])
     return lesions
 
 

@@ -4,7 +4,7 @@
 
 The folder holds T1s with FreeSurfer's labels, `X_T1w.nii.gz` and `X_labels.nii.gz`. Folds are what closing the labels by 3 mm
 adds; but for the cortex, medians are taken a voxel from any border, so that nothing is mixed with tissue. What
-`RandPaintTissuesd(sulcal_haze)` rests on.
+`RandPaintTissuesd(sulcal_partial_volume)` rests on.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from strokelesion.transforms.synthesis.tissues import Tissue
 LOAD = LoadImage(reader="NibabelReader", image_only=True, ensure_channel_first=True)
 
 
-def haze(t1: Path, labels: Path) -> dict[str, float]:
+def measure_partial_volume(t1: Path, labels: Path) -> dict[str, float]:
     """Return the median of ventricles, folds and cortex relative to white matter, and the share of the way."""
     tissues = LabelTissuesd("tissues")({"tissues": LOAD(labels)})["tissues"]
     image, codes, brain = LOAD(t1)[0].numpy(), tissues[0].numpy(), is_brain(tissues.as_tensor())[0].numpy()
@@ -43,7 +43,7 @@ def main() -> None:
     for t1 in sorted(parser.parse_args().folder.rglob("*_T1w.nii.gz")):
         labels = t1.with_name(t1.name.replace("_T1w", "_labels"))
         if labels.exists():
-            print(t1.name, {name: round(value, 2) for name, value in haze(t1, labels).items()})
+            print(t1.name, {name: round(value, 2) for name, value in measure_partial_volume(t1, labels).items()})
 
 
 if __name__ == "__main__":

@@ -259,7 +259,7 @@ VOXELS_MM = (1.0, 2.0, 4.0)
 
 
 def masked_brain():
-    """A brain of two blocks with a notch between them, on a small grid, one of them at its edge."""
+    """A brain of two blocks with a cavity between them, on a small grid, one of them at its edge."""
     brain = MetaTensor(torch.zeros(1, 9, 11, 7, dtype=torch.uint8), affine=torch.diag(torch.tensor([*VOXELS_MM, 1.0])))
     brain[0, 3:5, 4:7, 3] = 1
     brain[0, 7:, 4:6, 3:5] = 1
@@ -271,17 +271,17 @@ def untied(reach_mm):
     return 0.01 < reach_mm**2 % 1 < 0.99
 
 
-@given(margin_mm=st.floats(0.1, 9).filter(untied), notch_mm=st.floats(0.1, 6).filter(untied) | st.just(0))
-def test_outside_is_what_distances_say(margin_mm, notch_mm):
-    assume(untied(margin_mm + notch_mm))
+@given(margin_mm=st.floats(0.1, 9).filter(untied), cavity_mm=st.floats(0.1, 6).filter(untied) | st.just(0))
+def test_outside_is_what_distances_say(margin_mm, cavity_mm):
+    assume(untied(margin_mm + cavity_mm))
     brain, rims = masked_brain(), (16, 8, 4)
     padded = np.pad(brain[0].numpy(), [(rim, rim) for rim in rims])
     mm = np.argwhere(np.ones(padded.shape)) * VOXELS_MM
-    outside = cKDTree(mm[padded.ravel() > 0]).query(mm)[0] > margin_mm + notch_mm
-    if notch_mm > 0:
-        outside = cKDTree(mm[outside]).query(mm)[0] <= notch_mm
+    outside = cKDTree(mm[padded.ravel() > 0]).query(mm)[0] > margin_mm + cavity_mm
+    if cavity_mm > 0:
+        outside = cKDTree(mm[outside]).query(mm)[0] <= cavity_mm
     expected = outside.reshape(padded.shape)[16:-16, 8:-8, 4:-4]
-    assert np.array_equal(outside_of(brain, margin_mm, notch_mm), expected)
+    assert np.array_equal(outside_of(brain, margin_mm, cavity_mm), expected)
 
 
 def test_an_infarct_that_opens_to_the_surface_is_not_outside():

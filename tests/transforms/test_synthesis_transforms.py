@@ -11,9 +11,9 @@ from monai.data import MetaTensor
 from strokelesion.transforms.synthesis import (
     BrainMaskd,
     FitLesionsd,
+    RandAddMimicsd,
     RandBiasd,
     RandHeadCoverd,
-    RandLookalikesd,
     RandNoised,
     RandPaintLesionsd,
     RandPaintTissuesd,
@@ -200,12 +200,12 @@ def test_nothing_is_widened_at_zero_strength_without_lesion() -> None:
 
 def test_mimics_spare_the_lesions_and_need_their_probability() -> None:
     sample = FitLesionsd()(head.placed(head.lesion()))
-    confused = RandLookalikesd(prob=1.0, spots=0.1).set_random_state(seed=0)(sample)
+    confused = RandAddMimicsd(prob=1.0, spots=0.1).set_random_state(seed=0)(sample)
     inside = sample["label"].as_tensor() > 0
     assert (confused["tissues"].as_tensor()[inside] == head.tissues().as_tensor()[inside]).all()
     assert (confused["tissues"] == Tissue.HYPOINTENSE).any()
     assert (confused["tissues"] == Tissue.CSF).sum() > (head.tissues() == Tissue.CSF).sum()
-    untouched = RandLookalikesd(prob=0.0).set_random_state(seed=0)(sample)
+    untouched = RandAddMimicsd(prob=0.0).set_random_state(seed=0)(sample)
     assert (untouched["tissues"] == head.tissues()).all()
 
 
@@ -224,19 +224,17 @@ def test_any_contrast_is_not_that_of_t1() -> None:
     assert 0 < sum(brighter_fluid) < 12
 
 
-def test_sulci_are_hazy_up_to_a_share_of_the_way_to_cortex_and_nothing_else_is() -> None:
+def test_sulci_are_bright_up_to_a_share_of_the_way_to_cortex_and_nothing_else_is() -> None:
     sample = head.placed()
     codes = sample["tissues"].as_tensor()[0]
-    clear, hazy = (
-        [
-            RandPaintTissuesd(any_contrast_prob=0, blur_mm=(0.01, 0.01), sulcal_haze=haze).set_random_state(seed=seed)(sample)
-            for seed in range(8)
-        ]
-        for haze in (0.0, 0.6)
+    options = {"any_contrast_prob": 0, "blur_mm": (0.01, 0.01)}
+    clear, bright = (
+        [RandPaintTissuesd(sulcal_partial_volume=w, **options).set_random_state(seed=seed)(sample) for seed in range(8)]
+        for w in (0.0, 0.6)
     )
     sulci = codes == Tissue.CSF
     shares = []
-    for before, after in zip(clear, hazy, strict=True):
+    for before, after in zip(clear, bright, strict=True):
         assert torch.equal(before["image"][0, ~sulci], after["image"][0, ~sulci])
         way = before["means"][Tissue.CORTEX] - before["means"][Tissue.CSF]
         share = ((after["image"] - before["image"])[0, sulci] / way).as_tensor()

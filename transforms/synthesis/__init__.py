@@ -7,7 +7,7 @@ from strokelesion.transforms.synthesis.anatomy import BrainMaskd, FitLesionsd, R
 from strokelesion.transforms.synthesis.composition import LoadLesionsd, SeededRecipe
 from strokelesion.transforms.synthesis.head_placement import RandPlaceHeadd
 from strokelesion.transforms.synthesis.lesion_paint import RandPaintLesionsd
-from strokelesion.transforms.synthesis.lookalikes import RandLookalikesd, RandPaintVascularSpacesd
+from strokelesion.transforms.synthesis.mimics import RandAddMimicsd, RandPaintVascularSpacesd
 from strokelesion.transforms.synthesis.scanner import RandBiasd, RandHeadCoverd, RandNoised, RandThickSlicesd, RandUnitsd
 from strokelesion.transforms.synthesis.scanners import SCANNERS, simulated_scanner
 from strokelesion.transforms.synthesis.tissue_paint import RandPaintTissuesd
@@ -19,9 +19,9 @@ __all__ = [
     "FitLesionsd",
     "LabelTissuesd",
     "LoadLesionsd",
+    "RandAddMimicsd",
     "RandBiasd",
     "RandHeadCoverd",
-    "RandLookalikesd",
     "RandNoised",
     "RandPaintLesionsd",
     "RandPaintTissuesd",

@@ -100,17 +100,17 @@ class FitLesionsd(MapTransform):
             inside = brain_and_sulci if is_large else brain
             kept = drawn & inside & (tissues != Tissue.VENTRICLE) & (tissues != Tissue.CHOROID)
             lost = 1 - float(kept.sum()) / max(1, int(drawn.sum()))
-            kept = without_specks(kept, self.least_share * float(kept.sum()))
+            kept = remove_small_components(kept, self.least_share * float(kept.sum()))
             lesions[drawn & ~kept if lost <= self.largest_loss else drawn] = 0
         return lesions
 
 
 def main_and_sub(lesions: torch.Tensor, least_voxels: float) -> torch.Tensor:
     """Return 1 in the largest 26-connected component of `(1, X, Y, Z)`, 2 in the others, 0 in those below a size."""
-    return divide_components(without_specks(lesions > 0, least_voxels).to(torch.uint8))
+    return divide_components(remove_small_components(lesions > 0, least_voxels).to(torch.uint8))
 
 
-def without_specks(mask: torch.Tensor, least_voxels: float) -> torch.Tensor:
+def remove_small_components(mask: torch.Tensor, least_voxels: float) -> torch.Tensor:
     """Return a mask `(1, X, Y, Z)` without its 26-connected components below a size."""
     numbers, sizes = components(mask[0])
     stays = sizes >= least_voxels

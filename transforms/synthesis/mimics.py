@@ -11,7 +11,7 @@ from strokelesion.transforms.synthesis.fields import distance_mm, generator_of, 
 from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_brain
 
 
-class RandLookalikesd(Randomizable, MapTransform):
+class RandAddMimicsd(Randomizable, MapTransform):
     """Add lesion mimics outside the lesions.
 
     The mimics are white-matter hypointensities, as periventricular caps and as spots, and cysts of the choroid fissure beside

@@ -48,7 +48,7 @@ def network(seed=5, **arguments):
 
 
 @pytest.fixture
-def describe_released(tmp_path):
+def released(tmp_path):
     """A released model of a small network."""
     path = tmp_path / "resunet.safetensors"
     arguments = {"channels": CHANNELS}
@@ -526,7 +526,7 @@ def test_a_released_model_does_not_say_where_data_or_lists_lay(tmp_path):
     held_out = HELD_OUT.model_copy(update={"split": "/home/alice/lists/mine.csv"})
     training = {"dataset_dir": "/home/alice/ATLAS_R1.1", "loss": "dice"}
     path = write_model(tmp_path / "best.pt", network(), RESUNET, {"channels": CHANNELS}, held_out=held_out, training=training)
-    summary = releasing.released(read_model(path), Decision()).training
+    summary = releasing.describe_released(read_model(path), Decision()).training
     assert (summary["dataset_dir"], summary["split"]) == ("ATLAS_R1.1", "mine.csv")
 
 

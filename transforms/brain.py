@@ -3,7 +3,6 @@
 The networks are passed in. This module resamples a scan for them and resamples their output to the scan's grid.
 """
 
-import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
@@ -26,7 +25,7 @@ Infer = Callable[[torch.Tensor, torch.nn.Module], torch.Tensor]
 LEAST_BRAIN_ML = 100.0
 # Half the width of a large cortical infarct that reaches the surface and may be mistaken for fluid; narrower cavities in the
 # mask are closed.
-CLOSING_MM = 12.0
+CLOSED_CAVITY_MM = 12.0
 # Smaller holes in a fine brain mask are fluid deep in a sulcus, not infarcts that were mistaken for fluid.
 LEAST_HOLE_ML = 0.1
 
@@ -75,8 +74,8 @@ class BrainNetwork:
         self.crop = CropForegroundd(("image", "near"), source_key="near", allow_smaller=True)
         self.planes = tuple(planes)
         self.device = torch.device(device)
-        weights = digest(network.state_dict())
-        self.fingerprint = fingerprint([self.version, type(network), weights, infer, self.place, self.planes])
+        made_from = [self.version, type(network), network.state_dict(), infer, self.place, self.planes]
+        self.fingerprint = fingerprint(made_from)
 
     def __call__(self, image: MetaTensor, near: MetaTensor | None = None) -> MetaTensor:
         """Return the probability of brain `(1, x, y, z)` on a grid of the network's voxel size, with its affine.
@@ -133,7 +132,7 @@ class BrainExtractor:
     ) -> None:
         self.find, self.refine = find, refine
         self.margin_mm, self.threshold = margin_mm, threshold
-        self.fingerprint = fingerprint([self.version, find, refine, margin_mm, CLOSING_MM, LEAST_HOLE_ML, threshold])
+        self.fingerprint = fingerprint([self.version, find, refine, margin_mm, CLOSED_CAVITY_MM, LEAST_HOLE_ML, threshold])
 
     def __call__(self, image: MetaTensor) -> torch.Tensor:
         """Return the brain mask of a T1 scan in any unit of intensity; both are `(1, X, Y, Z)`.
@@ -143,7 +142,7 @@ class BrainExtractor:
         """
         found = in_one_piece(self.find(image), self.threshold)
         if self.refine is not None and (found >= self.threshold).any():
-            near = ~is_outside(cast(MetaTensor, found >= self.threshold), self.margin_mm, CLOSING_MM)
+            near = ~is_outside(cast(MetaTensor, found >= self.threshold), self.margin_mm, CLOSED_CAVITY_MM)
             found = in_one_piece(self.refine(image, MetaTensor(near[None], affine=found.affine)), self.threshold, LEAST_HOLE_ML)
         brain = resampled(found, image).as_tensor() >= self.threshold
         if (volume_ml := float(brain.sum()) * voxel_ml(image.affine)) < LEAST_BRAIN_ML:
@@ -157,15 +156,6 @@ class BrainExtractor:
     def __deepcopy__(self, memo: dict[int, Any]) -> "BrainExtractor":
         """Return itself: it does not change with use, so the chains that are copied for each scan can share the networks."""
         return self
-
-
-def digest(weights: Mapping[str, torch.Tensor]) -> str:
-    """Return the SHA-256 of named tensors in hexadecimal digits."""
-    sha = hashlib.sha256()
-    for name, tensor in weights.items():
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().numpy().tobytes())
-    return sha.hexdigest()
 
 
 def in_one_piece(probability: MetaTensor, threshold: float, least_hole_ml: float = 0.0) -> MetaTensor:
@@ -232,7 +222,7 @@ class OutsideBraind(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its volumes overwritten."""
         sample = dict(data)
-        outside = is_outside(sample[self.brain_key], self.margin_mm, CLOSING_MM)
+        outside = is_outside(sample[self.brain_key], self.margin_mm, CLOSED_CAVITY_MM)
         for key in self.key_iterator(sample):
             sample[key] = sample[key].clone()
             sample[key][:, outside] = 0

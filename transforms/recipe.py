@@ -1,4 +1,4 @@
-"""Chains of transforms with a fingerprint, by which their results are found again on disk."""
+"""Fingerprints of all that decides a result, by which results are found again on disk; a chain of transforms that has one."""
 
 import hashlib
 import inspect
@@ -49,15 +49,16 @@ class SeededRecipe(Transform):
 
 
 def fingerprint(thing: Any) -> str:
-    """Return the SHA-256, in hexadecimal digits, of the result of `parts`."""
+    """Return the SHA-256, in hexadecimal digits, of values, arrays and transforms, and of lists and dictionaries of them."""
     return hashlib.sha256(json.dumps(parts(thing), sort_keys=True).encode()).hexdigest()
 
 
 def parts(thing: Any) -> Any:
-    """Return the class, version and attributes of a transform as plain lists, dictionaries and strings.
+    """Return a thing as plain lists, dictionaries and values, to be hashed.
 
-    An object with a `fingerprint` attribute (a chain in a chain, a network) is represented by that hash alone. The state of a
-    random transform is left out because it differs between processes. Where results must be the same, the sample has a seed.
+    An array is represented by its type, shape and hash, a transform by its class, version and attributes. An object with a
+    `fingerprint` attribute (a chain in a chain, a network) is represented by that hash alone. The state of a random transform
+    is left out because it differs between processes. Where results must be the same, the sample has a seed.
     """
     if isinstance(known := getattr(thing, "fingerprint", None), str):
         return known

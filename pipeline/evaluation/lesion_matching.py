@@ -38,7 +38,7 @@ class LesionPairs:
     pred_index: Counts
     shared_voxels: Counts
 
-    def kept(self, stays: Mask) -> "LesionPairs":
+    def keep(self, stays: Mask) -> "LesionPairs":
         """Return the same without the predicted lesions for which `stays`, `(P,)`, is false."""
         of_pairs = stays[self.pred_index]
         renumbered = np.cumsum(stays) - 1
@@ -80,7 +80,7 @@ def pair_lesions(pred: Mask, truth: Mask, neighbors: int) -> LesionPairs:
     return LesionPairs(true_voxels, pred_voxels, true_index, pred_index, shared_voxels)
 
 
-def touched(lesions: LesionPairs) -> tuple[Mask, Mask]:
+def find_touched(lesions: LesionPairs) -> tuple[Mask, Mask]:
     """Return which true lesions `(T,)` and which predicted lesions `(P,)` overlap the other mask in at least one voxel."""
     return (
         np.isin(np.arange(lesions.true_voxels.size), lesions.true_index),
@@ -88,7 +88,7 @@ def touched(lesions: LesionPairs) -> tuple[Mask, Mask]:
     )
 
 
-def matched(lesions: LesionPairs, min_iou: float) -> tuple[Mask, Mask]:
+def find_matched(lesions: LesionPairs, min_iou: float) -> tuple[Mask, Mask]:
     """Return which true lesions `(T,)` and which predicted lesions `(P,)` are matched one-to-one.
 
     1. Sort the pairs with an IoU of at least `min_iou`, the highest IoU first. Pairs with equal IoU keep the order of
@@ -106,7 +106,7 @@ def matched(lesions: LesionPairs, min_iou: float) -> tuple[Mask, Mask]:
     return true_found, pred_found
 
 
-def lesion_f1(true_found: Mask, pred_found: Mask) -> float:
+def compute_lesion_f1(true_found: Mask, pred_found: Mask) -> float:
     """Return TP / (TP + (FP + FN) / 2); there must be at least one lesion.
 
     Args:

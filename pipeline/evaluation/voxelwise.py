@@ -1,6 +1,6 @@
 """Voxel-wise measures: per axial slice, between surfaces, and from the ranking of probabilities.
 
-`metrics` defines the values for empty masks. Of these measures only `seed_dice` accepts empty masks.
+`metrics` defines the values for empty masks. Of these measures only `keras_dice` accepts empty masks.
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 
 # The Keras study adds this to avoid division by zero; an empty slice therefore scores 0, not 1.
-SEED_EPSILON = 1e-5
+KERAS_EPSILON = 1e-5
 
 
-def seed_dice(pred: Mask, truth: Mask, slices: Mask) -> float:
+def keras_dice(pred: Mask, truth: Mask, slices: Mask) -> float:
     """Return the score of the Keras study: the mean over slices of 2 TP / (P + T + 1e-5).
 
     A slice that has only lesions of the other class scores 0. A perfect prediction therefore reaches only the share of
@@ -30,7 +30,7 @@ def seed_dice(pred: Mask, truth: Mask, slices: Mask) -> float:
         slices: Mask of the slices with a true lesion of any class, `(Z,)`, at least one; only these count.
     """
     shared, predicted, true = (mask.sum(axis=(0, 1))[slices] for mask in (pred & truth, pred, truth))
-    return float((2 * shared / (predicted + true + SEED_EPSILON)).mean())
+    return float((2 * shared / (predicted + true + KERAS_EPSILON)).mean())
 
 
 def surface_distances_mm(pred: Mask, truth: Mask, affine: Floats) -> tuple[float, float]:

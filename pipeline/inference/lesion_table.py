@@ -4,7 +4,6 @@ Volumes are measured in the scan's own space. Positions are in millimeters of MN
 registered. They are missing if the registration failed.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -141,13 +140,6 @@ class Atlas:
     labels: NDArray[np.integer[Any]]
     affine: Affine
     names: Mapping[int, str]
-
-    @property
-    def digest(self) -> str:
-        """Return the SHA-256 of the map, its affine and the names."""
-        return hashlib.sha256(
-            self.labels.tobytes() + self.affine.tobytes() + repr(sorted(self.names.items())).encode()
-        ).hexdigest()
 
 
 def read_atlas(path: str | Path, labels: str | Path) -> Atlas:

@@ -25,7 +25,7 @@ CLOSING_MM = 3.0
 SULCAL_DEPTH_MM = 8.0
 VENTRICLE_DEPTH_MM = 15.0
 # Smaller bright components are noise. The scalp can be a separate component, if the skull around the brain is dark.
-SPECK_ML = 1.0
+LEAST_COMPONENT_ML = 1.0
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating]
@@ -64,7 +64,7 @@ def spacing_mm(volume: MetaTensor) -> Floats:
 def is_head(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
     """Return the mask `(1, X, Y, Z)` of brain and of voxels brighter than air, without small components (noise)."""
     bright = is_tissue(ScaleTissued("image")({"image": image.as_tensor()})["image"])
-    least = least_voxels(SPECK_ML, voxel_ml(image.affine))
+    least = least_voxels(LEAST_COMPONENT_ML, voxel_ml(image.affine))
     return torch.from_numpy(without_small((bright | brain)[0], least, neighbors=6))[None]
 
 

@@ -14,8 +14,7 @@ from monai.transforms import CropForegroundd, Invertd, Orientationd, Spacingd
 from nibabel.affines import apply_affine
 from stand_ins import BrightIsBrain
 
-from strokelesion.networks import UserError
-from strokelesion.networks.volume import VolumeInferer
+from strokelesion.networks import UserError, VolumeInferer
 from strokelesion.transforms import (
     BrainExtractor,
     BrainNetwork,
@@ -25,7 +24,7 @@ from strokelesion.transforms import (
     ScaleTissued,
     StripHeadd,
 )
-from strokelesion.transforms.brain import CLOSING_MM, in_one_piece
+from strokelesion.transforms.brain import CLOSED_CAVITY_MM, in_one_piece
 from strokelesion.transforms.geometry import is_outside
 
 # Center and semi-axes of the parts of a small head, in RAS mm; nothing is symmetric.
@@ -248,7 +247,7 @@ def test_the_mask_lies_on_the_scans_grid_and_goes_back_with_it():
 
 
 def masked_brain():
-    """A brain of two blocks with a notch between them, in voxels that differ along the axes, one of them at the edge."""
+    """A brain of two blocks with a cavity between them, in voxels that differ along the axes, one of them at the edge."""
     brain = MetaTensor(torch.zeros(1, 9, 11, 7, dtype=torch.uint8), affine=torch.diag(torch.tensor([1.0, 2, 4, 1])))
     brain[0, 3:5, 4:7, 3] = brain[0, 7:, 4:6, 3:5] = 1
     return brain
@@ -258,7 +257,7 @@ def test_an_infarct_that_opens_to_the_surface_is_not_outside():
     brain = MetaTensor(torch.ones(1, 60, 70, 50, dtype=torch.uint8))
     brain[0, :12] = brain[0, :, :8] = brain[0, :, :, :8] = brain[0, 50:] = brain[0, :, 60:] = brain[0, :, :, 42:] = 0
     brain[0, 35:50, 30:44, 20:34] = 0
-    outside = is_outside(brain, 3.0, CLOSING_MM)
+    outside = is_outside(brain, 3.0, CLOSED_CAVITY_MM)
     assert not outside[35:50, 30:44, 20:34].any()
     assert outside[:8].all()
     assert outside[56:].all()
@@ -270,7 +269,7 @@ def test_volumes_stay_within_the_margin_and_are_background_or_air_beyond(transfo
     volume = torch.rand(3, 9, 11, 7, generator=torch.Generator().manual_seed(0)).softmax(dim=0)
     sample = {"volume": volume.clone(), "brain": masked_brain()}
     out = transform("volume", margin_mm=margin_mm)(sample)["volume"]
-    near = ~is_outside(sample["brain"], margin_mm, CLOSING_MM)
+    near = ~is_outside(sample["brain"], margin_mm, CLOSED_CAVITY_MM)
     assert torch.equal(out[:, near], volume[:, near])
     assert (out[:, ~near] == torch.tensor(outside)[:, None]).all()
     assert torch.equal(sample["volume"], volume)

@@ -136,7 +136,7 @@ def test_outside_is_what_distances_say(margin_mm, closing_mm):
     assume(is_untied(margin_mm + closing_mm))
     edges_mm, rims = (1.0, 2.0, 4.0), (16, 8, 4)
     mask = MetaTensor(torch.zeros(1, 9, 11, 7, dtype=torch.uint8), affine=grid(edges_mm))
-    mask[0, 3:5, 4:7, 3] = mask[0, 7:, 4:6, 3:5] = 1  # two blocks with a notch between them, one at the edge
+    mask[0, 3:5, 4:7, 3] = mask[0, 7:, 4:6, 3:5] = 1  # two blocks with a cavity between them, one at the edge
     padded = np.pad(mask[0].numpy(), [(rim, rim) for rim in rims])
     mm = np.argwhere(np.ones(padded.shape)) * edges_mm
     outside = cKDTree(mm[padded.ravel() > 0]).query(mm)[0] > margin_mm + closing_mm

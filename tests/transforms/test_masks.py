@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.transforms import BinarizeMasksd, FuseSubmasksd, LabelLesionsd, LoadMasksd, LoadScand
 from strokelesion.transforms.masks import binarize_mask, divide_components
 

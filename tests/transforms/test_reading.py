@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import name_scans
+from strokelesion.pipeline.inference.result_names import name_scans
 from strokelesion.pipeline.inference.scans import common_folder, find_scans
 from strokelesion.transforms import LoadScand
 from strokelesion.transforms.reading import MOST_VOXELS, load_volume

@@ -11,9 +11,9 @@ from monai.data import MetaTensor
 from strokelesion.transforms.synthesis import (
     BrainMaskd,
     FitLesionsd,
+    RandAddMimicsd,
     RandBiasd,
     RandHeadCoverd,
-    RandLookalikesd,
     RandNoised,
     RandPaintLesionsd,
     RandPaintTissuesd,
@@ -185,12 +185,12 @@ def test_lesions_keep_off_the_fluid_between_brain_and_skull() -> None:
 
 def test_mimics_spare_the_lesions_and_need_their_probability() -> None:
     sample = FitLesionsd()(head.placed(head.lesion()))
-    confused, before = drawn(RandLookalikesd(prob=1.0, spots=0.1), sample, "tissues"), head.tissues().as_tensor()
+    confused, before = drawn(RandAddMimicsd(prob=1.0, spots=0.1), sample, "tissues"), head.tissues().as_tensor()
     inside = sample["label"].as_tensor() > 0
     assert torch.equal(confused[inside], before[inside])
     assert (confused == Tissue.HYPOINTENSE).any()
     assert (confused == Tissue.CSF).sum() > (before == Tissue.CSF).sum()
-    assert torch.equal(drawn(RandLookalikesd(prob=0.0), sample, "tissues"), before)
+    assert torch.equal(drawn(RandAddMimicsd(prob=0.0), sample, "tissues"), before)
 
 
 def test_a_drawn_t1_has_dark_fluid_gray_cortex_and_bright_white_matter() -> None:
@@ -207,19 +207,17 @@ def test_any_contrast_is_not_that_of_t1() -> None:
     assert 0 < sum(bool(m[Tissue.CSF] > m[Tissue.WHITE]) for m in means) < 12
 
 
-def test_sulci_are_hazy_up_to_a_share_of_the_way_to_cortex_and_nothing_else_is() -> None:
+def test_sulci_are_bright_up_to_a_share_of_the_way_to_cortex_and_nothing_else_is() -> None:
     sample = head.placed()
     codes = sample["tissues"].as_tensor()[0]
-    clear, hazy = (
-        [
-            RandPaintTissuesd(any_contrast_prob=0, blur_mm=(0.01, 0.01), sulcal_haze=haze).set_random_state(seed=seed)(sample)
-            for seed in range(8)
-        ]
-        for haze in (0.0, 0.6)
+    options = {"any_contrast_prob": 0, "blur_mm": (0.01, 0.01)}
+    clear, bright = (
+        [RandPaintTissuesd(sulcal_partial_volume=w, **options).set_random_state(seed=seed)(sample) for seed in range(8)]
+        for w in (0.0, 0.6)
     )
     sulci = codes == Tissue.CSF
     shares = []
-    for before, after in zip(clear, hazy, strict=True):
+    for before, after in zip(clear, bright, strict=True):
         assert torch.equal(before["image"][0, ~sulci], after["image"][0, ~sulci])
         way = before["means"][Tissue.CORTEX] - before["means"][Tissue.CSF]
         share = ((after["image"] - before["image"])[0, sulci] / way).as_tensor()

@@ -5,7 +5,7 @@ In the order of bundles/synthesis.json:
     tissues.py          tissue classes and FreeSurfer's labels
     head_placement.py   one random deformation of head and lesions
     anatomy.py          wide ventricles and sulci, fit of the lesions
-    lookalikes.py       lesion mimics
+    mimics.py           lesion mimics
     tissue_paint.py     T1 intensities of tissues
     lesion_paint.py     T1 intensities of chronic infarcts
     scanner.py          effects of scanners and of preprocessing
@@ -16,7 +16,7 @@ from strokelesion.transforms.recipe import SeededRecipe
 from strokelesion.transforms.synthesis.anatomy import BrainMaskd, FitLesionsd, RandWidenSpacesd
 from strokelesion.transforms.synthesis.head_placement import LoadLesionsd, RandPlaceHeadd
 from strokelesion.transforms.synthesis.lesion_paint import RandPaintLesionsd
-from strokelesion.transforms.synthesis.lookalikes import RandLookalikesd, RandPaintVascularSpacesd
+from strokelesion.transforms.synthesis.mimics import RandAddMimicsd, RandPaintVascularSpacesd
 from strokelesion.transforms.synthesis.scanner import (
     SCANNERS,
     RandBiasd,
@@ -35,9 +35,9 @@ __all__ = [
     "FitLesionsd",
     "LabelTissuesd",
     "LoadLesionsd",
+    "RandAddMimicsd",
     "RandBiasd",
     "RandHeadCoverd",
-    "RandLookalikesd",
     "RandNoised",
     "RandPaintLesionsd",
     "RandPaintTissuesd",

@@ -81,7 +81,7 @@ class FitLesionsd(MapTransform):
         if lesions.any():
             box = (slice(None), *bounding_box(lesions[0], round(2 * SULCUS_MM / spacing_mm)))
             lesions[box] = self.cut(plain(tissues)[box], lesions[box], spacing_mm)
-            kept = without_specks(lesions[box] > 0, 1000 * self.least_ml / spacing_mm**3)
+            kept = remove_small_components(lesions[box] > 0, 1000 * self.least_ml / spacing_mm**3)
             label[box] = divide_components(kept.to(torch.uint8))
         lesions[label == 0] = 0
         lesions, label = (MetaTensor(volume, meta=tissues.meta) for volume in (lesions, label))
@@ -98,12 +98,12 @@ class FitLesionsd(MapTransform):
             inside = brain_and_sulci if is_large else brain
             kept = drawn & inside & (tissues != Tissue.VENTRICLE) & (tissues != Tissue.CHOROID)
             lost = 1 - float(kept.sum()) / max(1, int(drawn.sum()))
-            kept = without_specks(kept, self.least_share * float(kept.sum()))
+            kept = remove_small_components(kept, self.least_share * float(kept.sum()))
             lesions[drawn & ~kept if lost <= self.largest_loss else drawn] = 0
         return lesions
 
 
-def without_specks(mask: torch.Tensor, least_voxels: float) -> torch.Tensor:
+def remove_small_components(mask: torch.Tensor, least_voxels: float) -> torch.Tensor:
     """Return a mask `(1, X, Y, Z)` without its 26-connected components below a size, on the same device."""
     return torch.as_tensor(without_small(mask[0], least_voxels), device=mask.device)[None]
 

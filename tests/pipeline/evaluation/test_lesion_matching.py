@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as npst
 
-from strokelesion.pipeline.evaluation.lesion_matching import LesionPairs, lesion_f1, matched, pair_lesions, touched
+from strokelesion.pipeline.evaluation.lesion_matching import (
+    LesionPairs,
+    compute_lesion_f1,
+    find_matched,
+    find_touched,
+    pair_lesions,
+)
 
 MASKS = npst.arrays(bool, (5, 7, 6))
 
@@ -34,8 +40,8 @@ def line(text):
 )
 def test_the_f1_of_lesions_drawn_on_a_line(pred, truth, f1_touched, f1_matched):
     lesions = pair_lesions(line(pred), line(truth), neighbors=26)
-    assert lesion_f1(*touched(lesions)) == pytest.approx(f1_touched)
-    assert lesion_f1(*matched(lesions, min_iou=0.25)) == pytest.approx(f1_matched)
+    assert compute_lesion_f1(*find_touched(lesions)) == pytest.approx(f1_touched)
+    assert compute_lesion_f1(*find_matched(lesions, min_iou=0.25)) == pytest.approx(f1_matched)
 
 
 @pytest.mark.parametrize(("middle_pred", "matches"), [(0, 1), (1, 2)])
@@ -46,7 +52,7 @@ def test_of_equal_pairs_the_one_with_the_first_prediction_is_matched(middle_pred
     four = np.array([4, 4])
     lesions = LesionPairs(four, four, true_index, pred_index, np.array([2, 2, 2]))
     assert lesions.iou.tolist() == [1 / 3] * 3
-    assert matched(lesions, min_iou=0.25)[0].sum() == matches
+    assert find_matched(lesions, min_iou=0.25)[0].sum() == matches
 
 
 @pytest.mark.parametrize(
@@ -74,12 +80,12 @@ def test_every_voxel_belongs_to_one_lesion_and_every_shared_voxel_to_one_pair(pr
 @given(pred=MASKS, truth=MASKS)
 def test_a_matched_lesion_is_touched_and_partners_come_in_pairs(pred, truth):
     lesions = pair_lesions(pred, truth, 6)
-    true_found, pred_found = matched(lesions, min_iou=0.25)
+    true_found, pred_found = find_matched(lesions, min_iou=0.25)
     assert true_found.sum() == pred_found.sum()
-    assert (touched(lesions)[0] >= true_found).all()
-    assert (touched(lesions)[1] >= pred_found).all()
+    assert (find_touched(lesions)[0] >= true_found).all()
+    assert (find_touched(lesions)[1] >= pred_found).all()
 
 
 @given(truth=MASKS)
 def test_each_lesion_of_a_perfect_prediction_is_matched(truth):
-    assert all(found.all() for found in matched(pair_lesions(truth, truth, 6), min_iou=1))
+    assert all(found.all() for found in find_matched(pair_lesions(truth, truth, 6), min_iou=1))

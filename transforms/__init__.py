@@ -19,7 +19,6 @@ What they share:
     geometry.py           grids, boxes, points, distances
     components.py         connected components
     registration.py       affine registration of a brain to MNI space, by alignment.py (ITK)
-    portrait.py           thumbnails and their measures
     sample_error.py       errors that name the file
 """
 

@@ -159,13 +159,7 @@ class BrainExtractor:
 
 
 def in_one_piece(probability: MetaTensor, threshold: float, least_hole_ml: float = 0.0) -> MetaTensor:
-    """Return probabilities `(1, X, Y, Z)` with 0 outside the largest component and 1 in its holes.
-
-    Args:
-        probability: Probability of brain, with its affine.
-        threshold: Least probability of a brain voxel.
-        least_hole_ml: Least volume of a hole that is filled.
-    """
+    """Return probabilities `(1, X, Y, Z)` with 0 outside the largest component above a threshold and 1 in its larger holes."""
     values = probability.as_tensor()
     found = values >= threshold
     piece = largest_component(found[0])

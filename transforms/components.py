@@ -41,9 +41,9 @@ def without_small(mask: torch.Tensor | Mask, least: float, neighbors: int = 26) 
     return np.asarray(stays[numbers])
 
 
-def largest_component(mask: torch.Tensor | Mask) -> Mask:
-    """Return the largest 26-connected component of a mask `(X, Y, Z)`; an empty mask stays empty."""
-    numbers, sizes = components(mask)
+def largest_component(mask: torch.Tensor | Mask, neighbors: int = 26) -> Mask:
+    """Return the largest component of a mask `(X, Y, Z)`; an empty mask stays empty."""
+    numbers, sizes = components(mask, neighbors)
     sizes[0] = 0
     return np.asarray((numbers == sizes.argmax()) & (numbers > 0))
 

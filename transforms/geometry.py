@@ -71,11 +71,7 @@ def bounding_box(mask: torch.Tensor | NDArray[Any], margin: int = 0) -> tuple[sl
 def sample_at(volume: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
     """Return the values `(1, x, y, z)` of a volume `(1, X, Y, Z)` at points `(x, y, z, 3)`; 0 outside the volume.
 
-    Args:
-        volume: Volume to sample.
-        affine: Affine from its voxels to the millimeters of the points.
-        points_mm: Points, in the precision and on the device of the computation.
-        mode: Interpolation: `bilinear` (trilinear), or `nearest`.
+    The points set the precision and the device of the computation. `mode` is `bilinear` (trilinear) or `nearest`.
     """
     inverse = torch.linalg.inv(affine.as_subclass(torch.Tensor).double())
     half_size = (torch.tensor(volume.shape[1:]) - 1).double() / 2
@@ -134,14 +130,9 @@ def spread_from(known: NDArray[np.bool_], values: NDArray[Value]) -> NDArray[Val
 
 
 def distances_mm(mask: torch.Tensor, spacing_mm: Sequence[float]) -> torch.Tensor:
-    """Return the exact Euclidean distance from each voxel's center to that of the nearest mask voxel, 0 inside the mask.
+    """Return the exact Euclidean distance from each voxel's center to that of the nearest voxel of a mask `(X, Y, Z)`.
 
-    Args:
-        mask: Booleans `(X, Y, Z)`, on any device.
-        spacing_mm: Edges of a voxel.
-
-    Returns:
-        Distances `(X, Y, Z)` in double precision, on the same device; infinity if the mask is empty.
+    It is 0 inside the mask and infinite if the mask is empty, in double precision and on the device of the mask.
     """
     if not mask.any():
         return torch.full(mask.shape, torch.inf, dtype=torch.float64, device=mask.device)
@@ -187,13 +178,7 @@ def surplus_mm(mask: torch.Tensor, spacing_mm: Sequence[float], margin_mm: float
     """Return the distance of each voxel `(X, Y, Z)` beyond a margin around the closed mask; positive is outside.
 
     The mask is dilated by margin + `closing_mm` and eroded by `closing_mm`, which closes cavities at its surface. Distances do
-    this faster than a ball as structuring element.
-
-    Args:
-        mask: Booleans `(X, Y, Z)`.
-        spacing_mm: Edges of a voxel.
-        margin_mm: Margin around the closed mask that is not outside.
-        closing_mm: Half the width of the widest cavity that is closed; 0 closes none.
+    this faster than a ball as structuring element. `closing_mm` is half the width of the widest cavity that is closed.
     """
     reach_mm = margin_mm + closing_mm
     rims = [int(reach_mm / edge_mm) + 1 for edge_mm in spacing_mm]  # padding, so that the outside exists beyond the edge too

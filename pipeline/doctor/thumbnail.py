@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional as F
 
+from strokelesion.transforms.components import largest_component
 from strokelesion.transforms.intensity import BRIGHTEST
 
 VOXEL_MM = 4.0
@@ -51,8 +52,7 @@ class Thumbnail:
     def head(self) -> Mask:
         """Return the mask of the head, including its cavities."""
         reach = round(GAP_REACH_MM / VOXEL_MM)
-        components, count = ndimage.label(np.pad(self.image > HEAD_LEVEL, reach + 1))
-        largest = components == 1 + np.argmax(np.bincount(components.ravel())[1:]) if count else components > 0
+        largest = largest_component(np.pad(self.image > HEAD_LEVEL, reach + 1), neighbors=6)
         closed = ndimage.binary_fill_holes(ndimage.binary_closing(largest, iterations=reach))
         inside: Mask = closed[(slice(reach + 1, -reach - 1),) * 3]
         return inside

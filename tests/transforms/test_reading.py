@@ -22,16 +22,17 @@ from strokelesion.transforms.sample_error import SampleError
 SHAPE, SPACING_MM = (7, 8, 21), (1.5, 1.25, 2.0)
 VALUES = np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16)
 ORIGIN_MM = (5.0, -7.0, 9.0)
-LPS = np.diag([-1.0, -1, 1, 1])
 HEAD_SHAPE = (7, 8, 9)
 SIZE_OFFSET = 42  # of the first axis in a NIfTI header
 MOST_BYTES = 2**28
+METAIMAGE = (
+    "ObjectType = Image\nNDims = {}\nBinaryData = True\nElementSpacing = {}\nDimSize = {}\nElementType = {}\n"
+    "ElementDataFile = {}\n"
+)
+NRRD = "NRRD0004\ntype: {}\ndimension: 3\nsizes: {}\nencoding: raw\n{}"
 
 
-def affine():
-    matrix = np.diag([*SPACING_MM, 1.0])
-    matrix[:3, 3] = ORIGIN_MM
-    return LPS @ matrix
+AFFINE = np.diag([-1.0, -1, 1, 1]) @ np.column_stack([np.diag([*SPACING_MM, 0])[:, :3], (*ORIGIN_MM, 1)])
 
 
 def write(folder, kind):
@@ -46,30 +47,22 @@ def write(folder, kind):
         return
     made = nib.MGHImage if kind == "mgz" else nib.Nifti1Image
     values = VALUES[..., None] if kind == "4d.nii" else VALUES
-    nib.save(made(values.astype(np.float32), affine()), folder / f"head.{kind}")
+    nib.save(made(values.astype(np.float32), AFFINE), folder / f"head.{kind}")
 
 
-@pytest.mark.parametrize(
-    ("kind", "named"),
-    [
-        ("nii", "sub-head"),
-        ("nii.gz", "sub-head"),
-        ("4d.nii", "sub-head4d"),
-        ("mgz", "sub-head"),
-        ("mha", "sub-head"),
-        ("nrrd", "sub-head"),
-        ("dicom", "sub-P0011t1mprage"),
-    ],
-)
-def test_a_scan_is_the_same_from_every_format_and_its_results_are_named_after_it(tmp_path, kind, named):
+NAMES = {"4d.nii": "sub-head4d", "dicom": "sub-P0011t1mprage"}
+
+
+@pytest.mark.parametrize("kind", ["nii", "nii.gz", "4d.nii", "mgz", "mha", "nrrd", "dicom"])
+def test_a_scan_is_the_same_from_every_format_and_its_results_are_named_after_it(tmp_path, kind):
     (tmp_path / "in").mkdir()
     write(tmp_path / "in", kind)
     items = find_scans(tmp_path / "in")
     image = LoadScand("image")(items[0])["image"]
     assert image.shape == (1, *SHAPE)
     np.testing.assert_array_equal(image[0].numpy(), VALUES)
-    np.testing.assert_allclose(image.affine, affine(), atol=1e-5)
-    assert [str(name) for name in name_scans(items, common_folder(items))] == [named]
+    np.testing.assert_allclose(image.affine, AFFINE, atol=1e-5)
+    assert [str(name) for name in name_scans(items, common_folder(items))] == [NAMES.get(kind, "sub-head")]
 
 
 @pytest.mark.parametrize("shape", [(7, 8, 9, 2), (7, 8)])
@@ -129,11 +122,6 @@ def head(tmp_path):
     return write
 
 
-def patched(path, content, packed):
-    path.write_bytes(gzip.compress(content) if packed else content)
-    return path
-
-
 @pytest.mark.parametrize(
     ("size", "words"), [(30_000, f"allowed are 1 to {MOST_VOXELS}"), (900, "more than can be in a file of")]
 )
@@ -141,17 +129,14 @@ def patched(path, content, packed):
 def test_a_small_file_that_promises_a_large_volume_is_refused_and_takes_no_memory(name, size, words, head, tmp_path):
     path = tmp_path / name
     if path.suffix == ".mha":
-        kind = "ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = False\nElementSpacing = 1 1 1\n"
-        path.write_text(f"{kind}DimSize = {size} {size} {size}\nElementType = MET_SHORT\nElementDataFile = LOCAL\nabc")
+        path.write_text(METAIMAGE.format(3, "1 1 1", f"{size} {size} {size}", "MET_SHORT", "LOCAL") + "abc")
     elif path.suffix == ".nrrd":
-        kind = (
-            "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
-        )
-        path.write_text(f"{kind}sizes: {size} {size} {size}\nendian: little\nencoding: raw\nspace origin: (0,0,0)\n\nabc")
+        space = "space: left-posterior-superior\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n"
+        path.write_text(NRRD.format("short", f"{size} {size} {size}", f"endian: little\n{space}\nabc"))
     else:
         content = bytearray(head().read_bytes())
         content[SIZE_OFFSET : SIZE_OFFSET + 6] = np.full(3, size, "<i2").tobytes()
-        patched(path, bytes(content), path.suffix == ".gz")
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=rf"{name} cannot be read: its header promises .*{words}"):
         load_volume(path)
@@ -208,29 +193,23 @@ def test_a_header_cannot_have_other_files_read_as_images(named, suffix, tmp_path
     (tmp_path / "secret.raw").write_bytes(bytes(8))
     path = tmp_path / "in" / f"head.{suffix}"
     if suffix == "nrrd":
-        path.write_text(f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: {named}\n")
+        path.write_text(NRRD.format("uchar", "2 2 2", f"data file: {named}\n"))
     else:
-        path.write_text(f"ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = {named}\n")
+        path.write_text(METAIMAGE.format(3, "1 1 1", "2 2 2", "MET_UCHAR", named))
     with pytest.raises(ValueError, match=r"head\.\w+ cannot be read: "):
         load_volume(path)
 
 
 def test_a_metaimage_header_with_its_voxels_beside_it_is_read(tmp_path):
     (tmp_path / "head.raw").write_bytes(bytes(range(8)))
-    kind = (
-        "ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = 2 2 2\nElementSpacing = 1 1 1\nElementType = MET_UCHAR\n"
-    )
-    (tmp_path / "head.mhd").write_text(f"{kind}ElementDataFile = head.raw\n")
+    (tmp_path / "head.mhd").write_text(METAIMAGE.format(3, "1 1 1", "2 2 2", "MET_UCHAR", "head.raw"))
     assert sorted(load_volume(tmp_path / "head.mhd").flatten().tolist()) == list(range(8))
-
-
-METAIMAGE = "ObjectType = Image\nNDims = {}\nElementSpacing = {}\nDimSize = {}\nElementType = {}\nElementDataFile = LOCAL\n"
 
 
 @pytest.mark.parametrize("axes", [1, 5])
 def test_a_number_of_axes_that_itk_cannot_read_is_refused_at_once(axes, tmp_path):
     path = tmp_path / "head.mha"
-    path.write_bytes(METAIMAGE.format(axes, "1 " * axes, "8 " * axes, "MET_UCHAR").encode() + bytes(8**axes))
+    path.write_bytes(METAIMAGE.format(axes, "1 " * axes, "8 " * axes, "MET_UCHAR", "LOCAL").encode() + bytes(8**axes))
     with pytest.raises(ValueError, match=f"it has {axes} axes; expected 2 to 4"):
         load_volume(path)
 
@@ -238,5 +217,5 @@ def test_a_number_of_axes_that_itk_cannot_read_is_refused_at_once(axes, tmp_path
 @pytest.mark.parametrize(("name", "kind"), [("MET_CHAR", "i1"), ("MET_LONG_LONG", "i8"), ("MET_ULONG_LONG", "u8")])
 def test_types_that_itk_has_no_images_for_are_read(name, kind, tmp_path):
     path, values = tmp_path / "head.mha", np.arange(np.prod(HEAD_SHAPE)).astype(kind)
-    path.write_bytes(METAIMAGE.format(3, "1 2 3", "7 8 9", name).encode() + values.tobytes())
+    path.write_bytes(METAIMAGE.format(3, "1 2 3", "7 8 9", name, "LOCAL").encode() + values.tobytes())
     np.testing.assert_array_equal(load_volume(path)[0].numpy().ravel(order="F"), values.astype(np.float32))

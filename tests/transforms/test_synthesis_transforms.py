@@ -39,6 +39,11 @@ def painted(*lesions: dict[str, Any], seed: int = 0) -> dict[str, Any]:
     return RandPaintTissuesd(any_contrast_prob=0).set_random_state(seed=seed)(sample)
 
 
+def drawn(transform: Any, sample: dict[str, Any], key: str = "image", seed: int = 0) -> torch.Tensor:
+    """Return one volume of a sample after a random transform."""
+    return transform.set_random_state(seed=seed)(dict(sample))[key].as_tensor()  # type: ignore[no-any-return]
+
+
 def center_mm(volume: MetaTensor, value: int) -> np.ndarray[Any, Any]:
     """Return where a class has its center."""
     where = (torch.as_tensor(volume)[0] == value).nonzero().double().mean(0)
@@ -72,12 +77,12 @@ def test_fields_have_the_variance_sum_and_distances_that_they_should() -> None:
 def test_noise_is_rician_and_none_where_its_strength_is_0() -> None:
     """Where nothing is, the mean of Rayleigh's distribution: std * sqrt(pi / 2); where the signal is high, its own."""
     image = MetaTensor(torch.cat([torch.zeros(1, 40, 30, 36), torch.full((1, 40, 30, 36), 2.0)], dim=1), affine=head.affine())
-    assert torch.equal(RandNoised(std=0.0, sample_std=False)({"image": image})["image"].as_tensor(), image.as_tensor())
-    noisy = RandNoised(std=0.1, sample_std=False).set_random_state(seed=2)({"image": image})["image"].as_tensor()
+    assert torch.equal(drawn(RandNoised(std=0.0, sample_std=False), {"image": image}), image.as_tensor())
+    assert torch.equal(drawn(RandNoised(std=0.1, prob=0), {"image": image}), image.as_tensor())
+    noisy = drawn(RandNoised(std=0.1, sample_std=False), {"image": image}, seed=2)
     assert float(noisy[:, :40].mean()) == pytest.approx(0.1 * np.sqrt(np.pi / 2), rel=0.01)
     assert float(noisy[:, 40:].mean()) == pytest.approx(2.0, rel=0.01)
     assert float(noisy[:, 40:].std()) == pytest.approx(0.1, rel=0.02)
-    assert torch.equal(RandNoised(std=0.1, prob=0)({"image": image})["image"].as_tensor(), image.as_tensor())
 
 
 def still(seed: int = 0, **lesion: Any) -> dict[str, Any]:
@@ -180,13 +185,12 @@ def test_lesions_keep_off_the_fluid_between_brain_and_skull() -> None:
 
 def test_mimics_spare_the_lesions_and_need_their_probability() -> None:
     sample = FitLesionsd()(head.placed(head.lesion()))
-    confused = RandAddMimicsd(prob=1.0, spots=0.1).set_random_state(seed=0)(sample)
+    confused, before = drawn(RandAddMimicsd(prob=1.0, spots=0.1), sample, "tissues"), head.tissues().as_tensor()
     inside = sample["label"].as_tensor() > 0
-    assert (confused["tissues"].as_tensor()[inside] == head.tissues().as_tensor()[inside]).all()
-    assert (confused["tissues"] == Tissue.HYPOINTENSE).any()
-    assert (confused["tissues"] == Tissue.CSF).sum() > (head.tissues() == Tissue.CSF).sum()
-    untouched = RandAddMimicsd(prob=0.0).set_random_state(seed=0)(sample)
-    assert (untouched["tissues"] == head.tissues()).all()
+    assert torch.equal(confused[inside], before[inside])
+    assert (confused == Tissue.HYPOINTENSE).any()
+    assert (confused == Tissue.CSF).sum() > (before == Tissue.CSF).sum()
+    assert torch.equal(drawn(RandAddMimicsd(prob=0.0), sample, "tissues"), before)
 
 
 def test_a_drawn_t1_has_dark_fluid_gray_cortex_and_bright_white_matter() -> None:
@@ -244,7 +248,7 @@ def test_old_infarcts_are_darker_than_what_they_replace_and_the_rest_stays() -> 
     far = distance_mm(inside[0], head.SPACING_MM) > 20
     assert torch.equal(RandPaintLesionsd()(painted())["image"], painted()["image"])  # without lesion
     for seed in range(6):
-        after = RandPaintLesionsd().set_random_state(seed=seed)(dict(before))["image"].as_tensor()
+        after = drawn(RandPaintLesionsd(), before, seed=seed)
         assert float(after[inside].mean()) < 0.9 * float(before["image"].as_tensor()[inside].mean())
         assert torch.allclose(after[0][far], before["image"].as_tensor()[0][far], atol=1e-3)
 
@@ -253,11 +257,8 @@ def test_large_lesions_are_mostly_as_dark_as_csf() -> None:
     before = painted(head.lesion((-38.0, -18.0, 12.0), 30.0))
     inside = before["label"].as_tensor() > 0
     csf, gray = float(before["means"][Tissue.VENTRICLE]), float(before["means"][Tissue.CORTEX])
-    shares = []
-    for seed in range(10):
-        after = RandPaintLesionsd(strand_prob=0).set_random_state(seed=seed)(dict(before))["image"].as_tensor()
-        shares.append(float((after[inside] < (csf + gray) / 2).float().mean()))
-    assert np.median(shares) > 0.6
+    painted_over = (drawn(RandPaintLesionsd(strand_prob=0), before, seed=seed)[inside] for seed in range(10))
+    assert np.median([float((after < (csf + gray) / 2).float().mean()) for after in painted_over]) > 0.6
 
 
 @pytest.mark.parametrize(("there", "darkest", "brightest"), [(1.0, 0.2, 0.75), (2.0, 0.2, 1.1), (0.1, 0.0, 0.0)])
@@ -276,7 +277,7 @@ def test_no_lesion_is_as_bright_as_what_was_there(there: float, darkest: float, 
 
 def test_vascular_spaces_are_few_dark_voxels_in_the_brain() -> None:
     before = painted()
-    after = RandPaintVascularSpacesd(prob=1).set_random_state(seed=2)(dict(before))["image"].as_tensor()
+    after = drawn(RandPaintVascularSpacesd(prob=1), before, seed=2)
     changed = after != before["image"].as_tensor()
     assert 5 <= int(changed.sum()) < 0.02 * changed.numel()
     assert is_brain(head.tissues().as_tensor())[changed].all()
@@ -310,27 +311,20 @@ def test_stripping_leaves_brain_defacing_takes_the_lower_front_and_cutting_a_par
 
 
 def test_a_bias_field_is_positive_smooth_and_as_strong_as_asked() -> None:
-    flat = MetaTensor(torch.ones(1, *head.SHAPE), affine=head.affine())
-    field = RandBiasd(strength=0.4, fixed=True).set_random_state(seed=0)({"image": flat})["image"].as_tensor()
+    flat = {"image": MetaTensor(torch.ones(1, *head.SHAPE), affine=head.affine())}
+    field = drawn(RandBiasd(strength=0.4, fixed=True), flat)
     assert 0.6 < float(field.min()) < 0.95
     assert 1.05 < float(field.max()) < 1.5
     assert float((field[0, 1:] - field[0, :-1]).abs().max()) < 0.05
-    none = RandBiasd(strength=0.0).set_random_state(seed=0)({"image": flat})["image"].as_tensor()
-    assert torch.allclose(none, torch.ones_like(none))
+    assert torch.allclose(drawn(RandBiasd(strength=0.0), flat), flat["image"].as_tensor())
 
 
-def test_thick_slices_lose_detail_along_one_axis_only() -> None:
-    noise = MetaTensor(torch.rand(1, *head.SHAPE), affine=head.affine())
-    thick = RandThickSlicesd((9.0, 9.0), prob=1, axis=2).set_random_state(seed=0)({"image": noise})["image"].as_tensor()
-    along = float((thick[0, :, :, 1:] - thick[0, :, :, :-1]).abs().mean())
-    across = float((thick[0, 1:] - thick[0, :-1]).abs().mean())
-    assert along < 0.6 * across
-    assert float(thick.mean()) == pytest.approx(float(noise.mean()), rel=0.01)
-
-
-def test_units_are_whole_numbers_that_fit_two_bytes() -> None:
-    image = MetaTensor(torch.rand(1, *head.SHAPE) * 2, affine=head.affine())
-    scaled = RandUnitsd().set_random_state(seed=0)({"image": image})["image"].as_tensor()
+def test_thick_slices_lose_detail_along_one_axis_only_and_units_are_whole_numbers_of_two_bytes() -> None:
+    noise = {"image": MetaTensor(2 * torch.rand(1, *head.SHAPE), affine=head.affine())}
+    thick = drawn(RandThickSlicesd((9.0, 9.0), prob=1, axis=2), noise)
+    assert thick[0].diff(dim=2).abs().mean() < 0.6 * thick[0].diff(dim=0).abs().mean()
+    assert float(thick.mean()) == pytest.approx(float(noise["image"].mean()), rel=0.01)
+    scaled = drawn(RandUnitsd(), noise)
     assert (scaled == scaled.round()).all()
     assert 60 <= float(scaled.max()) <= 32767
 

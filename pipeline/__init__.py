@@ -2,11 +2,11 @@
 
 The rooms, in order; `ROOMS` in `tests/test_layers.py` says exactly which may import which:
 
-    runtime       errors, files, processes, locks
+    runtime       errors, files and derived files, processes, locks
     pictures.py   one scan as a picture
     cohorts       layouts of data sets, records of scans, splits; the phantom
     models        a model on disk: what it says of itself, its weights, its application
-    options       all options once; how options and models get into a running bundle
+    options       all options once, their checks; how options and models get into a running bundle
     training      slice store, sampler, checkpoints, curves
     inference     finding scans, segmenting them, derivatives, lesion tables, pages
     evaluation    measures, scoring, decision rules, release, comparison

@@ -13,7 +13,7 @@ from checkout import ROOT
 from hypothesis import settings
 
 from strokelesion.pipeline.cohorts.phantom import write_phantom
-from strokelesion.pipeline.options.workflow import options_taken
+from strokelesion.pipeline.options.option_checks import options_taken
 
 # Files are brought to the disk, which takes as long as the disk likes.
 settings.register_profile("no deadline", deadline=None)

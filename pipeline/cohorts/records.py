@@ -57,7 +57,7 @@ def link_persons(records: Sequence[Record]) -> list[Record]:
     return linked
 
 
-def untold(records: Sequence[Record]) -> list[Record]:
+def find_unlinked(records: Sequence[Record]) -> list[Record]:
     """Return the records of persons who may be in two releases that no table links.
 
     R1.1 and R1.2 contain the same persons under different names, so both together are such a case. The other case is one of

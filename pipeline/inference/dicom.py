@@ -12,7 +12,7 @@ from pathlib import Path
 
 import itk
 
-from strokelesion.pipeline.runtime.errors import finding, refuse
+from strokelesion.pipeline.runtime.errors import format_issue, refuse
 
 TAGS = {
     "modality": "0008|0060",
@@ -74,7 +74,8 @@ def find_series(folder: str | Path) -> list[Series]:
     kept = [series for series in found if not series.objection]
     reasons = [f"{series.name} in {series.folder}: {series.objection}" for series in found if series.objection]
     if not kept:
-        refuse([finding(f"DICOM series below {folder}, none a T1-weighted scan", reasons, "Give the folder of the T1 series.")])
+        what = f"DICOM series below {folder}, none a T1-weighted scan"
+        refuse([format_issue(what, reasons, "Give the folder of the T1 series.")])
     for reason in reasons:
         logger.info("left out %s", reason)
     return kept

@@ -16,7 +16,7 @@ from monai.data import Dataset
 from monai.engines import Evaluator
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import ScanName, name_scans
+from strokelesion.pipeline.inference.result_names import ScanName, name_scans
 from strokelesion.pipeline.inference.results import FAILURES, Results
 from strokelesion.pipeline.inference.scans import common_folder, failure, finish, predict_scans, scan_name
 from strokelesion.pipeline.runtime.locks import claimed
@@ -37,15 +37,15 @@ def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, 
             tables are written. None segments all scans.
 
     Raises:
-        UserError: when there is no scan, two scans have the same name, or another run uses the same folder or the same
-            part.
+        UserError: when there is no scan, two scans have the same name, or another run uses the folder, unless each run
+            segments another part.
         SystemExit: with status 1 when any scan failed; the other scans are still segmented.
     """
     items: Sequence[Mapping[str, Any]] = dataset.data
     if not items:
         raise UserError("got no scans; expected a file, a folder or a glob: --scans /data/new.")
     names = dict(zip(map(scan_name, items), name_scans(items, common_folder(items)), strict=True))
-    with claimed(results.folder, "output_dir", part):
+    with claimed(results.folder, "output_dir", None if part is None else part[0]):
         if part is None:
             segment_all(evaluator, dataset, names, results)
         else:

@@ -15,7 +15,6 @@
 A scan is done when its sidecar exists and holds the SHA-256 of the scan and the current settings.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,15 +33,17 @@ from monai.transforms import SpatialResample
 from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import ScanName
 from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
 from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
+from strokelesion.pipeline.inference.result_names import ScanName
 from strokelesion.pipeline.inference.scan_pages import write_cohort_page, write_scan_page
 from strokelesion.pipeline.inference.scans import scan_name
+from strokelesion.pipeline.runtime.derived_files import sha256_of_files
 from strokelesion.pipeline.runtime.files import DECIMALS, remove_parts, write_bytes, write_json, write_nifti, write_text
 from strokelesion.pipeline.runtime.locks import LOCK
 from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
-from strokelesion.transforms.preparation import MNI_SPACE, mni_grid
+from strokelesion.transforms.geometry import MNI_SPACE, mni_grid, voxel_ml
+from strokelesion.transforms.recipe import fingerprint
 from strokelesion.transforms.registration import Registration
 
 # Columns that identify a scan in the tables.
@@ -104,7 +105,7 @@ class Results:
         }
         write_json(Path(self.folder) / "dataset_description.json", about)
         tables = [f"{table}.tsv" for table in COLUMNS]
-        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, "index.html", "pages", REGISTRATIONS, f"{LOCK}*"))
+        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, "index.html", "pages", REGISTRATIONS, LOCK))
         write_text(Path(self.folder) / ".bidsignore", ignored)
 
     def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:
@@ -112,13 +113,13 @@ class Results:
         sidecar = read_sidecar(self.path(name, "mask.json"))
         if self.overwrite or not self.path(name, "mask.nii.gz").exists():
             return False
-        return sidecar.get("Settings") == self.asked and sidecar.get("InputSHA256") == digest(item)
+        return sidecar.get("Settings") == self.asked and sidecar.get("InputSHA256") == sha256_of_scan(item)
 
     @cached_property
     def asked(self) -> dict[str, Any]:
         """Return all settings in the form that they have after JSON stores and loads them."""
         wanted: dict[str, Any] = {name: getattr(self, name) for name in ("probabilities", "brains", "in_mni", "pages")}
-        wanted["atlas"] = None if self.atlas is None else self.atlas.digest
+        wanted["atlas"] = None if self.atlas is None else fingerprint(self.atlas)
         asked: dict[str, Any] = json.loads(json.dumps({**self.settings, **wanted}))
         return asked
 
@@ -171,7 +172,7 @@ class Results:
             "Type": "Lesion",
             "Labels": LABEL_NAMES,
             "Sources": [scan_name(item)],
-            "InputSHA256": digest(item),
+            "InputSHA256": sha256_of_scan(item),
             "SoftwareVersion": version("strokelesion"),
             "Settings": self.asked,
             "ToMNI152NLin2009aSym": None if scan.to_mni is None else scan.to_mni.round(DECIMALS).tolist(),
@@ -236,7 +237,7 @@ def measure(
     warnings, brain_ml, to_mni = [NO_BRAIN], nan, None
     if "scan_brain" in outcome:
         brain = (outcome["scan_brain"].as_tensor() > 0) | (labels > 0)
-        brain_ml, warnings = float(brain.sum()) * float(probabilities.pixdim.prod()) / 1000, []
+        brain_ml, warnings = float(brain.sum()) * voxel_ml(probabilities.affine), []
         start = brought_by(outcome)
         if start is None and "scan_to_mni" in outcome:
             warnings.append(NOT_PLACED)
@@ -266,15 +267,11 @@ def to_mni_space(probabilities: MetaTensor, to_mni: Any) -> MetaTensor:
     return MetaTensor(there.as_tensor(), affine=affine)
 
 
-def digest(item: Mapping[str, Any]) -> str:
+def sha256_of_scan(item: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a scan: of its file, of both files of a pair, or of the files of its series in order."""
     files = [item["image"]] if isinstance(item["image"], str | Path) else item["image"]
-    sha = hashlib.sha256()
-    for file in map(Path, files):
-        sha.update(file.read_bytes())
-        if file.suffix == ".hdr" and (voxels := file.with_suffix(".img")).is_file():
-            sha.update(voxels.read_bytes())
-    return sha.hexdigest()
+    voxels = [Path(file).with_suffix(".img") for file in files if Path(file).suffix == ".hdr"]
+    return sha256_of_files([*files, *filter(Path.is_file, voxels)])
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

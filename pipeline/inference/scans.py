@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.dicom import find_series
-from strokelesion.pipeline.runtime.errors import finding, reason, refuse, user_error
+from strokelesion.pipeline.runtime.errors import format_issue, reason, refuse, user_error
 from strokelesion.pipeline.runtime.processes import is_first
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mha", ".mhd", ".nrrd", ".hdr")
@@ -54,19 +54,21 @@ def scans_of(items: Sequence[dict[str, Any]], participants: str | Sequence[str])
     wanted = {f"sub-{str(word).strip().removeprefix('sub-')}" for word in words}
     named = [wanted.intersection(re.split(r"[/\\_]", scan_name(item))) for item in items]
     wanting = sorted(subject.removeprefix("sub-") for subject in wanted.difference(*named))
-    refuse([finding("participants without a scan", wanting, "Expected labels of the folders sub-*; quote those of digits.")])
+    refuse(
+        [format_issue("participants without a scan", wanting, "Expected labels of the folders sub-*; quote those of digits.")]
+    )
     return [item for item, subjects in zip(items, named, strict=True) if subjects]
 
 
 def find_all_scans(scans: str | Path) -> list[dict[str, Any]]:
     """Return all scans of a file, a folder or a glob, see `find_scans`."""
-    place = Path(scans)
-    if place.is_dir():
-        found = scans_in(place)
-        if not found and (series := find_series(place)):
+    path = Path(scans)
+    if path.is_dir():
+        found = scans_in(path)
+        if not found and (series := find_series(path)):
             return [{"image": list(one.files), "name": f"{one.folder}/{one.name}"} for one in series]
     else:
-        named = [place] if place.is_file() else map(Path, glob.glob(str(scans), recursive=True))
+        named = [path] if path.is_file() else map(Path, glob.glob(str(scans), recursive=True))
         found = sorted(path for path in named if path.is_file())
     if not found:
         raise UserError(

@@ -9,6 +9,7 @@ from nibabel.nifti1 import Nifti1Image
 from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 from numpy.typing import NDArray
 
+from strokelesion.transforms.geometry import bounding_box
 from strokelesion.transforms.synthesis.fields import smooth_noise
 
 # Semi-axes of the ellipsoid, relative to the radius of a ball of the same volume.
@@ -75,11 +76,8 @@ def distance(center: Voxels, shape: tuple[int, ...], radius: float, rng: np.rand
 
 def cropped(mask: Mask, start: Voxels, affine: Floats) -> Nifti1Image:
     """Return the mask as NIfTI, cropped to its bounding box, with its affine to MNI space."""
-    found = np.argwhere(mask)
-    first, last = found.min(0), found.max(0) + 1
-    box = tuple(slice(low, high) for low, high in zip(first, last, strict=True))
-    moved = affine.copy()
-    moved[:3, 3] = apply_affine(affine, start + first)
+    box, moved = bounding_box(mask), affine.copy()
+    moved[:3, 3] = apply_affine(affine, start + [side.start for side in box])
     nifti = Nifti1Image(mask[box].astype(np.uint8), None)
     nifti.set_sform(moved, code="mni")
     return nifti

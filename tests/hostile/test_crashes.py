@@ -1,4 +1,4 @@
-"""kill -9 at random moments: the same command then finishes, and leaves the same bytes as if nothing had happened.
+"""kill -9 before any change of a file: the same command then finishes, and leaves the same bytes as if nothing had happened.
 
 `pytest -m slow tests/hostile/test_crashes.py -s` kills each kind of work twelve times and more.
 Without `-m slow` it is killed once or twice.
@@ -30,7 +30,7 @@ def inputs(phantom_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(inputs, tmp_path_factory):
-    """Do each kind of work once without a disturbance: seconds that it took, the folder, and what it left.
+    """Do each kind of work once without a disturbance: how often it changed files, the folder, and what it left.
 
     The first to train makes the slice store for all.
     """
@@ -39,8 +39,7 @@ def undisturbed(inputs, tmp_path_factory):
     def do(work):
         if work not in done:
             out = tmp_path_factory.mktemp(work) / "out"
-            took_s = crashing.finish(work, out, inputs)
-            done[work] = took_s, out, crashing.left_behind(out)
+            done[work] = crashing.carry_out(work, out, inputs), out, crashing.left_behind(out)
             assert done[work][2]
         return done[work]
 
@@ -49,14 +48,15 @@ def undisturbed(inputs, tmp_path_factory):
 
 def survive(work, undisturbed, inputs, kills, in_a_row):
     """Kill work so many times, a few in a row and then let it end; compare; return how often it was compared."""
-    took_s, out, expected = undisturbed(work)
+    changes, out, expected = undisturbed(work)
     rng = np.random.default_rng(SEED)
     counts = Counter()
     while counts["killed"] < kills:
         shutil.rmtree(out)
-        struck = sum(crashing.kill(work, out, inputs, after_s=rng.uniform(0.05, took_s)) for _ in range(in_a_row))
-        crashing.finish(work, out, inputs)
-        counts.update(killed=struck, compared=1)
+        for moment in rng.integers(1, changes, in_a_row, endpoint=True):
+            counts["killed"] += crashing.carry_out(work, out, inputs, killed_at=moment) is None
+        crashing.carry_out(work, out, inputs)
+        counts["compared"] += 1
         found = crashing.left_behind(out)
         if work == "build_store":  # another run may be at work on a young part
             found = {name: content for name, content in found.items() if not name.endswith(".part")}

@@ -8,7 +8,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
-from strokelesion.transforms.synthesis.fields import blurred, box_of, generator_of, grain, plain, quantile, smooth_noise
+from strokelesion.transforms.geometry import bounding_box
+from strokelesion.transforms.synthesis.fields import blurred, generator_of, grain, plain, quantile, smooth_noise
 from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_fluid
 
 # Lesions of this size and above are mostly cavity; see `RandPaintLesionsd.mixture`.
@@ -46,16 +47,14 @@ class RandPaintLesionsd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with lesions painted into `image`."""
-        sample = dict(data)
-        numbers = plain(sample["lesions"])[0]
-        if numbers.any():
-            image = plain(sample["image"])[0].clone()
-            spacing_mm = float(sample["tissues"].affine[0, 0])
-            box = box_of(numbers, round(MARGIN_MM / spacing_mm))
-            tissues = plain(sample["tissues"])[0][box]
-            image[box] = self.painted(image[box], numbers[box].long(), tissues, sample["means"], sample["spread"], spacing_mm)
-            sample["image"] = MetaTensor(image[None], meta=sample["image"].meta)
-        return sample
+        numbers, tissues = plain(data["lesions"])[0], plain(data["tissues"])[0]
+        if not numbers.any():
+            return dict(data)
+        image, spacing_mm = plain(data["image"])[0].clone(), float(data["tissues"].affine[0, 0])
+        box = bounding_box(numbers, round(MARGIN_MM / spacing_mm))
+        boxes = image[box], numbers[box].long(), tissues[box]
+        image[box] = self.painted(*boxes, data["means"], data["spread"], spacing_mm)
+        return {**data, "image": MetaTensor(image[None], meta=data["image"].meta)}
 
     def painted(
         self,

@@ -14,9 +14,9 @@ from scipy.ndimage import distance_transform_edt
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts import phantom
-from strokelesion.pipeline.cohorts.layouts import read_cohort
 from strokelesion.pipeline.cohorts.phantom import MASK_SCALE, METADATA, write_phantom
 from strokelesion.pipeline.cohorts.phantom_anatomy import VOXEL_SIZES_MM, Stroke, grid, render
+from strokelesion.pipeline.cohorts.survey import read_cohort
 
 PARAMETERS = {"subjects": 4, "sites": 3, "voxel_mm": 4.0, "seed": 5}
 SESSIONS = ["Site1/099001/t01", "Site1/099004/t01", "Site2/099002/t01", "Site2/099002/t02", "Site3/099003/t02"]

@@ -1,18 +1,21 @@
 """The command `export`: the ONNX file computes what the model computes, for slices of any legal size."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from checkout import BUNDLES
+from configured import configured
 from model_files import write_model
 from monai.networks.nets import AttentionUnet
+from refusals import refusal
 from torch import nn
 
 from strokelesion.networks import ResUNet, SegNet, UNet, UserError
 from strokelesion.pipeline.models import onnx_files
-from strokelesion.pipeline.runtime.errors import user_error
 
 # Of the largest logit: single precision, summed in another order.
 TOLERANCE = 1e-5
@@ -69,8 +72,6 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, 
 
 
 def test_the_pretrained_model_is_exported_by_default_and_needs_a_folder(run_command, tmp_path):
-    run_command("export", "segnet", output_dir=str(tmp_path / "out"))
-    assert json.loads((tmp_path / "out/resunet.json").read_text())["protocol"]["planes"] == ["axial", "coronal"]
-    with pytest.raises(RuntimeError) as error:
-        run_command("export", "segnet")
-    assert "--output_dir is missing" in str(user_error(error.value))
+    config = configured("segnet", "export", output_dir=str(tmp_path)).config
+    assert Path(config["weights"]).samefile(BUNDLES / "weights/resunet.safetensors")
+    assert "--output_dir is missing" in refusal(run_command, "export", "segnet")

@@ -5,7 +5,6 @@ Without `-m slow` it is killed once or twice.
 """
 
 import shutil
-from collections import Counter
 
 import crashing
 import numpy as np
@@ -46,32 +45,21 @@ def undisturbed(inputs, tmp_path_factory):
     return do
 
 
-def survive(work, undisturbed, inputs, kills, in_a_row):
-    """Kill work so many times, a few in a row and then let it end; compare; return how often it was compared."""
+@pytest.mark.parametrize(("kills", "in_a_row"), [(1, 2), pytest.param(12, 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("work", crashing.WORK)
+def test_killed_work_ends_with_the_same_bytes(work, kills, in_a_row, undisturbed, inputs):
+    """Kill work so many times, a few in a row and then let it end; compare what it left."""
     changes, out, expected = undisturbed(work)
-    rng = np.random.default_rng(SEED)
-    counts = Counter()
-    while counts["killed"] < kills:
+    rng, killed, compared = np.random.default_rng(SEED), 0, 0
+    while killed < kills:
         shutil.rmtree(out)
         for moment in rng.integers(1, changes, in_a_row, endpoint=True):
-            counts["killed"] += crashing.carry_out(work, out, inputs, killed_at=moment) is None
+            killed += crashing.carry_out(work, out, inputs, killed_at=moment) is None
         crashing.carry_out(work, out, inputs)
-        counts["compared"] += 1
+        compared += 1
         found = crashing.left_behind(out)
         if work == "build_store":  # another run may be at work on a young part
             found = {name: content for name, content in found.items() if not name.endswith(".part")}
         assert found.keys() == expected.keys()
         assert [name for name in expected if found[name] != expected[name]] == []
-    return counts
-
-
-@pytest.mark.parametrize("work", crashing.WORK)
-def test_killed_work_ends_with_the_same_bytes(work, undisturbed, inputs):
-    survive(work, undisturbed, inputs, kills=1, in_a_row=2)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("work", crashing.WORK)
-def test_work_killed_many_times_ends_with_the_same_bytes(work, undisturbed, inputs):
-    counts = survive(work, undisturbed, inputs, kills=12, in_a_row=3)
-    print(f"\n{work}: {counts['killed']} kills, {counts['compared']} outcomes compared, none differs")
+    print(f"\n{work}: {killed} kills, {compared} outcomes compared, none differs")

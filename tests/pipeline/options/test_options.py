@@ -163,6 +163,7 @@ def test_compiling_needs_a_compiler_and_says_so(monkeypatch, elsewhere):
     [
         ({"planes": "axial,coronal", "spacing_mm": [1, 1, 3]}, "expected cubes.*or --planes axial"),
         ({"init": "last.pt", "resume": "true"}, "--init last.pt and --resume true; allowed is one of them"),
+        ({"crop_mm": [256, 256]}, "expected crops up to the extent of slices"),
         ({"device": "cuda:63"}, "--device got cuda:63, and this machine has"),
     ],
 )

@@ -1,7 +1,5 @@
 """Runs: the same seed the same weights, resume as if never stopped, checkpoints that refuse what does not fit."""
 
-import copy
-
 import pandas as pd
 import pytest
 import torch
@@ -57,28 +55,6 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_resuming_changes_n
     assert resumed["best"] == undisturbed["best"]
     assert same(weights(tmp_path / "stopped", "best.pt")["network"], weights(tmp_path / "undisturbed", "best.pt")["network"])
     assert pd.read_csv(tmp_path / "stopped" / "history.csv")["epoch"].tolist() == [1, 2]
-
-
-def test_fused_adam_moves_weights_as_the_plain_one_and_goes_on_from_its_checkpoints():
-    """Old checkpoints say that their optimizer was not fused, and stay so."""
-    first, second = (ResUNet(channels=(4, 8)) for _ in range(2))
-    second.load_state_dict(first.state_dict())
-    plain, fused = torch.optim.Adam(first.parameters()), torch.optim.Adam(second.parameters(), fused=True)
-
-    def step():
-        for one, other in zip(first.parameters(), second.parameters(), strict=True):
-            one.grad = torch.randn_like(one)
-            other.grad = one.grad.clone()
-        plain.step()
-        fused.step()
-        for one, other in zip(first.parameters(), second.parameters(), strict=True):
-            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
-
-    for _ in range(3):
-        step()
-    fused.load_state_dict(copy.deepcopy(plain.state_dict()))
-    assert not fused.param_groups[0]["fused"]
-    step()
 
 
 def test_a_compiled_network_learns_the_same_and_its_checkpoint_has_the_same_names(train, tmp_path, monkeypatch):

@@ -125,7 +125,9 @@ def carry_out_all(planned: Sequence[Experiment], options: Mapping[str, Any], set
             failed += 1
             is_fault = isinstance(error, Exception) and errors.user_error(error) is None
             logger.error("%s failed: %s", experiment.folder, explain_failure(error), exc_info=error if is_fault else None)
-        release_memory()
+        # The engines of a run refer to each other in cycles, which only the garbage collector frees.
+        gc.collect()
+        torch.cuda.empty_cache()
     return failed
 
 
@@ -233,9 +235,3 @@ def estimate_time_left_s(planned: Sequence[Experiment]) -> float | None:
     of_any = mean(mean(of_network) for of_network in durations_s.values())
     waiting = [experiment for experiment in planned if not experiment.is_done]
     return sum(mean(durations_s.get(experiment.network, [of_any])) for experiment in waiting)
-
-
-def release_memory() -> None:
-    """Free the memory of a run: its engines refer to each other in cycles, which only the garbage collector frees."""
-    gc.collect()
-    torch.cuda.empty_cache()

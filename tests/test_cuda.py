@@ -24,7 +24,7 @@ from strokelesion.networks import ResUNet
 from strokelesion.pipeline.cohorts.phantom_anatomy import render
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.model_files import read_model
-from strokelesion.pipeline.options import settings
+from strokelesion.pipeline.options import option_checks
 from strokelesion.pipeline.training.device_slices import DeviceSlices
 
 DEVICE = os.environ.get("STROKELESION_CUDA_TESTS_ON", "cuda")
@@ -214,7 +214,7 @@ def test_a_compiled_network_learns_the_same(train, tmp_path, monkeypatch):
     if not IS_CUDA:
         compile_network = torch.compile
         monkeypatch.setattr(torch, "compile", lambda network, **how: compile_network(network, backend="eager"))
-        monkeypatch.setattr(settings.shutil, "which", lambda name: name)
+        monkeypatch.setattr(option_checks.shutil, "which", lambda name: name)
     state, compiled = train(tmp_path / "compiled", compile=True, **options)
     assert losses(compiled) == pytest.approx(losses(eager), rel=COMPILED_TOLERANCE)
     assert not any("_orig_mod" in key for key in state["network"])

@@ -6,7 +6,7 @@ writes only slices; the command `synthesis` writes scans and masks.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from strokelesion.networks import UserError
 from strokelesion.networks.planes import AXIAL
-from strokelesion.pipeline.cohorts.phantom import RELEASE
 from strokelesion.pipeline.runtime.files import write_nifti, write_table
 from strokelesion.pipeline.runtime.workers import workers
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
@@ -28,6 +27,7 @@ from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_proc
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
 from strokelesion.transforms import Recipe
 
+RELEASE = "ATLAS_R1.1"
 # Six digits as in R1.1, outside the ranges of its patients and of the phantom: side, then number.
 FIRST_ID = 200_000
 IDS_PER_SIDE = 100_000
@@ -169,15 +169,23 @@ def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output
     """
     release = Path(output_dir) / RELEASE
     claim(release.parent, records)
-    missing = [record for record in records if not done_file(release, record).exists()]
     started_s = time.monotonic()
-    with workers(processes) as pool:
-        work = pool.map(partial(compose_scan, release, transform), missing)
-        for _ in tqdm(work, total=len(missing), desc="composed scans", unit="scan"):
-            pass
-    speed = len(missing) / max((time.monotonic() - started_s) / 60, 1e-9)
-    print(f"{len(missing)} scans composed in {release}, {speed:.1f} a minute; {len(records) - len(missing)} were there.")
+    missing = write_missing(release, records, partial(compose_scan, release, transform), processes)
+    speed = missing / max((time.monotonic() - started_s) / 60, 1e-9)
+    print(f"{missing} scans composed in {release}, {speed:.1f} a minute; {len(records) - missing} were there.")
     return release
+
+
+def write_missing(
+    release: Path, records: Sequence[Mapping[str, Any]], write: Callable[[Mapping[str, Any]], Any], processes: int
+) -> int:
+    """Write the scans that the release lacks, several in parallel, and return their number."""
+    missing = [record for record in records if not done_file(release, record).exists()]
+    with workers(processes) as pool:
+        work = pool.map(write, missing)
+        for _ in tqdm(work, total=len(missing), desc=f"scans in {release}", unit="scan", disable=not missing):
+            pass
+    return len(missing)
 
 
 def claim(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
@@ -237,7 +245,7 @@ def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, An
 def save(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], path: Path) -> None:
     """Write a NIfTI file in MNI space; its header says that the scan is synthetic."""
     image = nib.Nifti1Image(array, affine)
-    image.header["descrip"] = b"composed scan, not a patient"
+    image.header["descrip"] = b"synthetic scan, not a patient"
     image.set_sform(affine, code="mni")
     image.set_qform(affine, code="mni")
     write_nifti(path, image)

@@ -20,8 +20,8 @@ from monai.transforms import Compose
 from scipy import ndimage
 
 from strokelesion.pipeline.cohorts.layouts import read_cohort
-from strokelesion.pipeline.cohorts.phantom import dataset_or_phantom
 from strokelesion.pipeline.evaluation.scoring import score_predictions
+from strokelesion.pipeline.synthesis.phantom import dataset_or_phantom
 from strokelesion.transforms import LabelLesionsd
 
 SHARES = (0.1, 0.25, 0.5, 1.0)

@@ -50,13 +50,12 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.engines import SupervisedTrainer
 
-from strokelesion.pipeline.cohorts.phantom_anatomy import Stroke, render
+from strokelesion.pipeline.synthesis.phantom import plan_scans, simulate_scan
 from strokelesion.pipeline.training.slice_store import pack, store_path
 
 STUDY_EPOCHS, HELD_OUT_IN_R11 = 100, 46  # scans of a fifth of the persons of ATLAS R1.1
 PARTS = ("training", "handlers", "breakdown", "inference", "batch64", "bf16", "search", "compiled")
 DEFAULT_PARTS = PARTS[:-1]
-INFARCT = Stroke(center_mm=(44, -8, 18), aspect=(0.8, 1.4, 1.1), volume_ml=40, darkness=0.8, rim_mm=2)
 COLUMNS = ("part", "batch", "format", "s an epoch", "slices/s", "ms a step", "100 epochs, min", "busy NVML %")
 COLUMNS = (*COLUMNS, "busy kernels %", "kernel ms a step", "peak GiB", "remark")
 
@@ -204,8 +203,8 @@ def let_cudnn_search(trainer: Engine) -> None:
 
 def phantom(size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return slices `(D, 1, H, W)` of a phantom, tissue about 1, and their label maps; painted at 2 mm, shown at 1."""
-    image, (mask,) = render([INFARCT], 2.0, 1.0, np.random.default_rng(0), np.random.default_rng(1))
-    volumes = (torch.from_numpy(np.ascontiguousarray(each)).float()[None].permute(3, 0, 1, 2) for each in (image, mask))
+    sample = simulate_scan(plan_scans(0, sites=1, seed=0, like_atlas=False)[0], 2.0, like_atlas=False)
+    volumes = (each.as_tensor().float().permute(3, 0, 1, 2) for each in (sample["image"], sample["lesions"]))
     coarse, lesion = (F.interpolate(each.repeat_interleave(2, dim=0), size=size, mode="bilinear") for each in volumes)
     return coarse / coarse[coarse > 10].median(), (lesion > 0.5).to(torch.uint8)
 

@@ -1,17 +1,14 @@
 """Half precision calls the same voxels lesion as single precision does, with the pretrained model."""
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from lesion_network import INFARCT, NEIGHBORS, dice, pretrained_network
+from lesion_network import NEIGHBORS, dice, pretrained_network, slab_with_lesion
 from monai.inferers import SimpleInferer
 
 from strokelesion.networks import precision
 from strokelesion.networks.neighbors import with_neighbors
 from strokelesion.networks.onnx_runtime import OnnxNetwork, missing_packages
 from strokelesion.networks.precision import MixedPrecisionInferer
-from strokelesion.pipeline.cohorts.phantom_anatomy import render
 
 LEAST_DICE = 0.99
 
@@ -24,10 +21,7 @@ def pretrained():
 @pytest.fixture(scope="module")
 def slices():
     """Six slices of 1 mm, with their neighbors, through the infarct of a phantom."""
-    image, (mask,) = render([INFARCT], 2.0, 1.0, np.random.default_rng(0), np.random.default_rng(1))
-    middle = int(mask.sum(axis=(0, 1)).argmax())
-    slab = torch.from_numpy(image)[None, None, ..., middle - 2 : middle + 3]
-    fine = F.interpolate(slab / slab[slab > 10].median(), scale_factor=2.0, mode="trilinear")
+    fine = slab_with_lesion(2, 3)
     positions = torch.arange(2, fine.shape[-1] - 2)
     return with_neighbors(fine, torch.stack([torch.zeros_like(positions), positions], dim=1), NEIGHBORS)
 

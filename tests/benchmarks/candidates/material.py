@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from candidates.bundle import PRETRAINED, model_file, read_bundle
-from strokelesion.pipeline.cohorts.phantom import write_phantom
+from strokelesion.pipeline.synthesis.phantom import write_phantom
 
 SUBJECTS = 5  # one a fold, so that the epoch is that of four
 AFFINE = np.eye(4)

@@ -43,7 +43,7 @@ from strokelesion.pipeline.synthesis.infarct_plan import Infarct, draw_infarcts
 from strokelesion.pipeline.synthesis.procedural_lesions import procedural_lesion
 from strokelesion.pipeline.synthesis.template_head import template_head
 from strokelesion.transforms import synthesis
-from strokelesion.transforms.synthesis import SeededRecipe
+from strokelesion.transforms.synthesis import SeededRecipe, Tissue
 
 logger = logging.getLogger(__name__)
 VERSION = 2
@@ -58,6 +58,10 @@ MASK_SCALE = (2**32 - 1) / 2**32
 
 # Least share of cavity in the lesions, unless they are like those of ATLAS.
 DARK = 0.7
+# Least contrast of gray matter to CSF, where white matter is 1.
+LEAST_CONTRAST = 0.25
+# What random numbers of a subject are drawn for.
+SHAPES, HEAD, NOISE = 1, 2, 3
 # Growth of a lesion until the second session.
 GROWTH = 1.1
 # Intensity that becomes 100, where white matter is 1; fat is brighter.
@@ -86,7 +90,7 @@ def write_phantom(
         folder: Folder for the release folder; created if it is missing.
         subjects: Number of subjects, 1 to 220.
         sites: Number of sites, 1 to 9; subjects are assigned to them in turn.
-        voxel_mm: Voxel size: 1 is the grid of ATLAS (about 6 s and 9 MB a scan); 2 and 4 are for tests.
+        voxel_mm: Voxel size: 1 is the grid of ATLAS (about 5 s and 8 MB a scan); 2 and 4 are for tests.
         seed: Seed, 0 or more; the same seed gives the same bytes on the same machine.
         like_atlas: Whether volumes and numbers of lesions are distributed as in ATLAS, and there are lesion mimics.
         processes: Number of parallel processes; 0 for threads of this process.
@@ -162,22 +166,26 @@ def simulate_scan(scan: Record, voxel_mm: float, like_atlas: bool) -> dict[str, 
 def show_head(scan: Record, voxel_mm: float, like_atlas: bool) -> dict[str, Any]:
     """Return the painted head of a scan with its lesions, the same in all sessions but for the growth of the lesions.
 
-    A main lesion can be too small for a voxel, or lie where the ventricles are widened. Then another head is drawn.
+    Another head is drawn if gray matter is hardly brighter than CSF, or if the main lesion is lost, because it is too small for
+    a voxel or lies where the ventricles are widened.
     """
-    lesions = [lesion_of(infarct, [*scan["seed"], index], scan["session"]) for index, infarct in enumerate(scan["infarcts"])]
+    infarcts, growth = scan["infarcts"], GROWTH if scan["session"] == "t02" else 1.0
+    lesions = [lesion_of(infarct, [*scan["seed"], index, SHAPES], growth) for index, infarct in enumerate(infarcts)]
     body = SeededRecipe(body_transforms(scan["scanner"], voxel_mm, like_atlas))
     for trial in count():
-        sample: dict[str, Any] = body({"tissues": template_head(), "lesions": lesions, "seed": seed_of(*scan["seed"], trial)})
-        if (sample["lesions"] == 1).any():
+        seed = seed_of(*scan["seed"], trial, HEAD)
+        sample: dict[str, Any] = body({"tissues": template_head(), "lesions": lesions, "seed": seed})
+        contrast = sample["means"][Tissue.CORTEX] - sample["means"][Tissue.CSF]
+        if contrast > LEAST_CONTRAST and (sample["lesions"] == 1).any():
             break
     return sample
 
 
-def lesion_of(infarct: Infarct, seed: Sequence[int], session: str) -> dict[str, Any]:
-    """Return an infarct as an item for `RandPlaceHeadd`."""
+def lesion_of(infarct: Infarct, seed: Sequence[int], growth: float) -> dict[str, Any]:
+    """Return an infarct as an item for `RandPlaceHeadd`; `growth` is a factor on its volume."""
     nifti = procedural_lesion(infarct.volume_ml, np.random.default_rng(seed), infarct.center_mm)
     mask = MetaTensor(torch.from_numpy(nifti.get_fdata(dtype=np.float32))[None], affine=torch.from_numpy(nifti.affine))
-    return {"mask": mask, "scale": GROWTH ** (1 / 3) if session == "t02" else 1.0, "flip": False}
+    return {"mask": mask, "scale": growth ** (1 / 3), "flip": False}
 
 
 def seed_of(*numbers: int) -> int:
@@ -215,7 +223,7 @@ def take_image(scan: Record, sample: Mapping[str, Any], voxel_mm: float) -> dict
             synthesis.RandHeadCoverd(stripped=0, defaced=1),
         ]
     )
-    taken: dict[str, Any] = scanner({**sample, "seed": seed_of(*scan["seed"], int(scan["session"] == "t02"), 1)})
+    taken: dict[str, Any] = scanner({**sample, "seed": seed_of(*scan["seed"], int(scan["session"] == "t02"), NOISE)})
     scale = 100 / BRIGHTEST * rng.uniform(0.65, 1)
     taken["image"] = (scale * taken["image"] * (taken["tissues"] > 0)).clamp(0, 100).round(decimals=2)
     return taken

@@ -135,7 +135,7 @@ def test_lesions_have_their_places_and_about_their_volumes_and_darken_the_head()
     for number, infarct in enumerate(planned, start=1):
         found_mm = np.argwhere(numbers == number) @ affine[:3, :3] + affine[:3, 3]
         assert np.linalg.norm(found_mm.mean(axis=0) - infarct.center_mm) < 20
-        assert len(found_mm) * 0.064 == pytest.approx(infarct.volume_ml, rel=0.3)
+        assert len(found_mm) * 0.064 == pytest.approx(infarct.volume_ml, rel=0.5)
     for number in (1, 3):
         before, after = (sample["image"][0].numpy()[numbers == number] for sample in (healthy, ill))
         assert np.median(after) < 0.7 * np.median(before)

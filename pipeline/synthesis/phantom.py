@@ -2,8 +2,9 @@
 
 **A phantom is not a patient.** All its heads are deformed copies of one tissue map, and its lesions are procedural. It shows
 that a training runs and learns. Its scores are not results and do not apply to real scans. It is easier than ATLAS, because
-a few scans must be enough: the median main lesion has 15 ml instead of 4.3 ml, none is below 5 ml, and there are no mimics.
-`like_atlas` has volumes and numbers of lesions as in ATLAS, and mimics. A cohort of 150 scans for comparisons:
+a few scans must be enough: the median main lesion has 15 ml instead of 4.3 ml, none is below 5 ml, all are darker than most
+sulci, and there are no mimics. With `like_atlas`, volumes and numbers of lesions are as in ATLAS, and there are mimics. This
+makes a cohort of 150 scans for comparisons:
 
     python -c "from strokelesion.pipeline.synthesis.phantom import write_phantom as w; w('study', 149, 9, like_atlas=True)"
 
@@ -56,8 +57,8 @@ VOXEL_SIZES_MM = (1.0, 2.0, 4.0)
 MASK_SCALE = (2**32 - 1) / 2**32
 """Masks of ATLAS R1.1 hold whole numbers times this."""
 
-# Least share of cavity in the lesions, unless they are like those of ATLAS.
-DARK = 0.7
+# Unless a phantom is like ATLAS, lesions are mostly cavity, and CSF of sulci is brighter than cavities.
+LEAST_CAVITY, SULCAL_HAZE = 0.9, 0.7
 # Least contrast of gray matter to CSF, where white matter is 1.
 LEAST_CONTRAST = 0.25
 # What random numbers of a subject are drawn for.
@@ -195,7 +196,7 @@ def seed_of(*numbers: int) -> int:
 
 def body_transforms(site: int, voxel_mm: float, like_atlas: bool) -> list[Any]:
     """Return the transforms of the synthesis that show a head with its lesions, as sharp as the scanner of the site."""
-    mimics = 0.4 if like_atlas else 0.0
+    mimics, haze, least_cavity = (0.4, 0.0, 0.0) if like_atlas else (0.0, SULCAL_HAZE, LEAST_CAVITY)
     blur_mm = voxel_mm * np.random.default_rng(site).uniform(0.4, 0.8)
     return [
         synthesis.RandPlaceHeadd(
@@ -204,8 +205,8 @@ def body_transforms(site: int, voxel_mm: float, like_atlas: bool) -> list[Any]:
         synthesis.RandWidenSpacesd(),
         synthesis.FitLesionsd(least_ml=0, largest_loss=1, least_share=0),
         synthesis.RandLookalikesd(prob=mimics),
-        synthesis.RandPaintTissuesd(any_contrast_prob=0, blur_mm=(blur_mm, blur_mm)),
-        synthesis.RandPaintLesionsd(least_cavity=0.0 if like_atlas else DARK),
+        synthesis.RandPaintTissuesd(any_contrast_prob=0, blur_mm=(blur_mm, blur_mm), sulcal_haze=haze),
+        synthesis.RandPaintLesionsd(least_cavity=least_cavity),
         synthesis.RandPaintVascularSpacesd(prob=mimics),
         synthesis.BrainMaskd(),
     ]

@@ -24,7 +24,7 @@ CISTERN_MM = 10.0
 NECK_MM = ((0, -25, -85), (78, 84, 75))
 VENTRICLES_MM = ((0, -10, 8), (34, 45, 22))
 # Least intensity of gray matter in the sharpened template.
-GRAY_AT_LEAST = 0.56
+GRAY_AT_LEAST = 0.5
 
 Floats = NDArray[np.floating]
 

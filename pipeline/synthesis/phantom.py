@@ -102,7 +102,7 @@ def write_phantom(
     Raises:
         UserError: A parameter is out of its range, or the folder has a phantom with other parameters or a real release.
     """
-    check(subjects, sites, seed, voxel_mm)
+    check_parameters(subjects, sites, seed, voxel_mm)
     parameters = {"subjects": subjects, "sites": sites, "voxel_mm": float(voxel_mm), "seed": seed, "like_atlas": like_atlas}
     claim_folder(Path(folder), {"version": VERSION, **parameters})
     release = Path(folder) / RELEASE
@@ -112,7 +112,7 @@ def write_phantom(
     return release
 
 
-def check(subjects: int, sites: int, seed: int, voxel_mm: float) -> None:
+def check_parameters(subjects: int, sites: int, seed: int, voxel_mm: float) -> None:
     """Raise UserError for numbers of subjects or sites that R1.1 has no names for, a negative seed or another voxel size."""
     allowed = {"subjects": (subjects, 1, len(PHANTOM_IDS)), "sites": (sites, 1, MOST_SITES), "seed": (seed, 0, 2**63)}
     for name, (value, least, largest) in allowed.items():

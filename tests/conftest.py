@@ -12,8 +12,8 @@ from atlas import anatomy, grid, save_nifti, write_release
 from checkout import ROOT
 from hypothesis import settings
 
-from strokelesion.pipeline.cohorts.phantom import write_phantom
 from strokelesion.pipeline.options.option_checks import options_taken
+from strokelesion.pipeline.synthesis.phantom import write_phantom
 
 # Files are brought to the disk, which takes as long as the disk likes.
 settings.register_profile("no deadline", deadline=None)

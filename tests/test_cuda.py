@@ -16,12 +16,11 @@ import torch
 from augmented_slices import SPATIAL, augmented, labels_of, smooth_batch
 from checkout import ROOT
 from configured import configured
-from lesion_network import INFARCT, NEIGHBORS, dice, pretrained_network
+from lesion_network import NEIGHBORS, dice, pretrained_network, slab_with_lesion
 from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys
 
 from strokelesion.networks import ResUNet
-from strokelesion.pipeline.cohorts.phantom_anatomy import render
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.model_files import read_model
 from strokelesion.pipeline.options import option_checks
@@ -271,11 +270,7 @@ def test_two_processes_train_and_validate_together_and_take_mean_and_variance_ov
 @pytest.fixture(scope="module")
 def scan():
     """Eight slices of 1 mm and 192x224 through the infarct of a phantom, `(1, H, W, D)`, scaled on its tissue."""
-    image, (mask,) = render([INFARCT], 2.0, 1.0, np.random.default_rng(0), np.random.default_rng(1))
-    middle = int(mask.sum(axis=(0, 1)).argmax())
-    slab = torch.from_numpy(image)[None, None, ..., middle - 2 : middle + 2]
-    fine = torch.nn.functional.interpolate(slab / slab[slab > 10].median(), scale_factor=2.0, mode="trilinear")
-    return fine[0, :, 3:195, 5:229]
+    return slab_with_lesion(2, 2)[0, :, 3:195, 5:229]
 
 
 @pytest.fixture(scope="module")

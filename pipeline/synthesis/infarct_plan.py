@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from strokelesion.pipeline.synthesis.lesion_masks import draw_count, draw_rest_ml, volume_at
+from strokelesion.pipeline.synthesis.lesion_drawing import draw_count, draw_rest_ml, volume_at
 
 MAIN_MEDIAN_ML, MAIN_LOG_DEVIATION, MAIN_LEAST_ML, MAIN_MOST_ML = 15.0, 1.0, 5.0, 140.0
 SUB_LEAST_ML, SUB_MOST_ML = 0.05, 1.0

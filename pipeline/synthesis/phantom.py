@@ -58,7 +58,7 @@ MASK_SCALE = (2**32 - 1) / 2**32
 """Masks of ATLAS R1.1 hold whole numbers times this."""
 
 # Unless a phantom is like ATLAS, lesions are mostly cavity, and CSF of sulci is brighter than cavities.
-LEAST_CAVITY, SULCAL_HAZE = 0.9, 0.7
+LEAST_CAVITY, SULCAL_PARTIAL_VOLUME = 0.9, 0.7
 # Least contrast of gray matter to CSF, where white matter is 1.
 LEAST_CONTRAST = 0.25
 # What random numbers of a subject are drawn for.
@@ -196,7 +196,7 @@ def seed_of(*numbers: int) -> int:
 
 def body_transforms(site: int, voxel_mm: float, like_atlas: bool) -> list[Any]:
     """Return the transforms of the synthesis that show a head with its lesions, as sharp as the scanner of the site."""
-    mimics, haze, least_cavity = (0.4, 0.0, 0.0) if like_atlas else (0.0, SULCAL_HAZE, LEAST_CAVITY)
+    mimics, partial_volume, least_cavity = (0.4, 0.0, 0.0) if like_atlas else (0.0, SULCAL_PARTIAL_VOLUME, LEAST_CAVITY)
     blur_mm = voxel_mm * np.random.default_rng(site).uniform(0.4, 0.8)
     return [
         synthesis.RandPlaceHeadd(
@@ -204,8 +204,8 @@ def body_transforms(site: int, voxel_mm: float, like_atlas: bool) -> list[Any]:
         ),
         synthesis.RandWidenSpacesd(),
         synthesis.FitLesionsd(least_ml=0, largest_loss=1, least_share=0),
-        synthesis.RandLookalikesd(prob=mimics),
-        synthesis.RandPaintTissuesd(any_contrast_prob=0, blur_mm=(blur_mm, blur_mm), sulcal_haze=haze),
+        synthesis.RandAddMimicsd(prob=mimics),
+        synthesis.RandPaintTissuesd(any_contrast_prob=0, blur_mm=(blur_mm, blur_mm), sulcal_partial_volume=partial_volume),
         synthesis.RandPaintLesionsd(least_cavity=least_cavity),
         synthesis.RandPaintVascularSpacesd(prob=mimics),
         synthesis.BrainMaskd(),

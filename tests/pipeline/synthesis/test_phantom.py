@@ -14,7 +14,7 @@ from phantom_scan import INFARCT, phantom_scan
 from scipy.ndimage import distance_transform_edt
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.synthesis import phantom
 from strokelesion.pipeline.synthesis.phantom import MASK_SCALE, METADATA, code_mask, write_phantom
 from strokelesion.transforms.synthesis.head_placement import canvas_affine

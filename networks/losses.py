@@ -45,17 +45,17 @@ class LesionDiceCELoss(nn.Module):
 
         loss = CE(logits, label) + 1 - (D_batch + mean of D_slice) / 2, D = (2 Σpg + s) / (Σp² + Σg² + s)
 
-    with s = `smooth` over batch and pixels, and s = `speck_px` over the pixels of a slice.
+    with s = `smooth` over batch and pixels, and s = `smooth_px` over the pixels of a slice.
 
     Args:
         smooth: Constant added to numerator and denominator of the batch Dice.
-        speck_px: Constant added to numerator and denominator of each slice's Dice, in pixels.
+        smooth_px: Constant added to numerator and denominator of each slice's Dice, in pixels.
     """
 
-    def __init__(self, smooth: float = 1e-5, speck_px: float = 10.0) -> None:
+    def __init__(self, smooth: float = 1e-5, smooth_px: float = 10.0) -> None:
         super().__init__()
         self.of_batch = DiceLoss(squared_pred=True, batch=True, smooth_nr=smooth, smooth_dr=smooth)
-        self.of_slices = DiceLoss(squared_pred=True, batch=False, smooth_nr=speck_px, smooth_dr=speck_px)
+        self.of_slices = DiceLoss(squared_pred=True, batch=False, smooth_nr=smooth_px, smooth_dr=smooth_px)
 
     def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss of logits `(B, 3, H, W)` for label maps `(B, 1, H, W)`."""

@@ -1,7 +1,7 @@
 """Fixtures that many tests share: miniature releases on disk, and one anatomy stored in many orientations."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import monai.bundle
@@ -12,8 +12,8 @@ from atlas import anatomy, grid, save_nifti, write_release
 from checkout import ROOT
 from hypothesis import settings
 
-from strokelesion.pipeline.cohorts.phantom import write_phantom
-from strokelesion.pipeline.options.workflow import options_taken
+from strokelesion.pipeline.options.option_checks import options_taken
+from strokelesion.pipeline.synthesis.phantom import write_phantom
 
 # Files are brought to the disk, which takes as long as the disk likes.
 settings.register_profile("no deadline", deadline=None)
@@ -21,16 +21,24 @@ settings.load_profile("no deadline")
 # The tests' networks are small: more threads would only wait for each other.
 torch.set_num_threads(1)
 
-QUICK = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "engine": "torch", "device": "cpu"}
+QUICK = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "device": "cpu"}
 ORIENTATIONS = {"RAS": 0, "LAS": 0, "LPS": 0, "PSR": 0, "PSL": 0, "oblique": 20}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the folders `journeys` and `hostile` with the name of their tier."""
+    """Mark the tests of the folders `journeys` and `hostile` with the name of their tier, except those marked as slow."""
     tiers = {"journeys": pytest.mark.journey, "hostile": pytest.mark.hostile}
     for item in items:
-        if marker := tiers.get(item.path.parent.name):
-            item.add_marker(marker)
+        if (tier := tiers.get(item.path.parent.name)) and not item.get_closest_marker("slow"):
+            item.add_marker(tier)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape what is no Unicode in the captured output: some tests have such file names, and reports of workers are text."""
+    report = yield
+    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+    return report
 
 
 @pytest.fixture

@@ -16,15 +16,14 @@ import torch
 from augmented_slices import SPATIAL, augmented, labels_of, smooth_batch
 from checkout import ROOT
 from configured import configured
-from lesion_network import INFARCT, NEIGHBORS, dice, pretrained_network
+from lesion_network import NEIGHBORS, dice, pretrained_network, slab_with_lesion
 from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys
 
 from strokelesion.networks import ResUNet
-from strokelesion.pipeline.cohorts.phantom_anatomy import render
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.model_files import read_model
-from strokelesion.pipeline.options import settings
+from strokelesion.pipeline.options import option_checks
 from strokelesion.pipeline.training.device_slices import DeviceSlices
 
 DEVICE = os.environ.get("STROKELESION_CUDA_TESTS_ON", "cuda")
@@ -125,28 +124,23 @@ def loaded(path):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_same_seed_gives_the_same_variants_as_on_the_processor(batch, seed):
+def test_the_same_seed_gives_the_same_variants_as_on_the_processor_and_masks_move_along(batch, seed):
     strengths = {**SPATIAL, "brightness": 0.2, "contrast": 0.2, "crop_size": [40, 64]}
     expected = augmented(batch, seed, **strengths)
     found = on("cpu", augmented(on(DEVICE, batch), seed, **strengths))
     torch.testing.assert_close(found["image"], expected["image"], atol=IMAGE_TOLERANCE, rtol=0)
     assert (found["label"] != expected["label"]).float().mean() <= LABELS_THAT_DIFFER
+    moved = augmented(on(DEVICE, batch), seed, **SPATIAL)
+    assert moved["label"].dtype == torch.uint8
+    assert set(moved["label"].unique().tolist()) <= {0, 1, 2}
+    assert (labels_of(moved["image"]) != moved["label"]).float().mean() < 0.06  # nearest against linear, at the borders only
+    assert not torch.equal(moved["label"].cpu(), batch["label"])
 
 
 def test_zero_strength_is_identity_bit_for_bit(batch):
     given = on(DEVICE, batch)
     found = augmented(given)
     assert all(found[key].device == given[key].device and torch.equal(found[key], given[key]) for key in given)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_image_and_mask_move_together_and_masks_stay_masks(batch, seed):
-    found = augmented(on(DEVICE, batch), seed, **SPATIAL)
-    assert found["label"].dtype == torch.uint8
-    assert set(found["label"].unique().tolist()) <= {0, 1, 2}
-    disagree = labels_of(found["image"]) != found["label"]
-    assert disagree.float().mean() < 0.06  # nearest against linear, at the borders only
-    assert not torch.equal(found["label"].cpu(), batch["label"])
 
 
 @pytest.mark.skipif(not IS_CUDA, reason="only a GPU is waited for")
@@ -219,7 +213,7 @@ def test_a_compiled_network_learns_the_same(train, tmp_path, monkeypatch):
     if not IS_CUDA:
         compile_network = torch.compile
         monkeypatch.setattr(torch, "compile", lambda network, **how: compile_network(network, backend="eager"))
-        monkeypatch.setattr(settings.shutil, "which", lambda name: name)
+        monkeypatch.setattr(option_checks.shutil, "which", lambda name: name)
     state, compiled = train(tmp_path / "compiled", compile=True, **options)
     assert losses(compiled) == pytest.approx(losses(eager), rel=COMPILED_TOLERANCE)
     assert not any("_orig_mod" in key for key in state["network"])
@@ -230,55 +224,44 @@ def test_a_compiled_network_learns_the_same(train, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def launched(programs):
-    """The folder of what they found, after they have ended."""
+    """Return the folder of a program and what its processes found, after it has ended."""
     out, running = programs
-    for backend, program in running.items():
-        assert program.wait(timeout=300) == 0, (out / f"{backend}.log").read_text()[-3000:]
-    return out
+
+    def wait_for(backend, count):
+        assert running[backend].wait(timeout=300) == 0, (out / f"{backend}.log").read_text()[-3000:]
+        return out / backend / "run", [json.loads((out / backend / f"found_{rank}.json").read_text()) for rank in range(count)]
+
+    return wait_for
 
 
-def found_by(launched, backend, rank=0):
-    return json.loads((launched / backend / f"found_{rank}.json").read_text())
-
-
-def test_one_process_of_the_launcher_learns_as_one_without(launched, train, tmp_path):
-    _, rows = train(tmp_path / "alone", epochs=2)
-    assert losses(history(launched / "nccl" / "run")) == pytest.approx(losses(rows), rel=REPEAT_TOLERANCE)
-
-
-@pytest.mark.skipif(not IS_CUDA, reason="nccl needs a GPU")
-def test_gradients_and_numbers_go_through_nccl(launched):
+def test_one_process_of_the_launcher_learns_as_one_without_and_sends_numbers_through_nccl(launched, train, tmp_path):
     """In a group of one: nccl refuses two processes on one GPU."""
-    found = found_by(launched, "nccl")
-    assert found["backend"] == "nccl"
-    assert found["mean"] == [1.0, 2.0]
-    assert found["sum"] == 3.0
-    assert found["gradient_error"] < 1e-5
+    run_dir, (found,) = launched("nccl", 1)
+    _, rows = train(tmp_path / "alone", epochs=2)
+    assert losses(history(run_dir)) == pytest.approx(losses(rows), rel=REPEAT_TOLERANCE)
+    assert found["backend"] == ("nccl" if IS_CUDA else "gloo")
+    assert (found["mean"], found["sum"]) == ([1.0, 2.0], 3.0)
+    assert found["gradient_error"] < 1e-5 or not IS_CUDA
 
 
-def test_two_processes_on_gpus_take_mean_and_variance_over_all_batches(launched):
+def test_two_processes_train_and_validate_together_and_take_mean_and_variance_over_all_batches(launched):
     """They share one GPU and talk through gloo, which does on it what nccl does on several, slowly."""
-    each = [found_by(launched, "gloo", rank) for rank in (0, 1)]
+    run_dir, each = launched("gloo", 2)
     for found in each:
-        assert found["backend"] == "gloo"
-        assert found["mean"] == [1.5, 2.5]
-        assert found["plain_norms"] == (0 if IS_CUDA else found["norms"])
-        assert found["synchronized_norms"] == (found["norms"] if IS_CUDA else 0)
-    if IS_CUDA:
-        assert max(found["gradient_error"] for found in each) < TF32_TOLERANCE
-        assert max(found["statistics_error"] for found in each) < STATISTICS_TOLERANCE
+        assert (found["backend"], found["mean"]) == ("gloo", [1.5, 2.5])
+        kinds = (found["plain_norms"], found["synchronized_norms"])
+        assert kinds == ((0, found["norms"]) if IS_CUDA else (found["norms"], 0))
+        assert not IS_CUDA or found["gradient_error"] < TF32_TOLERANCE
+        assert not IS_CUDA or found["statistics_error"] < STATISTICS_TOLERANCE
     assert each[0]["weights"] == each[1]["weights"]
-
-
-def test_two_processes_train_and_validate_together(launched):
-    rows = history(launched / "gloo" / "run")
+    rows = history(run_dir)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert losses(rows)[1] < losses(rows)[0]
     assert all(np.isfinite(float(row["dice_main"])) for row in rows)
-    state = torch.load(launched / "gloo" / "run" / "last.pt", weights_only=True, map_location="cpu")
+    state = torch.load(run_dir / "last.pt", weights_only=True, map_location="cpu")
     assert state["processes"] == 2
     assert not any(key.startswith("module.") for key in state["network"])
-    loaded(launched / "gloo" / "run" / "last.pt")
+    loaded(run_dir / "last.pt")
 
 
 # Number formats
@@ -287,11 +270,7 @@ def test_two_processes_train_and_validate_together(launched):
 @pytest.fixture(scope="module")
 def scan():
     """Eight slices of 1 mm and 192x224 through the infarct of a phantom, `(1, H, W, D)`, scaled on its tissue."""
-    image, (mask,) = render([INFARCT], 2.0, 1.0, np.random.default_rng(0), np.random.default_rng(1))
-    middle = int(mask.sum(axis=(0, 1)).argmax())
-    slab = torch.from_numpy(image)[None, None, ..., middle - 2 : middle + 2]
-    fine = torch.nn.functional.interpolate(slab / slab[slab > 10].median(), scale_factor=2.0, mode="trilinear")
-    return fine[0, :, 3:195, 5:229]
+    return slab_with_lesion(2, 2)[0, :, 3:195, 5:229]
 
 
 @pytest.fixture(scope="module")
@@ -309,15 +288,10 @@ def called(pretrained, scan):
     return compute
 
 
-def test_single_precision_calls_the_voxels_of_the_processor(called):
-    """As it is by default, with tensor cores (TF32) in convolutions."""
-    single = called("cpu")
-    assert single.float().mean() > 0.005
-    assert dice(single, called(DEVICE)) >= 0.999
-
-
-@pytest.mark.skipif(not IS_CUDA, reason="the processor's are in test_precision")
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_calls_the_voxels_of_single_precision(called, dtype):
-    single, half = called(DEVICE), called(DEVICE, amp=True, amp_kwargs={"dtype": dtype})
-    assert dice(single, half) >= 0.99
+def test_single_and_half_precision_call_the_voxels_of_the_processor(called):
+    """Single as it is by default, with tensor cores (TF32) in convolutions; test_inferers has half precision on the CPU."""
+    processor, single = called("cpu"), called(DEVICE)
+    assert processor.float().mean() > 0.005
+    assert dice(processor, single) >= 0.999
+    for dtype in (torch.float16, torch.bfloat16) if IS_CUDA else ():
+        assert dice(single, called(DEVICE, amp=True, amp_kwargs={"dtype": dtype})) >= 0.99

@@ -1,16 +1,37 @@
-"""MONAI dictionary transforms. Each works on one sample (arrays with their affines) and does not depend on a data set."""
+"""MONAI dictionary transforms. Each works on one sample (arrays with their affines) and does not depend on a data set.
+
+In the order of a scan:
+
+    reading.py            files to volumes, after a check of their headers
+    masks.py              mask files to one label map
+    preparation.py        bias field, MNI space
+    brain.py              brain mask by trained networks, and what lies outside it
+    intensity.py          one scale for all scanners
+    slices.py             field of view, planes and slices
+    augmentation.py       random changes of a batch of slices
+    decision.py           probabilities to labels
+    prediction_check.py   whether a saved prediction can be scored
+    synthesis/            synthetic scans for training
+
+What they share:
+
+    recipe.py             chains of transforms with a fingerprint
+    geometry.py           grids, boxes, points, distances
+    components.py         connected components
+    registration.py       affine registration of a brain to MNI space, by alignment.py (ITK)
+    sample_error.py       errors that name the file
+"""
 
 from strokelesion.transforms.augmentation import RandAugmentSlicesd
 from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, StripHeadd
-from strokelesion.transforms.cropping import CropToBraind, CropToTissued
-from strokelesion.transforms.decision import DecideLesionsd
+from strokelesion.transforms.decision import DecideLesionsd, FillBackgroundd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
-from strokelesion.transforms.lesions import BinarizeMasksd, FillBackgroundd, FuseSubmasksd, LabelLesionsd, LoadMasksd
-from strokelesion.transforms.loading import LoadScand
+from strokelesion.transforms.masks import BinarizeMasksd, FuseSubmasksd, LabelLesionsd, LoadMasksd
 from strokelesion.transforms.prediction_check import CheckPredictiond
 from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
+from strokelesion.transforms.reading import LoadScand
 from strokelesion.transforms.recipe import Recipe
-from strokelesion.transforms.slices import ExtractSlicesd, TurnToPlaned
+from strokelesion.transforms.slices import CropToBraind, CropToTissued, ExtractSlicesd, TurnToPlaned
 
 __all__ = [
     "BinarizeMasksd",

@@ -13,9 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.transforms import MapTransform, RandomizableTransform
-from numpy.typing import NDArray
-
-from strokelesion.transforms.transfer import on_device
+from numpy.typing import ArrayLike, NDArray
 
 # Control points of the elastic deformation along height and width.
 ELASTIC_GRID = (6, 7)
@@ -181,3 +179,15 @@ def separable_basis(points: int, size: int) -> NDArray[np.floating[Any]]:
     bicubic = F.interpolate(points_alone, size=(size, points), mode="bicubic", align_corners=True)[0, 0]
     position = (2 * np.arange(size) + 1) / size - 1
     return np.column_stack([bicubic.numpy(), position, np.ones(size)])
+
+
+def on_device(values: ArrayLike, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Return values of the host as a tensor on a device.
+
+    A plain copy to a GPU waits until all queued work is done, and then the GPU is idle until new work arrives. This copy uses
+    pinned memory and does not wait.
+    """
+    numbers: Any = torch.as_tensor(values, dtype=dtype)
+    if device.type == "cuda":
+        numbers = numbers.pin_memory()
+    return torch.as_tensor(numbers.to(device, non_blocking=True))

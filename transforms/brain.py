@@ -3,37 +3,31 @@
 The networks are passed in. This module resamples a scan for them and resamples their output to the scan's grid.
 """
 
-import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import CropForegroundd, MapTransform, Orientationd, Spacingd
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from strokelesion.networks import UserError
 from strokelesion.networks.planes import PLANES, mean_over_planes
-from strokelesion.transforms.decision import components, least_voxels
-from strokelesion.transforms.distances import distances_mm
-from strokelesion.transforms.grids import resampled
+from strokelesion.transforms.components import largest_component, least_voxels, without_small
+from strokelesion.transforms.geometry import is_outside, resampled, voxel_ml
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.recipe import Recipe, fingerprint
 
 Infer = Callable[[torch.Tensor, torch.nn.Module], torch.Tensor]
 # A smaller volume is not a brain, even if it is cropped; a newborn's brain has 300 ml.
 LEAST_BRAIN_ML = 100.0
-# Half the width of a large cortical infarct that reaches the surface; narrower cavities in the mask are closed.
-CLOSED_NOTCH_MM = 12.0
+# Half the width of a large cortical infarct that reaches the surface and may be mistaken for fluid; narrower cavities in the
+# mask are closed.
+CLOSED_CAVITY_MM = 12.0
 # Smaller holes in a fine brain mask are fluid deep in a sulcus, not infarcts that were mistaken for fluid.
 LEAST_HOLE_ML = 0.1
-# If all edges of the voxels are shorter, distances to the brain are computed at every second voxel.
-FINE_MM = 1.5
 
 
 class BrainNetwork:
@@ -80,8 +74,8 @@ class BrainNetwork:
         self.crop = CropForegroundd(("image", "near"), source_key="near", allow_smaller=True)
         self.planes = tuple(planes)
         self.device = torch.device(device)
-        weights = digest(network.state_dict())
-        self.fingerprint = fingerprint([self.version, type(network), weights, infer, self.place, self.planes])
+        made_from = [self.version, type(network), network.state_dict(), infer, self.place, self.planes]
+        self.fingerprint = fingerprint(made_from)
 
     def __call__(self, image: MetaTensor, near: MetaTensor | None = None) -> MetaTensor:
         """Return the probability of brain `(1, x, y, z)` on a grid of the network's voxel size, with its affine.
@@ -98,15 +92,12 @@ class BrainNetwork:
         sample: dict[Hashable, Any] = self.place({"image": MetaTensor(image.as_tensor(), affine=image.affine)})
         sample["near"] = is_tissue(sample["image"]) if near is None else resampled(near, sample["image"]) >= 0.5
         cropped: dict[Hashable, Any] = self.crop(sample)
-        probability = self.averaged(cropped["image"].as_tensor().to(self.device)).cpu()
+        self.network.to(self.device)
+        volume = cropped["image"].as_tensor()[None].to(self.device)
+        probability = mean_over_planes(volume, self.by_slice, self.planes)[0].cpu()
         if near is not None:
             probability = probability * cropped["near"].as_tensor().cpu()
         return MetaTensor(probability, affine=cropped["image"].affine)
-
-    def averaged(self, volume: torch.Tensor) -> torch.Tensor:
-        """Return the probability of brain in a volume, averaged over the planes; input and output are `(1, x, y, z)`."""
-        self.network.to(self.device)
-        return mean_over_planes(volume[None], self.by_slice, self.planes)[0]
 
     def by_slice(self, volume: torch.Tensor) -> torch.Tensor:
         """Return the probability of brain from slices along the last axis; input and output are `(1, 1, x, y, z)`."""
@@ -141,26 +132,25 @@ class BrainExtractor:
     ) -> None:
         self.find, self.refine = find, refine
         self.margin_mm, self.threshold = margin_mm, threshold
-        self.fingerprint = fingerprint([self.version, find, refine, margin_mm, CLOSED_NOTCH_MM, LEAST_HOLE_ML, threshold])
+        self.fingerprint = fingerprint([self.version, find, refine, margin_mm, CLOSED_CAVITY_MM, LEAST_HOLE_ML, threshold])
 
     def __call__(self, image: MetaTensor) -> torch.Tensor:
-        """Return the brain mask.
-
-        Args:
-            image: T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
-
-        Returns:
-            Booleans `(1, X, Y, Z)`.
+        """Return the brain mask of a T1 scan in any unit of intensity; both are `(1, X, Y, Z)`.
 
         Raises:
             UserError: If the brain is smaller than `LEAST_BRAIN_ML`, or if `tissue_scale` refuses the image.
         """
         found = in_one_piece(self.find(image), self.threshold)
         if self.refine is not None and (found >= self.threshold).any():
-            near = ~outside_of(cast(MetaTensor, found >= self.threshold), self.margin_mm)
+            near = ~is_outside(cast(MetaTensor, found >= self.threshold), self.margin_mm, CLOSED_CAVITY_MM)
             found = in_one_piece(self.refine(image, MetaTensor(near[None], affine=found.affine)), self.threshold, LEAST_HOLE_ML)
         brain = resampled(found, image).as_tensor() >= self.threshold
-        require_brain(float(brain.sum()) * float(image.pixdim.prod()) / 1000)
+        if (volume_ml := float(brain.sum()) * voxel_ml(image.affine)) < LEAST_BRAIN_ML:
+            raise UserError(
+                f"found {volume_ml:.0f} ml of brain; expected at least {LEAST_BRAIN_ML:.0f} ml. Check that this is a T1 "
+                "scan of a head and that its axes are labeled rightly; networks trained with --intensities tissue need no "
+                "brain mask."
+            )
         return brain
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "BrainExtractor":
@@ -168,49 +158,16 @@ class BrainExtractor:
         return self
 
 
-def digest(weights: Mapping[str, torch.Tensor]) -> str:
-    """Return the SHA-256 of named tensors in hexadecimal digits."""
-    sha = hashlib.sha256()
-    for name, tensor in weights.items():
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().numpy().tobytes())
-    return sha.hexdigest()
-
-
 def in_one_piece(probability: MetaTensor, threshold: float, least_hole_ml: float = 0.0) -> MetaTensor:
-    """Return probabilities `(1, X, Y, Z)` with 0 outside the largest component and 1 in its holes.
-
-    Args:
-        probability: Probability of brain, with its affine.
-        threshold: Least probability of a brain voxel.
-        least_hole_ml: Least volume of a hole that is filled.
-    """
+    """Return probabilities `(1, X, Y, Z)` with 0 outside the largest component above a threshold and 1 in its larger holes."""
     values = probability.as_tensor()
     found = values >= threshold
-    piece = largest_component(found[0].numpy())
+    piece = largest_component(found[0])
     holes = ndimage.binary_fill_holes(piece) & ~piece
     if least_hole_ml > 0:
-        numbers, voxels = components(torch.as_tensor(holes))
-        holes &= (voxels >= least_voxels(least_hole_ml, float(probability.pixdim.prod()) / 1000))[numbers]
+        holes = without_small(holes, least_voxels(least_hole_ml, voxel_ml(probability.affine)))
     brain = torch.as_tensor(piece | holes)
     return MetaTensor(torch.where(found == brain, values, brain.to(values.dtype)), affine=probability.affine)
-
-
-def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the largest 26-connected component of a mask; an empty mask stays empty."""
-    numbers, sizes = components(torch.as_tensor(mask))
-    sizes[0] = 0
-    largest: NDArray[np.bool_] = mask & (numbers == sizes.argmax())
-    return largest
-
-
-def require_brain(volume_ml: float) -> None:
-    """Raise UserError unless the volume is large enough for a brain."""
-    if volume_ml < LEAST_BRAIN_ML:
-        raise UserError(
-            f"found {volume_ml:.0f} ml of brain; expected at least {LEAST_BRAIN_ML:.0f} ml. Check that this is a T1 scan of a "
-            "head and that its axes are labeled rightly; networks trained with --intensities tissue need no brain mask."
-        )
 
 
 class ExtractBraind(MapTransform):
@@ -238,14 +195,18 @@ class ExtractBraind(MapTransform):
         return {**data, self.brain_key: brain}
 
 
-class OutsideBraind(MapTransform, ABC):
-    """Overwrite voxels outside the brain and a margin, see `outside_of`; the margin is needed because brain masks are inexact.
+class OutsideBraind(MapTransform):
+    """Overwrite voxels further than a margin from the closed brain mask; the margin is needed because masks are inexact.
+
+    The first channel becomes `FIRST_CHANNEL`, the others 0.
 
     Args:
         keys: Volumes `(C, X, Y, Z)`.
         brain_key: Key of the brain mask `(1, X, Y, Z)` on the same grid, with its affine.
         margin_mm: Margin around the brain that is kept.
     """
+
+    FIRST_CHANNEL = 0.0
 
     def __init__(self, keys: KeysCollection, brain_key: str = "brain", margin_mm: float = 3.0) -> None:
         super().__init__(keys)
@@ -255,15 +216,12 @@ class OutsideBraind(MapTransform, ABC):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its volumes overwritten."""
         sample = dict(data)
-        outside = outside_of(sample[self.brain_key], self.margin_mm)
+        outside = is_outside(sample[self.brain_key], self.margin_mm, CLOSED_CAVITY_MM)
         for key in self.key_iterator(sample):
             sample[key] = sample[key].clone()
-            self.overwrite(sample[key], outside)
+            sample[key][:, outside] = 0
+            sample[key][0, outside] = self.FIRST_CHANNEL
         return sample
-
-    @abstractmethod
-    def overwrite(self, volume: torch.Tensor, outside: torch.Tensor) -> None:
-        """Overwrite a volume `(C, X, Y, Z)` in the mask `outside` `(X, Y, Z)`."""
 
 
 class StripHeadd(OutsideBraind):
@@ -274,52 +232,8 @@ class StripHeadd(OutsideBraind):
 
     version = 1
 
-    def overwrite(self, volume: torch.Tensor, outside: torch.Tensor) -> None:
-        """Write 0, which is air."""
-        volume[:, outside] = 0
-
 
 class KeepInBraind(OutsideBraind):
-    """Set predictions outside the brain to background, the first class."""
+    """Set predictions outside the brain to background: probability 1 for the first class and 0 for all others."""
 
-    def overwrite(self, volume: torch.Tensor, outside: torch.Tensor) -> None:
-        """Write the probability 1 for background and 0 for all else."""
-        volume[0, outside] = 1
-        volume[1:, outside] = 0
-
-
-def outside_of(mask: MetaTensor, margin_mm: float, notch_mm: float = CLOSED_NOTCH_MM) -> torch.Tensor:
-    """Return the voxels that are further than a margin from the closed mask.
-
-    The mask is dilated by margin + `notch_mm` and eroded by `notch_mm`, which closes cavities at the surface. A chronic infarct
-    that reaches the surface and was mistaken for fluid is then still inside. On grids finer than `FINE_MM`, distances are
-    computed at every second voxel and interpolated: the border differs by 0.3 mm on average, in a tenth of the time.
-
-    Args:
-        mask: Mask 0/1 `(1, X, Y, Z)` with its affine.
-        margin_mm: Margin around the closed mask that is not outside.
-        notch_mm: Half the width of the widest cavity that is closed; 0 closes none.
-
-    Returns:
-        Booleans `(X, Y, Z)`, on the device of the mask.
-    """
-    spacing_mm = mask.pixdim.tolist()
-    inside = mask.as_tensor()[0] > 0
-    if max(spacing_mm) >= FINE_MM:
-        return surplus_mm(inside, spacing_mm, margin_mm, notch_mm) > 0
-    half = F.avg_pool3d(inside[None, None].float(), 2, ceil_mode=True, count_include_pad=False)[0, 0] >= 0.5
-    coarse_mm = surplus_mm(half, [2 * edge_mm for edge_mm in spacing_mm], margin_mm, notch_mm)
-    fine_mm = F.interpolate(coarse_mm[None, None], scale_factor=2.0, mode="trilinear")[0, 0]
-    return fine_mm[tuple(slice(size) for size in inside.shape)] > 0
-
-
-def surplus_mm(inside: torch.Tensor, spacing_mm: Sequence[float], margin_mm: float, notch_mm: float) -> torch.Tensor:
-    """Return the distance in mm of each voxel `(X, Y, Z)` beyond the margin of the closed mask; positive is outside."""
-    reach_mm = margin_mm + notch_mm
-    rims = [int(reach_mm / edge_mm) + 1 for edge_mm in spacing_mm]  # padding, so that the outside exists beyond the edge too
-    padded = F.pad(inside, [rim for rim in reversed(rims) for _ in range(2)])
-    beyond_mm = distances_mm(padded, spacing_mm) - reach_mm
-    if notch_mm > 0:
-        # A voxel at a distance of exactly `notch_mm` is outside.
-        beyond_mm = float(np.nextafter(notch_mm, np.inf)) - distances_mm(beyond_mm > 0, spacing_mm)
-    return beyond_mm[tuple(slice(rim, -rim) for rim in rims)].float()
+    FIRST_CHANNEL = 1.0

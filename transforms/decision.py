@@ -5,21 +5,15 @@ The values come from the model's description unless they are given as options (`
 """
 
 from collections.abc import Hashable, Mapping
-from math import ceil
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from numpy.typing import NDArray
-from scipy import ndimage
 
-from strokelesion.transforms.lesions import FULLY_CONNECTED
-
-# Affines are stored in single precision, so volumes that differ by less than this share of a voxel count as equal.
-VOXEL_TOLERANCE = 1e-3
+from strokelesion.transforms.components import components, least_voxels, peaks
+from strokelesion.transforms.geometry import voxel_ml
 
 
 class DecideLesionsd(MapTransform):
@@ -61,12 +55,12 @@ class DecideLesionsd(MapTransform):
             sample[key] = self.decide(sample[key])
         return sample
 
-    def decide(self, probabilities: torch.Tensor) -> torch.Tensor:
+    def decide(self, probabilities: MetaTensor) -> torch.Tensor:
         """Return the label map `(1, X, Y, Z)` of probabilities `(C, X, Y, Z)`."""
         lesions = probabilities[1:]
         likely = lesions.sum(dim=0)
         labels = (1 + lesions.argmax(dim=0)) * (likely >= self.threshold)
-        least = least_voxels(self.min_component_ml, voxel_volume_ml(probabilities)) if self.min_component_ml > 0 else 0
+        least = least_voxels(self.min_component_ml, voxel_ml(probabilities.affine)) if self.min_component_ml > 0 else 0
         if least or self.min_peak > self.threshold:
             labels = labels * self.is_believed(labels > 0, likely, least)
         return labels.to(torch.uint8)[None]
@@ -78,41 +72,17 @@ class DecideLesionsd(MapTransform):
         return torch.as_tensor(((sizes >= least) & is_sure)[numbers], device=mask.device)
 
 
-def components(mask: torch.Tensor) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Number the 26-connected components of a mask.
+class FillBackgroundd(MapTransform):
+    """Set the first channel of class probabilities to 1 minus the sum of the others, so that they sum to 1 in every voxel.
 
-    Args:
-        mask: Mask `(X, Y, Z)`.
-
-    Returns:
-        Component number of each voxel `(X, Y, Z)`, from 1 (background 0), and the voxel count of each number, from 0.
+    Resampling to the scan's own grid leaves zeros in every class outside the network's field of view.
     """
-    numbers, _ = ndimage.label(mask.numpy(force=True), structure=FULLY_CONNECTED)
-    return numbers, np.bincount(numbers.ravel())
 
-
-def peaks(likely: NDArray[np.floating[Any]], numbers: NDArray[np.int32], count: int) -> NDArray[np.floating[Any]]:
-    """Return the maximum (at least 0) in each of `count` numbered components `(X, Y, Z)`; that of the background is 0."""
-    found = np.zeros(count, likely.dtype)
-    inside = numbers > 0
-    np.maximum.at(found, numbers[inside], likely[inside])
-    return found
-
-
-def least_voxels(volume_ml: float, voxel_ml: float) -> int:
-    """Return the least number of voxels that makes up a volume."""
-    return ceil(volume_ml / voxel_ml - VOXEL_TOLERANCE)
-
-
-def voxel_volume_ml(array: torch.Tensor) -> float:
-    """Return the voxel volume of an array with affine, in milliliters.
-
-    Raises:
-        ValueError: If there is no affine.
-    """
-    if not isinstance(array, MetaTensor):
-        raise ValueError(
-            f"got a {type(array).__name__} without affine; expected a MetaTensor, whose voxels have a volume. Set "
-            "min_component_ml to 0, or keep the metadata."
-        )
-    return float(torch.linalg.det(array.affine[:3, :3].double()).abs()) / 1000
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with probabilities `(C, X, Y, Z)` completed."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            probabilities = sample[key].clone()
+            probabilities[0] = 1 - probabilities[1:].sum(dim=0)
+            sample[key] = probabilities
+        return sample

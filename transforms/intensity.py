@@ -73,11 +73,7 @@ def brain_scale(image: torch.Tensor, brain: torch.Tensor) -> tuple[float, float]
 
     The median of the brain is less robust. It lies between gray and white matter, where voxels are few, so a chronic infarct
     as dark as fluid shifts it strongly. In two labeled heads, an infarct of 200 ml changed the median by 5 to 14 %, and this
-    scale by up to 3 %.
-
-    Args:
-        image: T1 scan `(C, X, Y, Z)`.
-        brain: Brain mask of the scan, nonzero in the brain.
+    scale by up to 3 %. Scan and mask are `(C, X, Y, Z)` and `(1, X, Y, Z)`.
 
     Raises:
         UserError: If the brain is empty or not brighter than air, or if `tissue_scale` refuses the image.

@@ -7,7 +7,8 @@ import torch
 from monai.transforms import Transform
 
 from strokelesion.networks import UserError
-from strokelesion.transforms.lesions import MAIN, SUB, require_same_grid
+from strokelesion.transforms.geometry import require_same_grid
+from strokelesion.transforms.masks import MAIN, SUB
 from strokelesion.transforms.sample_error import source_of
 
 LABELS = (0, MAIN, SUB)
@@ -18,34 +19,23 @@ PROBABILITY_TOLERANCE = 1e-4
 class CheckPredictiond(Transform):
     """Refuse a predicted label map or class probabilities that cannot be scored.
 
-    Args:
-        image_key: Key of the scan `(1, X, Y, Z)`.
-        pred_key: Key of the predicted labels `(1, X, Y, Z)` in {0, 1, 2}.
-        probabilities_key: Key of the probabilities of lesion `(1, X, Y, Z)`, or of background, main and sub `(3, X, Y, Z)`;
-            optional.
+    Reads `image`, the scan `(1, X, Y, Z)`, `pred`, the labels `(1, X, Y, Z)` in {0, 1, 2}, and optionally `probabilities` of
+    lesion `(1, X, Y, Z)`, or of background, main and sub `(3, X, Y, Z)`.
 
     Raises:
         UserError: With the file, the problem and advice.
     """
 
-    def __init__(self, image_key: str = "image", pred_key: str = "pred", probabilities_key: str = "probabilities") -> None:
-        self.image_key = image_key
-        self.pred_key = pred_key
-        self.probabilities_key = probabilities_key
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with predicted labels as bytes and with the scan's affine for all predictions."""
         sample = dict(data)
-        image, pred = sample[self.image_key], sample[self.pred_key]
-        require_same_grid(image, pred)
-        check_labels(pred)
-        sample[self.pred_key] = pred.to(torch.uint8)
-        if self.probabilities_key in sample:
-            require_same_grid(image, sample[self.probabilities_key])
-            check_probabilities(sample[self.probabilities_key])
-        # Affines that differ by rounding could otherwise lead to different axes in reorientation.
-        for key in {self.pred_key, self.probabilities_key} & sample.keys():
-            sample[key].affine = image.affine
+        for key, check in (("pred", check_labels), ("probabilities", check_probabilities)):
+            if key in sample:
+                require_same_grid(sample["image"], sample[key])
+                check(sample[key])
+                # Affines that differ by rounding could otherwise lead to different axes in reorientation.
+                sample[key].affine = sample["image"].affine
+        sample["pred"] = sample["pred"].to(torch.uint8)
         return sample
 
 

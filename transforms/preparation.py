@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from math import ceil
 from typing import Any
 
 import itk
@@ -12,11 +11,11 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, SpatialResample
 from monai.utils import TraceKeys
-from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from strokelesion.networks import UserError
+from strokelesion.transforms.geometry import mni_grid, spread_from
 from strokelesion.transforms.registration import Registration, register_brain
 
 # Approximate voxel size of the image given to N4; the field is far smoother.
@@ -24,10 +23,6 @@ N4_VOXEL_MM = 4.0
 N4_ITERATIONS = (50, 50, 50, 50)
 # Median of the image given to N4. ITK's N4 ignores values below 1, so all scans are rescaled first.
 N4_MEDIAN = 1000.0
-MNI_SPACE = "MNI152NLin2009aSym"
-# Grid of this space, also used by ATLAS R2.0: extent, and center of the first voxel of 1 mm.
-MNI_EXTENT_MM = (197, 233, 189)
-MNI_FIRST_MM = (-98.0, -134.0, -72.0)
 logger = logging.getLogger(__name__)
 
 
@@ -39,21 +34,16 @@ class CorrectBiasd(MapTransform):
     3. Interpolate the field's logarithm on the scan's grid, and divide.
 
     Args:
-        keys: Scans `(1, X, Y, Z)` with their affines.
-        brain_key: Key of the brain mask `(1, X, Y, Z)` on the same grid.
+        keys: Scans `(1, X, Y, Z)` with their affines, beside the brain mask `brain` `(1, X, Y, Z)` on the same grid.
 
     Source: Tustison et al., N4ITK, IEEE Trans Med Imaging 29 (2010).
     """
-
-    def __init__(self, keys: KeysCollection, brain_key: str = "brain") -> None:
-        super().__init__(keys)
-        self.brain_key = brain_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its scans corrected."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            sample[key] = sample[key] / bias_field(sample[key], sample[self.brain_key])
+            sample[key] = sample[key] / bias_field(sample[key], sample["brain"])
         return sample
 
 
@@ -65,8 +55,7 @@ def bias_field(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
     mask = np.ascontiguousarray((np.asarray(brain)[0][thin] > 0) & (values > 0)).astype(np.uint8)
     values *= N4_MEDIAN / np.median(values[mask > 0])
     log_field = np.log(np.maximum(values, 1e-6)) - np.log(np.maximum(n4(values, mask), 1e-6))
-    nearest = ndimage.distance_transform_edt(mask == 0, return_distances=False, return_indices=True)
-    log_field = log_field[tuple(nearest)]  # N4's field is not fitted outside the brain and may take any value there
+    log_field = spread_from(mask > 0, log_field)  # N4's field is not fitted outside the brain and may take any value there
     axes = [(np.arange(size) - step // 2) / step for size, step in zip(image.shape[1:], steps, strict=True)]
     where = np.meshgrid(*axes, indexing="ij")
     whole = ndimage.map_coordinates(log_field - log_field[mask > 0].mean(), where, order=1, mode="nearest")
@@ -83,12 +72,6 @@ def n4(values: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float
     return np.asarray(itk.array_from_image(corrector.GetOutput()))
 
 
-def mni_grid(spacing_mm: Sequence[float]) -> tuple[torch.Tensor, list[int]]:
-    """Return the affine `(4, 4)` and the size of the grid of `MNI_SPACE` for a voxel size."""
-    size = [ceil(extent / edge) for extent, edge in zip(MNI_EXTENT_MM, spacing_mm, strict=True)]
-    return torch.from_numpy(from_matvec(np.diag(spacing_mm), MNI_FIRST_MM)), size
-
-
 class PlaceInMNId(MapTransform, InvertibleTransform):
     """Resample a scan to the grid of MNI152NLin2009aSym, which ATLAS scans and all synthetic scans have.
 
@@ -96,25 +79,20 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
     trilinearly. A scan that cannot be registered stays unchanged, with a warning in the log.
 
     Args:
-        keys: Scan `(1, X, Y, Z)` with its affine.
+        keys: Scan `(1, X, Y, Z)` with its affine, beside the brain mask `brain` `(1, X, Y, Z)` on the same grid. `to_mni` is
+            added, the affine `(4, 4)` from the scan's millimeters to MNI's; nan if registration failed.
         spacing_mm: Voxel size of the grid along its three axes.
-        brain_key: Key of the brain mask `(1, X, Y, Z)` on the scan's grid.
         register: Function that registers a brain to MNI space; it raises UserError if it fails.
-        to_mni_key: Key of the resulting affine `(4, 4)` from the scan's millimeters to MNI's; nan if registration failed.
     """
 
     def __init__(
         self,
         keys: KeysCollection,
         spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
-        brain_key: str = "brain",
         register: Callable[[MetaTensor, torch.Tensor], Registration] = register_brain,
-        to_mni_key: str = "to_mni",
     ) -> None:
         super().__init__(keys)
-        self.brain_key = brain_key
         self.register = register
-        self.to_mni_key = to_mni_key
         self.grid, self.size = mni_grid(spacing_mm)
         # Single precision halves memory and time and changes positions by a thousandth of a voxel.
         self.resample = SpatialResample(mode="bilinear", padding_mode="zeros", dtype=np.float32)
@@ -123,11 +101,10 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
         """Return the sample with its scan in MNI space."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            to_mni = self.found(sample[key], sample[self.brain_key])
-            sample[self.to_mni_key] = torch.from_numpy(to_mni)
+            sample["to_mni"] = torch.from_numpy(self.found(sample[key], sample["brain"]))
             sample[key] = self.traced(sample[key])
-            if not np.isnan(to_mni).any():
-                sample[key].affine = sample[self.to_mni_key] @ sample[key].affine
+            if not sample["to_mni"].isnan().any():
+                sample[key].affine = sample["to_mni"] @ sample[key].affine
                 sample[key] = self.resample(sample[key], dst_affine=self.grid, spatial_size=self.size)
         return sample
 

@@ -1,15 +1,16 @@
-"""A chain of transforms with a fingerprint, by which its results are found again on disk."""
+"""Fingerprints of all that decides a result, by which results are found again on disk; a chain of transforms that has one."""
 
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose
+from monai.transforms import Compose, Transform
 
 
 class Recipe(Compose):
@@ -28,16 +29,36 @@ class Recipe(Compose):
         self.fingerprint = fingerprint(self.transforms)
 
 
+class SeededRecipe(Transform):
+    """Apply random transforms with the random seed in `seed` of the sample, so that a record always gives the same scan.
+
+    Attributes:
+        fingerprint: Fingerprint of the transforms; see `Recipe`.
+    """
+
+    def __init__(self, transforms: Sequence[Any]) -> None:
+        self.chain = Recipe(transforms)
+        self.fingerprint = self.chain.fingerprint
+
+    def __call__(self, data: Any) -> Any:
+        """Return the transformed sample."""
+        # Threads share the chain, but each scan needs its own random state.
+        chain = deepcopy(self.chain)
+        chain.set_random_state(seed=int(data["seed"]))
+        return chain(data)
+
+
 def fingerprint(thing: Any) -> str:
-    """Return the SHA-256, in hexadecimal digits, of the result of `parts`."""
+    """Return the SHA-256, in hexadecimal digits, of values, arrays and transforms, and of lists and dictionaries of them."""
     return hashlib.sha256(json.dumps(parts(thing), sort_keys=True).encode()).hexdigest()
 
 
 def parts(thing: Any) -> Any:
-    """Return the class, version and attributes of a transform as plain lists, dictionaries and strings.
+    """Return a thing as plain lists, dictionaries and values, to be hashed.
 
-    An object with a `fingerprint` attribute (a chain in a chain, a network) is represented by that hash alone. The state of a
-    random transform is left out because it differs between processes. Where results must be the same, the sample has a seed.
+    An array is represented by its type, shape and hash, a transform by its class, version and attributes. An object with a
+    `fingerprint` attribute (a chain in a chain, a network) is represented by that hash alone. The state of a random transform
+    is left out because it differs between processes. Where results must be the same, the sample has a seed.
     """
     if isinstance(known := getattr(thing, "fingerprint", None), str):
         return known

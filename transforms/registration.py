@@ -13,16 +13,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.transforms import BorderPad, Compose, CropForegroundd, GaussianSmooth, Orientationd, Spacing
+from monai.transforms import BorderPad, Compose, CropForeground, GaussianSmooth, Orientation, Spacing
 from nibabel.affines import apply_affine, voxel_sizes
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
-from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from strokelesion.networks import UserError
 from strokelesion.transforms.alignment import Affine, Level, align, center_mm, mutual_information
-from strokelesion.transforms.grids import resampled
+from strokelesion.transforms.geometry import resampled, sample_at, spread_from, voxel_ml
 from strokelesion.transforms.intensity import brain_scale
 
 # Version of the method. Raise it when results may change, so that stored results are computed again.
@@ -118,9 +117,10 @@ def poses(fixed: MetaTensor, head: MetaTensor, ignored: MetaTensor) -> Iterator[
 
 def registered(fixed: MetaTensor, head: MetaTensor, to_head: Affine, ignored: MetaTensor) -> Registration:
     """Return the refined and checked registration from an initial affine that is accurate to a few millimeters."""
+    inside = MetaTensor((fixed.as_tensor() > 0).byte(), affine=fixed.affine)
     for _ in range(LAST_STEPS):
         even = evened(fixed, head, to_head, ignored)
-        to_head = align(solid(fixed), solid(even), to_head, [FINE], mutual_information, ignored, inside_template())
+        to_head = align(solid(fixed), solid(even), to_head, [FINE], mutual_information, ignored, inside)
     return checked(fixed, evened(fixed, head, to_head, ignored), to_head, CORRELATION_AT_LEAST, ignored)
 
 
@@ -157,12 +157,6 @@ def template() -> MetaTensor:
     return brain_alone(image, torch.from_numpy(np.asarray(mask.dataobj) > 0)[None])
 
 
-@cache
-def inside_template() -> MetaTensor:
-    """Return the mask of the template's brain, 0/1 bytes."""
-    return MetaTensor((template().as_tensor() > 0).byte(), affine=template().affine)
-
-
 def brain_alone(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
     """Return a brain in RAS at 2 mm, with white matter 1, and 0 outside the brain and in an added border.
 
@@ -171,22 +165,16 @@ def brain_alone(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
     mask = brain.as_subclass(torch.Tensor)
     air, white = brain_scale(image, mask)
     levels = ((image.as_tensor().float() - air) / (white - air)).clamp(0, BRIGHTEST)
-    keys = ("levels", "mask")
-    upright = Compose(
-        [
-            Orientationd(keys, axcodes="RAS", labels=None),
-            CropForegroundd(keys, source_key="mask", margin=4, allow_smaller=True),
-        ]
-    )
-    both = upright({"levels": MetaTensor(levels, affine=image.affine), "mask": MetaTensor(mask.float(), affine=image.affine)})
-    head, cut = (at_two_mm(both[key]) for key in keys)
-    inside = grown(MetaTensor(cut.as_tensor() > 0.5, affine=cut.affine), MASK_RIM_VOXELS)
-    alone = MetaTensor(head.as_tensor() * inside.as_tensor(), affine=head.affine)
+    both = MetaTensor(torch.cat([levels, mask.float()]), affine=image.affine)
+    upright = [Orientation("RAS", labels=None), CropForeground(channel_indices=1, margin=4, allow_smaller=True)]
+    small = at_two_mm(cast(MetaTensor, Compose(upright)(both)))
+    inside = grown(MetaTensor(small.as_tensor()[1:] > 0.5, affine=small.affine), MASK_RIM_VOXELS)
+    alone = MetaTensor(small.as_tensor()[:1] * inside.as_tensor(), affine=small.affine)
     return cast(MetaTensor, BorderPad(BORDER_VOXELS)(alone))
 
 
 def at_two_mm(image: MetaTensor) -> MetaTensor:
-    """Return an image `(1, X, Y, Z)` resampled to 2 mm after smoothing by half of that."""
+    """Return an image `(C, X, Y, Z)` resampled to 2 mm after smoothing by half of that."""
     smooth = GaussianSmooth((VOXEL_MM / 2 / voxel_sizes(image.affine.numpy())).tolist())(image)
     return cast(MetaTensor, Spacing(VOXEL_MM, mode="bilinear", padding_mode="zeros")(smooth))
 
@@ -198,7 +186,8 @@ def best_starts(fixed: MetaTensor, moving: MetaTensor) -> list[Affine]:
     points_mm = apply_affine(fixed.affine.numpy(), torch.nonzero(inside).numpy())
     expected = fixed.as_tensor()[0][inside]
     starts = similarities(fixed, moving)
-    found = torch.stack([values_at(moving, apply_affine(start, points_mm)) for start in starts])
+    there = (torch.from_numpy(apply_affine(start, points_mm)).float() for start in starts)
+    found = torch.stack([sample_at(moving, moving.affine, points[None, None]).flatten() for points in there])
     correlation = torch.corrcoef(torch.cat([expected[None], found]))[0, 1:]
     return [starts[number] for number in correlation.argsort(descending=True).tolist()]
 
@@ -214,7 +203,7 @@ def thinned(image: MetaTensor) -> MetaTensor:
 def similarities(fixed: MetaTensor, moving: MetaTensor) -> list[Affine]:
     """Return the rotations of `TURNS_DEG` about the centers of mass, scaled by the volumes."""
     fixed_mm, moving_mm = center_mm(fixed), center_mm(moving)
-    scale = (volume_mm3(moving) / volume_mm3(fixed)) ** (1 / 3)
+    scale = (volume_ml(moving) / volume_ml(fixed)) ** (1 / 3)
     starts: list[Affine] = []
     for turn in product(*TURNS_DEG):
         start = np.eye(4)
@@ -224,16 +213,9 @@ def similarities(fixed: MetaTensor, moving: MetaTensor) -> list[Affine]:
     return starts
 
 
-def volume_mm3(image: MetaTensor) -> float:
+def volume_ml(image: MetaTensor) -> float:
     """Return the volume of the bright voxels of a brain from `brain_alone`."""
-    return float((image.as_tensor() > BRIGHTEST / 4).sum()) * float(image.pixdim.prod())
-
-
-def values_at(image: MetaTensor, points_mm: NDArray[np.floating]) -> torch.Tensor:
-    """Return the values `(N,)` of an image `(1, X, Y, Z)` at points `(N, 3)`, trilinear, 0 beyond its edge."""
-    voxels = torch.from_numpy(apply_affine(np.linalg.inv(image.affine.numpy()), points_mm)).float()
-    where = (2 * voxels / (torch.tensor(image.shape[1:]) - 1) - 1).flip(-1)
-    return F.grid_sample(image.as_tensor()[None], where[None, None, None], align_corners=True).flatten()
+    return float((image.as_tensor() > BRIGHTEST / 4).sum()) * voxel_ml(image.affine)
 
 
 def grown(mask: MetaTensor, voxels: int) -> MetaTensor:
@@ -271,8 +253,7 @@ def evened(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, ignored: Me
     width = EVENED_MM / VOXEL_MM / SEARCH_VOXEL
     here, expected = (ndimage.gaussian_filter(image.as_tensor()[0].numpy(), width) for image in sums)
     unknown = expected <= LEAST_TISSUE * expected.max()
-    nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
-    ratio = torch.from_numpy((here / np.where(unknown, 1, expected))[tuple(nearest)])[None]
+    ratio = torch.from_numpy(spread_from(~unknown, here / np.where(unknown, 1, expected)))[None]
     coarse = MetaTensor(ratio, affine=torch.from_numpy(to_moving) @ sums[0].affine)
     field = resampled(coarse, moving, padding_mode="border").as_tensor().clamp(min=0.1)
     return MetaTensor((moving.as_tensor() / field).clamp(max=BRIGHTEST), affine=moving.affine)

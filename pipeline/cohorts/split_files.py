@@ -18,26 +18,24 @@ COLUMNS = ["subject", "person", "site", "fold", "split", "seed"]
 Fold = int | None
 
 
-class Place(NamedTuple):
-    """Position of a subject in a split: the subject's person, the site of that person, and the fold."""
+class Assignment(NamedTuple):
+    """Assignment of a subject to a fold: the subject's person, the site of that person, and the fold."""
 
     person: str
     site: str
     fold: Fold
 
 
-def write_split(path: Path, placed: Mapping[str, Place], split: str, seed: int) -> None:
+def write_split(path: Path, assigned: Mapping[str, Assignment], split: str, seed: int) -> None:
     """Write a split with one row per subject: the whole file or nothing."""
-    folds = ("" if place.fold is None else place.fold for place in placed.values())
     rows = [
-        (subject, place.person, place.site, fold, split, seed)
-        for (subject, place), fold in zip(placed.items(), folds, strict=True)
+        (subject, person, site, "" if fold is None else fold, split, seed) for subject, (person, site, fold) in assigned.items()
     ]
     with written_whole(path) as beside:
         pd.DataFrame(rows, columns=COLUMNS).to_csv(beside, index=False)
 
 
-def read_split(path: Path, split: str, seed: int) -> dict[str, Place]:
+def read_split(path: Path, split: str, seed: int) -> dict[str, Assignment]:
     """Return the split that a run wrote.
 
     Args:
@@ -46,7 +44,7 @@ def read_split(path: Path, split: str, seed: int) -> dict[str, Place]:
         seed: Value of `--seed`.
 
     Returns:
-        Place of each subject, in the order of the file.
+        Assignment of each subject, in the order of the file.
 
     Raises:
         UserError: The file is not a split file, belongs to another split or seed, or lists a subject twice.
@@ -58,11 +56,11 @@ def read_split(path: Path, split: str, seed: int) -> dict[str, Place]:
             f"with {COLUMNS}. Restore the file as it was written, or name another folder for a new run: --run_dir."
         )
     _check_asked(path, table, split, seed)
-    folds = _folds(path, table)
+    folds = _parse_folds(path, table)
     if is_list(split) and Path(split).exists():
         _check_unchanged(path, Path(split), folds)
-    rows = zip(table["person"], table["site"], folds.values(), strict=True)
-    return {subject: Place(*row) for subject, row in zip(folds, rows, strict=True)}
+    assignments = map(Assignment, table["person"], table["site"], folds.values())
+    return dict(zip(folds, assignments, strict=True))
 
 
 def is_list(split: str) -> bool:
@@ -85,7 +83,7 @@ def read_list(path: Path, subjects: Collection[str]) -> dict[str, Fold]:
         UserError: The file is missing or not such a list, holds out nobody, lists a subject twice or one who is not in the
             cohort, or gives folds only for a part of the cohort.
     """
-    listed, is_whole_cohort = _listed(path)
+    listed, is_whole_cohort = _read_listed(path)
     _refuse(path, "lists these, who are not in the cohort", listed.keys() - set(subjects), "Correct them or take them out")
     if is_whole_cohort:
         _refuse(path, "lacks these subjects of the cohort", set(subjects) - listed.keys(), "Add them; their fold may be empty")
@@ -94,7 +92,7 @@ def read_list(path: Path, subjects: Collection[str]) -> dict[str, Fold]:
     return {subject: listed.get(subject) for subject in subjects}
 
 
-def _listed(path: Path) -> tuple[dict[str, Fold], bool]:
+def _read_listed(path: Path) -> tuple[dict[str, Fold], bool]:
     """Return the folds of a fixed list, and whether it has a fold column and so must list the whole cohort."""
     table = _read_table(path)
     if "subject" not in table:
@@ -103,7 +101,7 @@ def _listed(path: Path) -> tuple[dict[str, Fold], bool]:
             "subject,fold or, above a plain list of those to hold out, subject. Add it."
         )
     is_whole_cohort = "fold" in table
-    return _folds(path, table if is_whole_cohort else table.assign(fold="0")), is_whole_cohort
+    return _parse_folds(path, table if is_whole_cohort else table.assign(fold="0")), is_whole_cohort
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -113,7 +111,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as a CSV table: {error}. Expected a header and one row a subject.") from error
 
 
-def _folds(path: Path, table: pd.DataFrame) -> dict[str, Fold]:
+def _parse_folds(path: Path, table: pd.DataFrame) -> dict[str, Fold]:
     subjects = table["subject"]
     _refuse(path, "lists these subjects twice", subjects[subjects.duplicated()], "Leave each once")
     # Programs that cannot have empty cells in a column of whole numbers write 1 as 1.0.
@@ -134,7 +132,7 @@ def _check_asked(path: Path, table: pd.DataFrame, split: str, seed: int) -> None
 
 
 def _check_unchanged(path: Path, source: Path, written: Mapping[str, Fold]) -> None:
-    listed, _ = _listed(source)
+    listed, _ = _read_listed(source)
     if {subject: listed.get(subject) for subject in [*written, *listed]} != written:
         raise UserError(
             f"{source} has changed since {path} was written from it; expected the same subjects in the same folds. Restore "

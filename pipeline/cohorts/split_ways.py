@@ -13,7 +13,7 @@ from pathlib import Path
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.folds import assign_folds, assign_share, assign_sites
 from strokelesion.pipeline.cohorts.records import Record
-from strokelesion.pipeline.cohorts.split_files import Fold, Place, read_list
+from strokelesion.pipeline.cohorts.split_files import Assignment, Fold, read_list
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class People:
 
     persons: dict[str, str]
     sites: dict[str, str]
-    placed: dict[str, Fold]
+    folds: dict[str, Fold]
 
 
 @dataclass(frozen=True)
@@ -33,39 +33,40 @@ class Way:
         form: Regular expression of the texts that select this way.
         example: Example of such a text, with the other allowed values.
         assign: Function of the text, the people and the seed that returns the fold of each person.
-        numbers: Function of the text and all places that returns the number of each part by its `--fold` value, in order.
+        numbers: Function of the text and all assignments that returns the number of each part by its `--fold` value, in order.
     """
 
     form: str
     example: str
     assign: Callable[[str, People, int], dict[str, Fold]]
-    numbers: Callable[[str, Iterable[Place]], dict[int | str, int]]
+    numbers: Callable[[str, Iterable[Assignment]], dict[int | str, int]]
 
 
 WAYS = (
     Way(
         form=r"([2-9]|[1-9][0-9]+)-fold",
         example="5-fold (any number from 2)",
-        assign=lambda split, people, seed: _assign_folds(_count(split), people, seed),
-        numbers=lambda split, places: {number: number for number in range(_count(split))},
+        assign=lambda split, people, seed: _assign_folds(_count_folds(split), people, seed),
+        numbers=lambda split, assignments: {number: number for number in range(_count_folds(split))},
     ),
     Way(
         form="leave-one-site-out",
         example="leave-one-site-out",
-        assign=lambda split, people, seed: assign_sites(people.sites, people.placed),
-        numbers=lambda split, places: {site: number for number, site in _held_out(places)},
+        assign=lambda split, people, seed: assign_sites(people.sites, people.folds),
+        numbers=lambda split, assignments: {site: number for number, site in _list_held_out(assignments)},
     ),
     Way(
         form=r"0?\.[0-9]*[1-9][0-9]*",
         example="0.2 (any share between 0 and 1)",
-        assign=lambda split, people, seed: assign_share(people.sites, float(split), seed, people.placed),
-        numbers=lambda split, places: {0: 0},
+        assign=lambda split, people, seed: assign_share(people.sites, float(split), seed, people.folds),
+        numbers=lambda split, assignments: {0: 0},
     ),
     Way(
         form=r"(?i:.+\.csv)",
         example="FILE.csv (a list with the columns subject and fold, or subject alone)",
-        assign=lambda split, people, seed: _assign_list(Path(split), people),
-        numbers=lambda split, places: {number: number for number, _ in _held_out(places)},
+        # A written split already contains the folds of the list.
+        assign=lambda split, people, seed: people.folds or _folds_of_list(Path(split), people),
+        numbers=lambda split, assignments: {number: number for number, _ in _list_held_out(assignments)},
     ),
 )
 FORMS = ", ".join(way.example for way in WAYS)
@@ -76,7 +77,7 @@ def is_split(text: str) -> bool:
     return any(re.fullmatch(way.form, text) for way in WAYS)
 
 
-def way_of(split: str) -> Way:
+def find_way(split: str) -> Way:
     """Return the way that a text selects.
 
     Raises:
@@ -87,44 +88,44 @@ def way_of(split: str) -> Way:
     return next(way for way in WAYS if re.fullmatch(way.form, split))
 
 
-def place(
-    records: Sequence[Record], split: str, seed: int, listed: Mapping[str, Place], source: Path | None
-) -> dict[str, Place]:
-    """Return the places of all subjects: first the listed ones, unchanged, then the new ones.
+def assign_subjects(
+    records: Sequence[Record], split: str, seed: int, listed: Mapping[str, Assignment], source: Path | None
+) -> dict[str, Assignment]:
+    """Return the assignments of all subjects: first the listed ones, unchanged, then the new ones.
 
     Args:
         records: Records of the cohort.
         split: Text that selects the way to split.
         seed: Seed of the split.
-        listed: Places of subjects who have one already. For subjects in the cohort, the person in the record counts.
+        listed: Assignments of subjects who have one already. For subjects in the cohort, the person in the record counts.
         source: File with the listed subjects, for messages.
 
     Raises:
         UserError: The split does not exist, the cohort is too small for it, or a person would be on two sides.
     """
-    people = people_of(records, listed, source)
-    folds = way_of(split).assign(split, people, seed)
-    places = {subject: Place(person, people.sites[person], folds[person]) for subject, person in people.persons.items()}
-    return places | dict(listed)
+    people = identify_people(records, listed, source)
+    folds = find_way(split).assign(split, people, seed)
+    new = {subject: Assignment(person, people.sites[person], folds[person]) for subject, person in people.persons.items()}
+    return new | dict(listed)
 
 
-def people_of(records: Sequence[Record], listed: Mapping[str, Place], source: Path | None) -> People:
-    """Return the persons of all subjects, listed or in the cohort; a person's first place or record gives the site.
+def identify_people(records: Sequence[Record], listed: Mapping[str, Assignment], source: Path | None) -> People:
+    """Return the persons of all subjects, listed or in the cohort; a person's first assignment or record gives the site.
 
     Raises:
         UserError: The list puts a person on two sides.
     """
-    persons = {subject: place.person for subject, place in listed.items()}
+    persons = {subject: person for subject, (person, _, _) in listed.items()}
     persons |= {record["subject"]: record["person"] for record in records}
     sites: dict[str, str] = {}
-    for subject, known in listed.items():
-        sites.setdefault(persons[subject], known.site)
+    for subject, (_, site, _) in listed.items():
+        sites.setdefault(persons[subject], site)
     for record in records:
         sites.setdefault(record["person"], record["site"])
-    return People(persons, sites, _by_person(persons, {subject: known.fold for subject, known in listed.items()}, source))
+    return People(persons, sites, _join_folds(persons, {subject: fold for subject, (_, _, fold) in listed.items()}, source))
 
 
-def _by_person(persons: Mapping[str, str], folds: Mapping[str, Fold], source: Path | None) -> dict[str, Fold]:
+def _join_folds(persons: Mapping[str, str], folds: Mapping[str, Fold], source: Path | None) -> dict[str, Fold]:
     """Return the one fold of each person from the folds of subjects; raise UserError if a person has two."""
     folds_of = defaultdict(set)
     for subject, fold in folds.items():
@@ -144,17 +145,16 @@ def _assign_folds(folds: int, people: People, seed: int) -> dict[str, Fold]:
             f"The cohort has {len(people.sites)} persons; expected at least {folds} for {folds}-fold. Add persons or choose "
             "fewer folds."
         )
-    return assign_folds(people.sites, folds, seed, people.placed)
+    return assign_folds(people.sites, folds, seed, people.folds)
 
 
-def _assign_list(path: Path, people: People) -> dict[str, Fold]:
-    # A written split already contains the folds of the list.
-    return people.placed or _by_person(people.persons, read_list(path, people.persons), path)
+def _folds_of_list(path: Path, people: People) -> dict[str, Fold]:
+    return _join_folds(people.persons, read_list(path, people.persons), path)
 
 
-def _count(split: str) -> int:
+def _count_folds(split: str) -> int:
     return int(split.removesuffix("-fold"))
 
 
-def _held_out(places: Iterable[Place]) -> list[tuple[int, str]]:
-    return sorted({(place.fold, place.site) for place in places if place.fold is not None})
+def _list_held_out(assignments: Iterable[Assignment]) -> list[tuple[int, str]]:
+    return sorted({(fold, site) for _, site, fold in assignments if fold is not None})

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.records import Record
-from strokelesion.pipeline.cohorts.split_files import Place, is_list, read_split, write_split
-from strokelesion.pipeline.cohorts.split_ways import people_of, place, way_of
+from strokelesion.pipeline.cohorts.split_files import Assignment, is_list, read_split, write_split
+from strokelesion.pipeline.cohorts.split_ways import assign_subjects, find_way, identify_people
 from strokelesion.pipeline.runtime.processes import is_first
 
 logger = logging.getLogger(__name__)
@@ -74,15 +74,15 @@ def split_cohort(
             not the file of this `split` and `seed`.
     """
     path = None if written is None else Path(written)
-    listed, placed = _placed(records, split, seed, path)
-    number = _number(fold, split, placed)
+    listed, assigned = _assign_all(records, split, seed, path)
+    number = _find_number(fold, split, assigned)
     sides = Split(
-        training=[record for record in records if placed[record["subject"]].fold != number],
-        held_out=[record for record in records if placed[record["subject"]].fold == number],
+        training=[record for record in records if assigned[record["subject"]].fold != number],
+        held_out=[record for record in records if assigned[record["subject"]].fold == number],
     )
     _check_sides(sides, split, fold, seed)
-    if path is not None and placed.keys() != listed.keys() and is_first():
-        write_split(path, placed, split, seed)
+    if path is not None and assigned.keys() != listed.keys() and is_first():
+        write_split(path, assigned, split, seed)
     return sides
 
 
@@ -100,8 +100,8 @@ def scored_records(
     if not path.is_file():
         raise UserError(f"no split at {path}; expected that of a run. Train first, or score all scans: --scored all.")
     listed = _read(path, split, seed)
-    people_of(records, listed, path)  # refuses whom the records show to be on two sides
-    number = _number(fold, split, listed)
+    identify_people(records, listed, path)  # refuses whom the records show to be on two sides
+    number = _find_number(fold, split, listed)
     held_out = [r for r in records if r["subject"] in listed and listed[r["subject"]].fold == number]
     if not held_out:
         raise UserError(
@@ -111,45 +111,47 @@ def scored_records(
     return held_out
 
 
-def parts(records: Sequence[Record], split: str, seed: int = 0, written: str | Path | None = None) -> list[int | str]:
+def list_parts(records: Sequence[Record], split: str, seed: int = 0, written: str | Path | None = None) -> list[int | str]:
     """Return all values of `fold` that a split has for a cohort, in order: numbers, or the names of the sites.
 
     `written` is a split file that runs share; it is read and written as in `split_cohort`.
     """
     path = None if written is None else Path(written)
-    listed, placed = _placed(records, split, seed, path)
-    if path is not None and placed.keys() != listed.keys():
-        write_split(path, placed, split, seed)
-    return list(way_of(split).numbers(split, placed.values()))
+    listed, assigned = _assign_all(records, split, seed, path)
+    if path is not None and assigned.keys() != listed.keys():
+        write_split(path, assigned, split, seed)
+    return list(find_way(split).numbers(split, assigned.values()))
 
 
-def _placed(records: Sequence[Record], split: str, seed: int, path: Path | None) -> tuple[dict[str, Place], dict[str, Place]]:
-    """Return the places listed in the file, if it exists, and the places of all subjects."""
+def _assign_all(
+    records: Sequence[Record], split: str, seed: int, path: Path | None
+) -> tuple[dict[str, Assignment], dict[str, Assignment]]:
+    """Return the assignments listed in the file, if it exists, and those of all subjects."""
     listed = _read(path, split, seed) if path is not None and path.exists() else {}
     if path is not None and listed:
         _check_cohort(records, listed, split, path)
-    return listed, place(records, split, seed, listed, path)
+    return listed, assign_subjects(records, split, seed, listed, path)
 
 
-def _read(path: Path, split: str, seed: int) -> dict[str, Place]:
+def _read(path: Path, split: str, seed: int) -> dict[str, Assignment]:
     listed = read_split(path, split, seed)
-    numbers = way_of(split).numbers(split, listed.values())
+    numbers = find_way(split).numbers(split, listed.values())
     stray = [
         subject
-        for subject, known in listed.items()
-        if known.fold is not None and known.fold not in (numbers.get(known.fold), numbers.get(known.site))
+        for subject, (_, site, fold) in listed.items()
+        if fold is not None and fold not in (numbers.get(fold), numbers.get(site))
     ]
     if stray:
         raise UserError(
-            f"{path} places {stray[:10]} in folds that split={split} does not have for them; expected "
+            f"{path} puts {stray[:10]} in folds that split={split} does not have for them; expected "
             f"{numbers}. Restore the file as it was written, or name another folder for a new run: --run_dir."
         )
     return listed
 
 
-def _number(fold: int | str, split: str, placed: Mapping[str, Place]) -> int:
+def _find_number(fold: int | str, split: str, assigned: Mapping[str, Assignment]) -> int:
     """Return the number of the part that `--fold` gives by name or number."""
-    numbers = {str(name): number for name, number in way_of(split).numbers(split, placed.values()).items()}
+    numbers = {str(name): number for name, number in find_way(split).numbers(split, assigned.values()).items()}
     if str(fold) in numbers:
         return numbers[str(fold)]
     if isinstance(fold, int) and fold in numbers.values():
@@ -157,7 +159,7 @@ def _number(fold: int | str, split: str, placed: Mapping[str, Place]) -> int:
     raise UserError(f"fold is {fold!r}; allowed with split={split} are {', '.join(numbers)}. Choose one of these.")
 
 
-def _check_cohort(records: Sequence[Record], listed: Mapping[str, Place], split: str, path: Path) -> None:
+def _check_cohort(records: Sequence[Record], listed: Mapping[str, Assignment], split: str, path: Path) -> None:
     subjects = {record["subject"] for record in records}
     gone, new = sorted(listed.keys() - subjects), sorted(subjects - listed.keys())
     if is_list(split) and (gone or new):

@@ -1,4 +1,4 @@
-"""Input of the checks: the loaded files of one scan, and a small summary of it for comparison with other scans."""
+"""Input of the checks of the doctor: the loaded files of one scan."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from numpy.typing import NDArray
 
-from strokelesion.pipeline.cohorts.records import Record
+from strokelesion.pipeline.doctor.thumbnail import Thumbnail, make_thumbnail
 from strokelesion.pipeline.training.slice_store import files_of
 from strokelesion.transforms import Recipe
 from strokelesion.transforms.intensity import tissue_scale
-from strokelesion.transforms.lesions import binarize_mask
-from strokelesion.transforms.loading import load_volume
-from strokelesion.transforms.portrait import Portrait, asymmetry, portray, right_share
+from strokelesion.transforms.masks import binarize_mask
+from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.sample_error import SampleError
 
 
@@ -67,7 +65,7 @@ class Scan:
     @cached_property
     def binarized(self) -> dict[str, torch.Tensor | SampleError]:
         """Return each mask as 0 and 1, or the error of `binarize_mask` if empty and gray masks are not allowed."""
-        return {file: _binarized(mask) for file, mask in self.masks.items()}
+        return {file: _binarize(mask) for file, mask in self.masks.items()}
 
     @cached_property
     def lesions(self) -> dict[str, torch.Tensor]:
@@ -78,27 +76,14 @@ class Scan:
         }
 
     @cached_property
-    def portrait(self) -> Portrait:
+    def thumbnail(self) -> Thumbnail:
         """Return the thumbnail of the scan, for scans that training accepts."""
         assert self.image is not None
-        return portray(self.image, list(self.lesions.values()), self.scale)
+        return make_thumbnail(self.image, list(self.lesions.values()), self.scale)
 
-
-@dataclass(frozen=True)
-class Sighting:
-    """Summary of a scan for comparison with other scans, of some kilobytes.
-
-    Attributes:
-        record: Record of the scan.
-        digest: Hash of the voxels.
-        right_share: Share of the main lesion on the right.
-        asymmetry: Asymmetry of the image, see `asymmetry`.
-    """
-
-    record: Record
-    digest: str
-    right_share: float
-    asymmetry: NDArray[np.float32]
+    def hash_voxels(self) -> str:
+        """Return a hash of the voxels of the image."""
+        return hashlib.blake2b(torch.as_tensor(self.image).numpy().tobytes(), digest_size=16).hexdigest()
 
 
 def open_scan(item: Mapping[str, Any], training: Training) -> Scan:
@@ -114,13 +99,7 @@ def open_scan(item: Mapping[str, Any], training: Training) -> Scan:
     return Scan(item, training, volumes.pop(str(image_file), None), volumes, refusals)
 
 
-def sight(scan: Scan, record: Record) -> Sighting:
-    """Return the summary of a scan that training accepts."""
-    digest = hashlib.blake2b(torch.as_tensor(scan.image).numpy().tobytes(), digest_size=16).hexdigest()
-    return Sighting(record, digest, right_share(scan.portrait), asymmetry(scan.portrait))
-
-
-def _binarized(mask: MetaTensor) -> torch.Tensor | SampleError:
+def _binarize(mask: MetaTensor) -> torch.Tensor | SampleError:
     try:
         return binarize_mask(mask)
     except SampleError as error:

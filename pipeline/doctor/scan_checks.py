@@ -1,144 +1,147 @@
 """Checks of the files of one scan.
 
-`unreadable`, `no_t1`, `no_masks` and `other_grids` report errors from the functions of training. `unprepared` reports those of
-the training transform.
+The first four report errors from the functions of training. `find_other_errors` reports those of the training transform.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import nibabel as nib
 from monai.data import MetaTensor
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.doctor.complaint import Complaint
+from strokelesion.pipeline.doctor.issue import Issue
 from strokelesion.pipeline.doctor.scan import Scan
 from strokelesion.pipeline.training.slice_store import prepare_scan
-from strokelesion.transforms.lesions import ROUNDING_TOLERANCE, binarize_mask, corner_shift_mm, require_same_grid
-from strokelesion.transforms.portrait import bright_fluid, bright_lesion, outside_shares
+from strokelesion.transforms.geometry import corner_shift_mm, require_same_grid
+from strokelesion.transforms.masks import ROUNDING_TOLERANCE, binarize_mask
 from strokelesion.transforms.sample_error import SampleError
 
 # A larger distance between the corners of qform and sform is a contradiction, not a rounding error.
 FORMS_TOLERANCE_MM = 1.0
 # Large lesions at the surface of a skull-stripped brain have up to a third of their mask outside the head.
 MOST_OUTSIDE = 0.5
-# Thresholds of `bright_fluid` and `bright_lesion`.
+# Thresholds of `Thumbnail.fluid_skewness` and `Thumbnail.lesion_brightness`.
 FLUID_OF_T2 = 0.1
 LESION_OF_T2 = 1.1
 
 
-def unreadable(scan: Scan) -> Iterator[Complaint]:
+def find_unreadable_files(scan: Scan) -> Iterator[Issue]:
     """Yield an issue for each file that `load_volume` refuses."""
-    return (Complaint(refusal.source, refusal.what, refusal.advice) for refusal in scan.refusals)
+    return (Issue(refusal.source, refusal.what, refusal.advice) for refusal in scan.refusals)
 
 
-def no_t1(scan: Scan) -> Iterator[Complaint]:
+def find_bad_intensities(scan: Scan) -> Iterator[Issue]:
     """Yield an issue if `tissue_scale` refuses the image."""
     if scan.image is not None:
-        yield from _refused(scan.item["image"], lambda: scan.scale)
+        yield from _refusal(scan.item["image"], lambda: scan.scale)
 
 
-def no_masks(scan: Scan) -> Iterator[Complaint]:
+def find_bad_masks(scan: Scan) -> Iterator[Issue]:
     """Yield an issue for each mask that `binarize_mask` refuses."""
     for file, binarized in scan.binarized.items():
         if isinstance(binarized, SampleError):
-            yield from _refused(file, binarize_mask, scan.masks[file], scan.training.allow_empty, scan.training.allow_gray)
+            yield from _refusal(file, binarize_mask, scan.masks[file], scan.training.allow_empty, scan.training.allow_gray)
 
 
-def other_grids(scan: Scan) -> Iterator[Complaint]:
+def find_other_grids(scan: Scan) -> Iterator[Issue]:
     """Yield an issue for each mask that `require_same_grid` refuses."""
     if scan.image is not None:
         for file, mask in scan.masks.items():
-            yield from _refused(file, require_same_grid, scan.image, mask)
+            yield from _refusal(file, require_same_grid, scan.image, mask)
 
 
-def unprepared(scan: Scan) -> Iterator[Complaint]:
+def find_other_errors(scan: Scan) -> Iterator[Issue]:
     """Yield an issue if the training transform refuses the scan."""
     try:
         prepare_scan(scan.item, scan.training.transform)
     except UserError as error:
-        yield Complaint(scan.item["image"], f"cannot be prepared: {error}", "Do as it says, or remove the scan.")
+        yield Issue(scan.item["image"], f"cannot be prepared: {error}", "Do as it says, or remove the scan.")
 
 
-def allowed_masks(scan: Scan) -> Iterator[Complaint]:
+def find_allowed_masks(scan: Scan) -> Iterator[Issue]:
     """Yield an issue for each mask that `binarize_mask` accepts only because of `allow_empty` or `allow_gray`."""
-    refused = {complaint.file for complaint in no_masks(scan)}
+    refused = {issue.file for issue in find_bad_masks(scan)}
     for file, binarized in scan.binarized.items():
         if isinstance(binarized, SampleError) and file not in refused:
-            yield Complaint(file, binarized.what, "Nothing, it was allowed.")
+            yield Issue(file, binarized.what, "Nothing, it was allowed.")
 
 
-def no_affine(scan: Scan) -> Iterator[Complaint]:
+def find_missing_affines(scan: Scan) -> Iterator[Issue]:
     """Yield an issue for each NIfTI file without an affine."""
     for file, _, header in _headers(scan):
         if header["qform_code"] == header["sform_code"] == 0:
             what = "has no affine (the codes of qform and sform are 0): which side is left, and which way is up, was guessed"
-            yield Complaint(file, what, "Export it again with its orientation, or look at it and set the header.")
+            yield Issue(file, what, "Export it again with its orientation, or look at it and set the header.")
 
 
-def two_affines(scan: Scan) -> Iterator[Complaint]:
+def find_two_affines(scan: Scan) -> Iterator[Issue]:
     """Yield an issue for each NIfTI file whose qform, sform and voxel size disagree."""
     for file, volume, header in _headers(scan):
-        coded = [header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]]
-        said = [affine for affine in coded if affine is not None]
-        shift_mm = max((corner_shift_mm(volume.shape[1:], affine, volume.affine) for affine in said), default=0)
-        if not shift_mm <= FORMS_TOLERANCE_MM:
+        affines = [header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]]
+        shifts_mm = [corner_shift_mm(volume.shape[1:], affine, volume.affine) for affine in affines if affine is not None]
+        if not (shift_mm := max(shifts_mm, default=0)) <= FORMS_TOLERANCE_MM:
             where = f"a corner is read {shift_mm:.1f} mm from where one of them puts it"
             what = f"has a qform, a sform and a voxel size that disagree: {where}"
-            yield Complaint(file, what, "Find out which is right, and write it to both forms.")
+            yield Issue(file, what, "Find out which is right, and write it to both forms.")
 
 
-def almost_one(scan: Scan) -> Iterator[Complaint]:
+def find_almost_one(scan: Scan) -> Iterator[Issue]:
     """Yield an issue for each mask with (2**32 - 1) / 2**32 in place of 1, as in ATLAS."""
     for file, mask in scan.masks.items():
         if 0.99 < (top := float(mask.max())) < 1:
-            what = f"holds {top:.10f} for 1"
-            yield Complaint(file, what, "Nothing here; software that casts masks to integers loses this lesion.")
+            advice = "Nothing here; software that casts masks to integers loses this lesion."
+            yield Issue(file, f"holds {top:.10f} for 1", advice)
 
 
-def rounding_noise(scan: Scan) -> Iterator[Complaint]:
+def find_rounding_noise(scan: Scan) -> Iterator[Issue]:
     """Yield an issue for each mask with values just above 0, as around lesions in ATLAS R1.x."""
     for file, mask in scan.masks.items():
-        noisy = int(((mask > 0) & (mask <= ROUNDING_TOLERANCE * mask.max())).sum())
-        if noisy:
+        if noisy := int(((mask > 0) & (mask <= ROUNDING_TOLERANCE * mask.max())).sum()):
             what = f"has {noisy} voxels just above 0, up to {ROUNDING_TOLERANCE:.0%} of its maximum"
-            yield Complaint(file, what, "Nothing here; software that takes all above 0 adds them to the lesion.")
+            yield Issue(file, what, "Nothing here; software that takes all above 0 adds them to the lesion.")
 
 
-def large_sub_masks(scan: Scan) -> Iterator[Complaint]:
+def find_large_sub_masks(scan: Scan) -> Iterator[Issue]:
     """Yield an issue for each sub-mask larger than the main mask."""
     main, *subs = ((file, int(lesion.sum())) for file, lesion in scan.lesions.items())
     for file, voxels in subs:
         if voxels > main[1]:
             what = f"has {voxels} voxels, more than the {main[1]} of its main mask"
-            yield Complaint(file, what, "Check which is which: the main mask is the one without a number.")
+            yield Issue(file, what, "Check which is which: the main mask is the one without a number.")
 
 
-def outside_head(scan: Scan) -> Iterator[Complaint]:
-    """Yield an issue for each mask with a large share outside the head, see `outside_shares`."""
-    for file, share in zip(scan.masks, outside_shares(scan.portrait), strict=True):
+def find_masks_outside_head(scan: Scan) -> Iterator[Issue]:
+    """Yield an issue for each mask with a large share outside the head."""
+    for file, share in zip(scan.masks, scan.thumbnail.outside_shares, strict=True):
         if share > MOST_OUTSIDE:
-            yield Complaint(
-                file, f"lies outside the head by {share:.0%}", "Look at it over its scan; it may belong to another."
-            )
+            yield Issue(file, f"lies outside the head by {share:.0%}", "Look at it over its scan; it may belong to another.")
 
 
-def no_t1_contrast(scan: Scan) -> Iterator[Complaint]:
-    """Yield an issue if fluid or lesions are bright in the image, see `bright_fluid` and `bright_lesion`."""
-    fluid, lesion = bright_fluid(scan.portrait), bright_lesion(scan.portrait)
+def find_other_contrasts(scan: Scan) -> Iterator[Issue]:
+    """Yield an issue if fluid or lesions are bright in the image."""
+    fluid, lesion = scan.thumbnail.fluid_skewness, scan.thumbnail.lesion_brightness
     reasons = [f"fluid seems bright ({fluid:.2f})"] if fluid > FLUID_OF_T2 else []
     reasons += [f"the lesions are {lesion:.2f} times as bright as what surrounds them"] if lesion > LESION_OF_T2 else []
     if reasons:
         what = f"is probably a T2 or FLAIR: {' and '.join(reasons)}"
-        yield Complaint(scan.item["image"], what, "Look at it; if it is no T1, remove the scan.")
+        yield Issue(scan.item["image"], what, "Look at it; if it is no T1, remove the scan.")
 
 
-def _refused(file: str, function: Callable[..., Any], *arguments: Any) -> Iterator[Complaint]:
+def find_same_voxels(hashes: Mapping[str, str]) -> Iterator[Issue]:
+    """Yield an issue for each image with the same voxels as an earlier one, from the hash of each image's voxels."""
+    first: dict[str, str] = {}
+    for image, voxels in hashes.items():
+        if (twin := first.setdefault(voxels, image)) != image:
+            yield Issue(image, f"holds the same voxels as {twin}", "Keep one of them, or find the scan that it should be.")
+
+
+def _refusal(file: str, function: Callable[..., Any], *arguments: Any) -> Iterator[Issue]:
     """Yield an issue if a function of training refuses its arguments."""
     try:
         function(*arguments)
     except SampleError as error:
-        yield Complaint(file, error.what, error.advice)
+        yield Issue(file, error.what, error.advice)
 
 
 def _headers(scan: Scan) -> Iterator[tuple[str, MetaTensor, nib.Nifti1Header]]:

@@ -2,7 +2,7 @@
 
 The statistical unit is the person, not the scan, because sessions of one person resemble each other. Intervals resample
 persons with replacement, and tests compare the persons' means. An experiment is a network and a loss; its folds together
-hold out each person once. Means are over the scans whose truth has the lesion class; `false_alarms` counts predictions in
+hold out each person once. Means are over the scans whose truth has the lesion class; `count_false_alarms` counts predictions in
 the other scans.
 """
 
@@ -29,7 +29,7 @@ RESAMPLES = 2000
 RESAMPLES_AT_ONCE = 200
 
 
-def interval(values: pd.Series, persons: pd.Series) -> tuple[float, float, float]:
+def bootstrap_interval(values: pd.Series, persons: pd.Series) -> tuple[float, float, float]:
     """Return the mean over scans and its 95 % interval from resampling persons.
 
     Recipe (percentile bootstrap, Efron 1979): draw as many persons as there are, with replacement, 2,000 times. Each time
@@ -53,7 +53,7 @@ def interval(values: pd.Series, persons: pd.Series) -> tuple[float, float, float
         return mean, float("nan"), float("nan")
     drawn = stats.bootstrap(
         (sums[measured], counts[measured]),
-        mean_of_scans,
+        average_scans,
         paired=True,
         n_resamples=RESAMPLES,
         batch=RESAMPLES_AT_ONCE,
@@ -64,13 +64,13 @@ def interval(values: pd.Series, persons: pd.Series) -> tuple[float, float, float
     return mean, float(drawn.low), float(drawn.high)
 
 
-def mean_of_scans(sums: NDArray[np.float64], counts: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
+def average_scans(sums: NDArray[np.float64], counts: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
     """Return the mean over scans from each person's sum and number of scans."""
     means: NDArray[np.float64] = sums.sum(axis=axis) / counts.sum(axis=axis)
     return means
 
 
-def paired_test(differences: pd.Series, persons: pd.Series) -> float:
+def compute_p_value(differences: pd.Series, persons: pd.Series) -> float:
     """Return the two-sided p-value of Wilcoxon's signed-rank test on persons' mean differences.
 
     The value is 1 if no person differs, and NaN without persons.
@@ -83,7 +83,7 @@ def paired_test(differences: pd.Series, persons: pd.Series) -> float:
     return float(stats.wilcoxon(of_persons).pvalue)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def correct_p_values(p_values: Sequence[float]) -> list[float]:
     """Return corrected p-values (Holm 1979): the k-th smallest of n times (n - k + 1), never decreasing, at most 1."""
     ascending = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
@@ -92,12 +92,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected]
 
 
-def with_truth(scores: pd.DataFrame, lesion: str) -> pd.DataFrame:
+def select_with_truth(scores: pd.DataFrame, lesion: str) -> pd.DataFrame:
     """Return the rows of one lesion class, for the scans whose truth has the class."""
     return scores[(scores["lesion"] == lesion) & (scores["truth_ml"] > 0)]
 
 
-def best_experiment(scores: pd.DataFrame) -> tuple[str, str]:
+def find_best_experiment(scores: pd.DataFrame) -> tuple[str, str]:
     """Return network and loss with the highest mean Dice of main lesions, among the experiments with the most scans.
 
     An experiment with missing folds cannot be the best, because it may contain only the easy scans.
@@ -105,15 +105,15 @@ def best_experiment(scores: pd.DataFrame) -> tuple[str, str]:
     Raises:
         UserError: when no scan has a main lesion.
     """
-    if with_truth(scores, RANKED_BY).empty:
+    if select_with_truth(scores, RANKED_BY).empty:
         raise UserError(f"no scan has a {RANKED_BY} lesion in its truth; expected some to compare experiments by.")
-    ranked = with_truth(scores, RANKED_BY).groupby(EXPERIMENT)["dice"].agg(["count", "mean"]).reset_index()
+    ranked = select_with_truth(scores, RANKED_BY).groupby(EXPERIMENT)["dice"].agg(["count", "mean"]).reset_index()
     ranked = ranked.sort_values(["count", "mean", *EXPERIMENT], ascending=[False, False, True, True])
     network, loss = ranked.iloc[0][EXPERIMENT]
     return str(network), str(loss)
 
 
-def experiments(scores: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+def group_by_experiment(scores: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
     """Yield network and loss of each experiment with its rows, in alphabetical order."""
     for (network, loss), rows in scores.groupby(EXPERIMENT, sort=True):
         yield (str(network), str(loss)), rows
@@ -127,17 +127,17 @@ def compare(scores: pd.DataFrame) -> pd.DataFrame:
         Dice minus that of the best, over the scans that both have), p (Wilcoxon), p_holm (corrected for the number of
         other experiments within the lesion class; NaN for the best itself) and is_best.
     """
-    best = best_experiment(scores)
-    rows = [row for lesion in LESIONS for row in compare_class(with_truth(scores, lesion), lesion, best)]
+    best = find_best_experiment(scores)
+    rows = [row for lesion in LESIONS for row in compare_class(select_with_truth(scores, lesion), lesion, best)]
     return pd.DataFrame(rows, columns=TABLE)
 
 
 def compare_class(scores: pd.DataFrame, lesion: str, best: tuple[str, str]) -> list[dict[str, object]]:
     """Return the rows of `compare` for one lesion class, from the scans that have it."""
     of_best = scores[(scores["network"] == best[0]) & (scores["loss"] == best[1])]
-    rows = {name: compare_experiment(rows, of_best) for name, rows in experiments(scores)}
+    rows = {name: compare_experiment(rows, of_best) for name, rows in group_by_experiment(scores)}
     p_values = {name: row["p"] for name, row in rows.items() if name != best and not np.isnan(row["p"])}
-    corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    corrected = dict(zip(p_values, correct_p_values(list(p_values.values())), strict=True))
     return [
         {"network": name[0], "loss": name[1], "lesion": lesion, "is_best": name == best}
         | row
@@ -148,12 +148,12 @@ def compare_class(scores: pd.DataFrame, lesion: str, best: tuple[str, str]) -> l
 
 def compare_experiment(rows: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
     """Return mean and interval, and the difference and test against the best experiment over the scans that both have."""
-    mean, low, high = interval(rows["dice"], rows["person"])
+    mean, low, high = bootstrap_interval(rows["dice"], rows["person"])
     pairs = rows.merge(best, on=SCAN, suffixes=("", "_best"))
     differences = pairs["dice"] - pairs["dice_best"]
     counts = {"scans": len(rows), "persons": rows["person"].nunique()}
     means = {"dice": mean, "low": low, "high": high, "difference": differences.mean()}
-    return {**counts, **means, "p": paired_test(differences, pairs["person"])}
+    return {**counts, **means, "p": compute_p_value(differences, pairs["person"])}
 
 
 def summarize(scores: pd.DataFrame) -> pd.DataFrame:
@@ -163,28 +163,28 @@ def summarize(scores: pd.DataFrame) -> pd.DataFrame:
     """
     measures = [column for column in scores.columns if column not in IDENTITY]
     rows = []
-    for (network, loss), of_experiment in experiments(scores):
+    for (network, loss), of_experiment in group_by_experiment(scores):
         for lesion in LESIONS:
-            of_class = with_truth(of_experiment, lesion)
+            of_class = select_with_truth(of_experiment, lesion)
             for metric in measures:
-                mean, low, high = interval(of_class[metric], of_class["person"])
+                mean, low, high = bootstrap_interval(of_class[metric], of_class["person"])
                 scans = int(of_class[metric].notna().sum())
                 rows.append((network, loss, lesion, metric, mean, low, high, scans))
     return pd.DataFrame(rows, columns=[*EXPERIMENT, "lesion", "metric", "mean", "low", "high", "scans"])
 
 
-def false_alarms(scores: pd.DataFrame) -> pd.DataFrame:
+def count_false_alarms(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the predictions in scans without the lesion class: one row per experiment and class.
 
     `share`, with its interval, is the share of these scans with any predicted voxel. `mean_ml` is the mean predicted volume
     over all these scans.
     """
     rows = []
-    for (network, loss), of_experiment in experiments(scores):
+    for (network, loss), of_experiment in group_by_experiment(scores):
         for lesion in LESIONS:
             without = of_experiment[(of_experiment["lesion"] == lesion) & (of_experiment["truth_ml"] == 0)]
             alarms = without["pred_ml"] > 0
-            share, low, high = interval(alarms, without["person"])
+            share, low, high = bootstrap_interval(alarms, without["person"])
             rows.append((network, loss, lesion, len(without), int(alarms.sum()), share, low, high, without["pred_ml"].mean()))
     columns = [*EXPERIMENT, "lesion", "scans", "with_alarm", "share", "low", "high", "mean_ml"]
     return pd.DataFrame(rows, columns=columns)

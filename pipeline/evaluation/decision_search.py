@@ -11,26 +11,22 @@ import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.evaluation.lesion_matching import LesionPairs, lesion_f1, matched, pair_lesions
+from strokelesion.pipeline.evaluation.lesion_matching import LesionPairs, compute_lesion_f1, find_matched, pair_lesions
+from strokelesion.pipeline.evaluation.metrics import ISLES26_MIN_IOU, ISLES26_NEIGHBORS
 from strokelesion.pipeline.models.description import Decision
 from strokelesion.pipeline.runtime.files import DECIMALS
-from strokelesion.transforms.decision import components, least_voxels, peaks
+from strokelesion.transforms.components import components, least_voxels, peaks
+from strokelesion.transforms.geometry import bounding_box
 
 THRESHOLDS = tuple(percent / 100 for percent in range(10, 91, 5))
 MIN_COMPONENTS_ML = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MIN_PEAKS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-
-
 PLAIN = Decision()
 ATTRIBUTES = list(Decision.model_fields)
 # Smaller differences count as chance: over some dozens of scans, the standard error of mean Dice or F1 is several hundredths.
 CHANCE = 0.005
-# A lesion is found when it is matched one-to-one with at least this intersection over union, as in ISLES'26.
-MIN_IOU = 0.25
-CONNECTIVITY = 26
 
 
 class DecisionSearch:
@@ -59,9 +55,9 @@ class DecisionSearch:
             truth = label[0].as_subclass(torch.Tensor) > 0
             self.has_lesion |= bool(truth.any())
             lesion = logits.as_subclass(torch.Tensor).softmax(dim=0)[1:].sum(0)
-            self.scores.append(score_table(lesion, truth, self.voxel_ml))
+            self.scores.append(score_rules(lesion, truth, self.voxel_ml))
 
-    def table(self) -> pd.DataFrame:
+    def average_scores(self) -> pd.DataFrame:
         """Return the means over scans, one row per decision rule: its attributes, `dice`, `lesion_f1`.
 
         Raises:
@@ -74,7 +70,7 @@ class DecisionSearch:
         return points.assign(dice=dice, lesion_f1=f1)
 
 
-def score_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float) -> NDArray[np.float64]:
+def score_rules(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float) -> NDArray[np.float64]:
     """Return Dice and lesion-wise F1 of one scan for every decision rule.
 
     Args:
@@ -85,13 +81,13 @@ def score_table(probability: torch.Tensor, truth: torch.Tensor, voxel_ml: float)
     Returns:
         Array `(len(THRESHOLDS), len(MIN_COMPONENTS_ML), len(MIN_PEAKS), 2)`.
     """
-    box = box_of((probability >= THRESHOLDS[0]) | truth)
+    box = bounding_box((probability >= THRESHOLDS[0]) | truth)  # only saves time
     likely, true = probability[box].numpy(force=True), truth[box].numpy(force=True)
     least = [least_voxels(volume_ml, voxel_ml) for volume_ml in MIN_COMPONENTS_ML]
-    return np.stack([scores_of_believed(likely, threshold, true, least) for threshold in THRESHOLDS])
+    return np.stack([score_threshold(likely, threshold, true, least) for threshold in THRESHOLDS])
 
 
-def scores_of_believed(
+def score_threshold(
     likely: NDArray[np.floating[Any]], threshold: float, true: NDArray[np.bool_], least: Sequence[int]
 ) -> NDArray[np.float64]:
     """Return Dice and lesion-wise F1 at one threshold, for each minimum size and minimum peak, `(S, len(MIN_PEAKS), 2)`.
@@ -102,42 +98,26 @@ def scores_of_believed(
         true: True mask, `(H, W, D)`.
         least: The S minimum sizes in voxels.
     """
-    lesions = pair_lesions(likely >= threshold, true, CONNECTIVITY)
-    numbers, sizes = components(torch.as_tensor(likely >= threshold))
+    lesions = pair_lesions(likely >= threshold, true, ISLES26_NEIGHBORS)
+    numbers, sizes = components(likely >= threshold)
     peak = peaks(likely, numbers, len(sizes))[1:]
     return np.array(
         [
-            [scores(lesions.kept((lesions.pred_voxels >= voxels) & (peak >= min_peak))) for min_peak in MIN_PEAKS]
+            [score_pairs(lesions.keep((lesions.pred_voxels >= voxels) & (peak >= min_peak))) for min_peak in MIN_PEAKS]
             for voxels in least
         ]
     )
 
 
-def scores(lesions: LesionPairs) -> tuple[float, float]:
-    """Return Dice and lesion-wise F1."""
-    return dice(lesions), f1(lesions)
+def score_pairs(lesions: LesionPairs) -> tuple[float, float]:
+    """Return Dice and lesion-wise F1; both are 1 if there is neither a true nor a predicted lesion."""
+    voxels = lesions.pred_voxels.sum() + lesions.true_voxels.sum()
+    if not voxels:
+        return 1.0, 1.0
+    return float(2 * lesions.shared_voxels.sum() / voxels), compute_lesion_f1(*find_matched(lesions, ISLES26_MIN_IOU))
 
 
-def dice(lesions: LesionPairs) -> float:
-    """Return 2 TP / (P + T) in voxels; 1 if P and T are both 0."""
-    both = lesions.pred_voxels.sum() + lesions.true_voxels.sum()
-    return float(2 * lesions.shared_voxels.sum() / both) if both else 1.0
-
-
-def f1(lesions: LesionPairs) -> float:
-    """Return the lesion-wise F1 of `matched`; 1 if there is neither a true nor a predicted lesion."""
-    if not lesions.pred_voxels.size and not lesions.true_voxels.size:
-        return 1.0
-    return lesion_f1(*matched(lesions, MIN_IOU))
-
-
-def box_of(mask: torch.Tensor) -> tuple[slice, slice, slice]:
-    """Return the box around a mask `(H, W, D)`, or one voxel if the mask is empty; the box only saves time."""
-    box: tuple[slice, slice, slice] | None = find_objects(mask.numpy(force=True).astype(np.uint8), max_label=1)[0]
-    return box or (slice(0, 1), slice(0, 1), slice(0, 1))
-
-
-def best_decision(table: pd.DataFrame) -> Decision:
+def find_best_decision(table: pd.DataFrame) -> Decision:
     """Return the simplest of the best rules.
 
     Keep the rules within `CHANCE` of the highest Dice, then those within `CHANCE` of their highest lesion-wise F1. The simplest

@@ -89,13 +89,13 @@ def score_folder(
         if value is None:
             raise UserError(f"--{option} is missing; it has no default. Name it on the command line.")
     items = match_predictions(records, str(predictions))
-    folder = foreign_folder(str(run_dir))
+    folder = find_scores_folder(str(run_dir))
     about = {"network": name, "loss": "-", "fold": "-", "settings": dict(measured)}
     with claimed(str(run_dir), "run_dir"):
         score_predictions(items, scorable, folder, about)
 
 
-def foreign_folder(run_dir: str) -> Path:
+def find_scores_folder(run_dir: str) -> Path:
     """Return the folder for the scores of other software's predictions.
 
     Raises:

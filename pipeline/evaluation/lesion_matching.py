@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import generate_binary_structure, label
+
+from strokelesion.transforms.components import components
 
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
-
-# Six neighbors share a face with a voxel; 26 share a face, an edge or a corner.
-NEIGHBORS = {6: generate_binary_structure(3, 1), 26: generate_binary_structure(3, 3)}
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class LesionPairs:
     pred_index: Counts
     shared_voxels: Counts
 
-    def kept(self, stays: Mask) -> "LesionPairs":
+    def keep(self, stays: Mask) -> "LesionPairs":
         """Return the same without the predicted lesions for which `stays`, `(P,)`, is false."""
         of_pairs = stays[self.pred_index]
         renumbered = np.cumsum(stays) - 1
@@ -72,8 +70,8 @@ def pair_lesions(pred: Mask, truth: Mask, neighbors: int) -> LesionPairs:
         truth: Mask of the same shape.
         neighbors: Connectivity, 6 or 26.
     """
-    true_lesions, pred_lesions = (label(mask, NEIGHBORS[neighbors])[0] for mask in (truth, pred))
-    true_voxels, pred_voxels = np.bincount(true_lesions[truth])[1:], np.bincount(pred_lesions[pred])[1:]
+    (true_lesions, true_voxels), (pred_lesions, pred_voxels) = (components(mask, neighbors) for mask in (truth, pred))
+    true_voxels, pred_voxels = true_voxels[1:], pred_voxels[1:]
     # Each pair of lesions is encoded as one number, so that one pass over the shared voxels counts all overlaps.
     shared = truth & pred
     numbers = (pred_lesions[shared].astype(np.int64) - 1) * true_voxels.size + true_lesions[shared] - 1
@@ -82,7 +80,7 @@ def pair_lesions(pred: Mask, truth: Mask, neighbors: int) -> LesionPairs:
     return LesionPairs(true_voxels, pred_voxels, true_index, pred_index, shared_voxels)
 
 
-def touched(lesions: LesionPairs) -> tuple[Mask, Mask]:
+def find_touched(lesions: LesionPairs) -> tuple[Mask, Mask]:
     """Return which true lesions `(T,)` and which predicted lesions `(P,)` overlap the other mask in at least one voxel."""
     return (
         np.isin(np.arange(lesions.true_voxels.size), lesions.true_index),
@@ -90,7 +88,7 @@ def touched(lesions: LesionPairs) -> tuple[Mask, Mask]:
     )
 
 
-def matched(lesions: LesionPairs, min_iou: float) -> tuple[Mask, Mask]:
+def find_matched(lesions: LesionPairs, min_iou: float) -> tuple[Mask, Mask]:
     """Return which true lesions `(T,)` and which predicted lesions `(P,)` are matched one-to-one.
 
     1. Sort the pairs with an IoU of at least `min_iou`, the highest IoU first. Pairs with equal IoU keep the order of
@@ -108,7 +106,7 @@ def matched(lesions: LesionPairs, min_iou: float) -> tuple[Mask, Mask]:
     return true_found, pred_found
 
 
-def lesion_f1(true_found: Mask, pred_found: Mask) -> float:
+def compute_lesion_f1(true_found: Mask, pred_found: Mask) -> float:
     """Return TP / (TP + (FP + FN) / 2); there must be at least one lesion.
 
     Args:

@@ -3,7 +3,7 @@
 Lesion classes: `main` is label 1, `sub` label 2, `both` is either. With P predicted, T true and TP shared voxels of a
 class, Dice = 2 TP / (P + T). Each scorer's columns start with its name:
 
-- *seed*: the Keras study, the origin of this project. Mean of 2 TP / (P + T + 1e-5) over axial slices with any true lesion.
+- *keras*: the Keras study, the origin of this project. Mean of 2 TP / (P + T + 1e-5) over axial slices with any true lesion.
 - *atlas22*: ATLAS R2.0 challenge 2022. Lesions are 6-connected; a lesion is found when at least one voxel overlaps. The
   volume difference follows its definition; the published `volume_difference` compares a single prediction with itself.
 - *isles26*: ISLES'26 challenge. Lesions are 26-connected; a lesion is found when it is matched one-to-one with
@@ -20,8 +20,8 @@ Values for empty masks (`-` is NaN: the measure is undefined, and means leave it
 | atlas22_dice, atlas22_lesion_f1                      | 1          | 0                | 0                     |
 | isles26_dice, isles26_lesion_f1                      | 1          | 0                | 0                     |
 | isles26_pr_auc, which needs no predicted mask        | -          | -                | as usual              |
-| seed_dice, when the scan has another true lesion     | 0          | 0                | 0                     |
-| seed_dice, when the scan has no true lesion          | -          | -                | impossible            |
+| keras_dice, when the scan has another true lesion    | 0          | 0                | 0                     |
+| keras_dice, when the scan has no true lesion         | -          | -                | impossible            |
 | volumes, lesion counts and their differences         | computed as usual: an empty mask counts 0             |
 """
 
@@ -33,11 +33,17 @@ import numpy as np
 import torch
 from monai.handlers import MeanDice
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.evaluation.lesion_matching import LesionPairs, lesion_f1, matched, pair_lesions, touched
-from strokelesion.pipeline.evaluation.voxelwise import Floats, Mask, average_precision, seed_dice, surface_distances_mm
+from strokelesion.pipeline.evaluation.lesion_matching import (
+    LesionPairs,
+    compute_lesion_f1,
+    find_matched,
+    find_touched,
+    pair_lesions,
+)
+from strokelesion.pipeline.evaluation.voxelwise import Floats, Mask, average_precision, keras_dice, surface_distances_mm
+from strokelesion.transforms.geometry import bounding_box, voxel_ml
 
 Labels = NDArray[np.integer[Any]]
 Scores = dict[str, float]
@@ -45,7 +51,7 @@ Scores = dict[str, float]
 CLASSES: dict[str, tuple[int, ...]] = {"main": (1,), "sub": (2,), "both": (1, 2)}
 MEASURES = (
     *("truth_ml", "pred_ml", "dice", "precision", "recall", "hd95_mm", "asd_mm", "volume_difference_ml"),
-    "seed_dice",
+    "keras_dice",
     *("atlas22_dice", "atlas22_lesion_f1", "atlas22_volume_difference_voxels", "atlas22_lesion_count_difference"),
     *("isles26_dice", "isles26_lesion_f1", "isles26_absolute_volume_difference_ml", "isles26_lesion_count_difference"),
     "isles26_pr_auc",
@@ -67,7 +73,7 @@ ISLES26_NEIGHBORS = 26
 ISLES26_MIN_IOU = 0.25
 
 
-def class_mask(labels: torch.Tensor, name: str) -> torch.Tensor:
+def select_class(labels: torch.Tensor, name: str) -> torch.Tensor:
     """Return the mask of one lesion class in a label map, as booleans of the same shape.
 
     Raises:
@@ -78,11 +84,11 @@ def class_mask(labels: torch.Tensor, name: str) -> torch.Tensor:
     return torch.isin(labels.as_subclass(torch.Tensor), torch.tensor(CLASSES[name], device=labels.device))
 
 
-def class_pair(name: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list[torch.Tensor], list[torch.Tensor]]]:
+def select_pairs(name: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list[torch.Tensor], list[torch.Tensor]]]:
     """Return a function, for MONAI metrics, that extracts prediction and truth of one lesion class from an engine's output."""
 
     def pairs(output: Sequence[Mapping[str, Any]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        pred, truth = ([class_mask(item[key], name).float() for item in output] for key in ("pred", "label"))
+        pred, truth = ([select_class(item[key], name).float() for item in output] for key in ("pred", "label"))
         return pred, truth
 
     return pairs
@@ -90,7 +96,7 @@ def class_pair(name: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list[
 
 def mean_dice(lesion: str) -> MeanDice:
     """Return MONAI's handler for the mean Dice of one lesion class."""
-    return MeanDice(output_transform=class_pair(lesion))
+    return MeanDice(output_transform=select_pairs(lesion))
 
 
 def score_scan(
@@ -112,7 +118,7 @@ def score_scan(
         ValueError: when grids differ, or values are not labels.
     """
     check_grid(pred, truth, probabilities)
-    ranking = ranking_scores(probabilities, truth)
+    ranking = score_rankings(probabilities, truth)
     pred, truth = crop_to_lesions(pred, truth)
     slices = np.any(truth > 0, axis=(0, 1))
 
@@ -144,8 +150,8 @@ def true_lesions(pred: Labels, truth: Labels, affine: Floats) -> list[dict[str, 
     check_grid(pred, truth)
     pred, truth = crop_to_lesions(pred, truth)
     lesions = pair_lesions(pred > 0, truth > 0, ISLES26_NEIGHBORS)
-    volumes_ml = lesions.true_voxels * voxel_volume_ml(affine)
-    found = zip(volumes_ml, touched(lesions)[0], matched(lesions, ISLES26_MIN_IOU)[0], strict=True)
+    volumes_ml = lesions.true_voxels * voxel_ml(affine)
+    found = zip(volumes_ml, find_touched(lesions)[0], find_matched(lesions, ISLES26_MIN_IOU)[0], strict=True)
     return [{"volume_ml": float(ml), "is_touched": bool(touch), "is_matched": bool(match)} for ml, touch, match in found]
 
 
@@ -158,26 +164,26 @@ def score_masks(pred: Mask, truth: Mask, slices: Mask, affine: Floats) -> Scores
         slices: Mask of the axial slices that have a true lesion of any class, `(Z,)`.
         affine: Affine from voxel indices to mm, `(4, 4)`.
     """
-    voxel_ml = voxel_volume_ml(affine)
+    ml = voxel_ml(affine)
     atlas22, isles26 = (pair_lesions(pred, truth, neighbors) for neighbors in (ATLAS22_NEIGHBORS, ISLES26_NEIGHBORS))
     predicted, true = int(pred.sum()), int(truth.sum())
     amounts = {
-        "truth_ml": true * voxel_ml,
-        "pred_ml": predicted * voxel_ml,
-        "volume_difference_ml": (predicted - true) * voxel_ml,
-        "seed_dice": seed_dice(pred, truth, slices) if slices.any() else nan,
+        "truth_ml": true * ml,
+        "pred_ml": predicted * ml,
+        "volume_difference_ml": (predicted - true) * ml,
+        "keras_dice": keras_dice(pred, truth, slices) if slices.any() else nan,
         "atlas22_volume_difference_voxels": abs(predicted - true),
         "atlas22_lesion_count_difference": atlas22.count_difference,
-        "isles26_absolute_volume_difference_ml": abs(predicted - true) * voxel_ml,
+        "isles26_absolute_volume_difference_ml": abs(predicted - true) * ml,
         "isles26_lesion_count_difference": isles26.count_difference,
     }
     if predicted and true:
-        return amounts | agreement(pred, truth, affine, atlas22, isles26)
+        return amounts | measure_agreement(pred, truth, affine, atlas22, isles26)
     case = 1 if predicted else 2 if true else 0
     return amounts | {name: values[case] for name, values in EMPTY.items()}
 
 
-def agreement(pred: Mask, truth: Mask, affine: Floats, atlas22: LesionPairs, isles26: LesionPairs) -> Scores:
+def measure_agreement(pred: Mask, truth: Mask, affine: Floats, atlas22: LesionPairs, isles26: LesionPairs) -> Scores:
     """Return the measures of `EMPTY` for two masks that are not empty, with their lesions as each challenge defines them."""
     shared, predicted, true = (int(np.count_nonzero(mask)) for mask in (pred & truth, pred, truth))
     dice = 2 * shared / (predicted + true)
@@ -188,12 +194,12 @@ def agreement(pred: Mask, truth: Mask, affine: Floats, atlas22: LesionPairs, isl
         "recall": shared / true,
         "hd95_mm": hd95_mm,
         "asd_mm": asd_mm,
-        "atlas22_lesion_f1": lesion_f1(*touched(atlas22)),
-        "isles26_lesion_f1": lesion_f1(*matched(isles26, ISLES26_MIN_IOU)),
+        "atlas22_lesion_f1": compute_lesion_f1(*find_touched(atlas22)),
+        "isles26_lesion_f1": compute_lesion_f1(*find_matched(isles26, ISLES26_MIN_IOU)),
     }
 
 
-def ranking_scores(probabilities: Floats | None, truth: Labels) -> dict[str, Scores]:
+def score_rankings(probabilities: Floats | None, truth: Labels) -> dict[str, Scores]:
     """Return the PR-AUC of each class; a class without probabilities or true lesion has none."""
     scores: dict[str, Scores] = {name: {} for name in CLASSES}
     if probabilities is not None:
@@ -206,13 +212,12 @@ def ranking_scores(probabilities: Floats | None, truth: Labels) -> dict[str, Sco
 
 
 def crop_to_lesions(pred: Labels, truth: Labels) -> tuple[Labels, Labels]:
-    """Crop two label maps to the box around the lesions of both; to one voxel if there are none.
+    """Crop two label maps to the box around the lesions of both.
 
     Cropping only saves time. Every measure except the PR-AUC counts lesion voxels alone, and surfaces and components treat
     everything outside a map as background.
     """
-    lesion = ((pred > 0) | (truth > 0)).astype(np.uint8)
-    box = find_objects(lesion, max_label=1)[0] or (slice(0, 1),) * 3
+    box = bounding_box((pred > 0) | (truth > 0))
     return pred[box], truth[box]
 
 
@@ -231,8 +236,3 @@ def check_grid(pred: Labels, truth: Labels, probabilities: Floats | None = None)
                 f"got a {name} of {labels.dtype} up to {labels.max(initial=0)}; allowed are the integers 0 (background), "
                 "1 (main) and 2 (sub): make a label map of the masks first."
             )
-
-
-def voxel_volume_ml(affine: Floats) -> float:
-    """Return the volume of a voxel in milliliters from its affine `(4, 4)` in mm."""
-    return float(abs(np.linalg.det(affine[:3, :3]))) / 1000

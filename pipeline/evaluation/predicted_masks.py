@@ -18,9 +18,9 @@ from typing import Any
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.records import Record
 from strokelesion.pipeline.inference.candidates import IMAGE_SUFFIXES, stem_of
-from strokelesion.pipeline.inference.derivatives import parse_entities
-from strokelesion.pipeline.inference.provenance import digest, read_sidecar
-from strokelesion.pipeline.runtime.errors import finding, refuse
+from strokelesion.pipeline.inference.provenance import read_sidecar, sha256_of_scan
+from strokelesion.pipeline.inference.result_names import parse_entities
+from strokelesion.pipeline.runtime.errors import format_issue, refuse
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True))
 _NAME = re.compile(rf"(?P<scan>.+?)(?:_(?P<kind>lesion|probabilities))?(?:{_SUFFIX})", re.IGNORECASE)
@@ -46,15 +46,15 @@ def match_predictions(
     if not Path(folder).is_dir():
         raise UserError(f"{folder} is not a folder; expected that of the predictions. Predict first, or check --predictions.")
     items: list[dict[str, Any]] = [dict(record) for record in records]
-    ours = own_predictions(Path(folder), settings)
-    findings = match_scans(items, ours) if ours else match_names(items, Path(folder))
+    ours = find_own_predictions(Path(folder), settings)
+    issues = match_scans(items, ours) if ours else match_names(items, Path(folder))
     missing = [item["image"] for item in items if "pred" not in item]
     advice = "Predict them, or score the data set without them."
-    refuse([*findings, finding(f"scans without a prediction in {folder}", missing, advice)])
+    refuse([*issues, format_issue(f"scans without a prediction in {folder}", missing, advice)])
     return items
 
 
-def own_predictions(folder: Path, settings: Mapping[str, Any] | None) -> dict[str, list[Path]]:
+def find_own_predictions(folder: Path, settings: Mapping[str, Any] | None) -> dict[str, list[Path]]:
     """Return the masks that this project wrote below a folder, with these settings, by the SHA-256 of their scans."""
     # Scans may have an entity that BIDS puts after the label: sub-01_label-lesion_desc-brain_mask.json.
     sidecars = sorted(path for path in folder.rglob("*_label-lesion*_mask.json") if path.name[0] != ".")
@@ -70,33 +70,33 @@ def match_scans(items: Sequence[dict[str, Any]], masks: Mapping[str, Sequence[Pa
     """Add to each scan the mask that was predicted from it; ignore masks of other scans, and report scans with several."""
     rivals = []
     for item in items:
-        mask, *others = masks.get(digest(item), [None])
+        mask, *others = masks.get(sha256_of_scan(item), [None])
         rivals += [f"{other} beside {mask}" for other in others]
         if mask is not None:
             item["pred"] = str(mask)
             probabilities = mask.with_name(mask.name.replace("_mask.", "_probseg."))
             if probabilities.is_file():
                 item["probabilities"] = str(probabilities)
-    return [finding("second predictions of a scan", rivals, "Keep one of each.")]
+    return [format_issue("second predictions of a scan", rivals, "Keep one of each.")]
 
 
 def match_names(items: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     """Add to each scan the predictions that have its name, and return messages about the other predictions."""
-    scans = scans_by_ending(items)
+    scans = index_by_ending(items)
     strange, rivals = [], []
-    for path, name, key in predictions_in(folder):
+    for path, name, key in list_predictions(folder):
         candidates = scans.get(name, [])
         if len(candidates) != 1:
             strange.append(path)
         elif (other := candidates[0].setdefault(key, path)) != path:
             rivals.append(f"{path} beside {other}")
     return [
-        finding("predictions that belong to no scan, or to several by their names", strange, "Move them away."),
-        finding("second predictions of a scan", rivals, "Keep one of each."),
+        format_issue("predictions that belong to no scan, or to several by their names", strange, "Move them away."),
+        format_issue("second predictions of a scan", rivals, "Keep one of each."),
     ]
 
 
-def predictions_in(folder: Path) -> Iterator[tuple[str, str, str]]:
+def list_predictions(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Yield all images in a folder and its subfolders, sorted, without hidden files.
 
     Yields:
@@ -108,7 +108,7 @@ def predictions_in(folder: Path) -> Iterator[tuple[str, str, str]]:
             yield str(path), name, _KEYS.get((match["kind"] or "").lower(), "pred")
 
 
-def scans_by_ending(items: Sequence[dict[str, Any]]) -> Mapping[str, list[dict[str, Any]]]:
+def index_by_ending(items: Sequence[dict[str, Any]]) -> Mapping[str, list[dict[str, Any]]]:
     """Return the items by each ending of their path without suffix ("b/scan", "a/b/scan"), and by subject and session."""
     endings: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for item in items:

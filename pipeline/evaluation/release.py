@@ -6,7 +6,7 @@ from typing import Any
 from monai.engines import Evaluator
 from torch import nn
 
-from strokelesion.pipeline.evaluation.decision_search import DecisionSearch, best_decision
+from strokelesion.pipeline.evaluation.decision_search import DecisionSearch, find_best_decision
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.description import Decision, Description
 from strokelesion.pipeline.models.model_files import RELEASED, Model, read_model, write_released
@@ -29,11 +29,11 @@ def release(evaluator: Evaluator, network: nn.Module, weights: str | Path, folde
     load_weights(network, model, weights)
     search.attach(evaluator)
     evaluator.run()
-    table = search.table()
+    table = search.average_scores()
     write_table(folder / TRIED, table)
     path = folder / f"{model.description.network_name.lower()}{RELEASED}"
-    decision = best_decision(table)
-    write_released(path, released(model, decision), model.weights)
+    decision = find_best_decision(table)
+    write_released(path, describe_released(model, decision), model.weights)
     chosen = table.set_index(list(vars(decision))).loc[tuple(vars(decision).values())]
     print(
         f"{path}: threshold {decision.threshold:g}, components of at least {decision.min_component_ml:g} ml and a peak of "
@@ -42,7 +42,7 @@ def release(evaluator: Evaluator, network: nn.Module, weights: str | Path, folde
     )
 
 
-def released(model: Model, decision: Decision) -> Description:
+def describe_released(model: Model, decision: Decision) -> Description:
     """Return the description of a released model, without data paths and held-out subjects, which are of no use to others."""
     description = model.description
     summary: dict[str, Any] = {

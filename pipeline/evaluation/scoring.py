@@ -25,10 +25,10 @@ from tqdm import tqdm
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.records import NAMES
-from strokelesion.pipeline.evaluation.comparison import with_truth
+from strokelesion.pipeline.evaluation.comparison import select_with_truth
 from strokelesion.pipeline.evaluation.metrics import CLASSES, score_scan, true_lesions
 from strokelesion.pipeline.pictures import lesion_panel, marked_png
-from strokelesion.pipeline.runtime.errors import finding, refuse, user_error
+from strokelesion.pipeline.runtime.errors import format_issue, refuse, user_error
 from strokelesion.pipeline.runtime.files import remove_parts, write_bytes, write_json, write_table
 
 SCORES, LESIONS, WORST, ABOUT = "scores.csv", "lesions.csv", "worst.csv", "about.json"
@@ -38,7 +38,7 @@ PICTURED = 10
 # Measures of the printed summary, with their titles.
 SUMMARY = {
     "dice": "Dice",
-    "seed_dice": "seed's Dice",
+    "keras_dice": "Keras study's slice Dice",
     "atlas22_lesion_f1": "ATLAS'22 F1",
     "isles26_lesion_f1": "ISLES'26 F1",
     "hd95_mm": "HD95 mm",
@@ -92,10 +92,10 @@ def score_predictions(
         scores += [outcome.scan | row for row in outcome.scores]
         lesions += [outcome.scan | row for row in outcome.lesions]
         worst = sorted([*worst, outcome], key=lambda scan: scan.badness)[:PICTURED] if outcome.lesions else worst
-    refuse([finding("predictions cannot be scored", refused, "No table was written.")])
+    refuse([format_issue("predictions cannot be scored", refused, "No table was written.")])
     table = pd.DataFrame(scores)
     write_scores(folder, table, pd.DataFrame(lesions, columns=[*NAMES, *LESION_COLUMNS]), worst, about)
-    print(summary(table))
+    print(format_summary(table))
     print(f"Scores of {len(ordered)} scans in {folder}; means are over the scans whose truth has the lesion class.")
 
 
@@ -151,11 +151,11 @@ def write_scores(
     write_table(folder / SCORES, scores)
 
 
-def summary(scores: pd.DataFrame) -> str:
+def format_summary(scores: pd.DataFrame) -> str:
     """Return the mean scores as text: one row per lesion class, over the scans whose truth has the class."""
     rows = {}
     for lesion in CLASSES:
-        known = with_truth(scores, lesion)
+        known = select_with_truth(scores, lesion)
         alarms = scores.loc[(scores["lesion"] == lesion) & (scores["truth_ml"] == 0), "pred_ml"]
         means = {title: known[measure].mean() for measure, title in SUMMARY.items()}
         rows[lesion] = {"scans": len(known), **means, "scans without": len(alarms), "false alarms ml": alarms.mean()}

@@ -1,6 +1,6 @@
 """Voxel-wise measures: per axial slice, between surfaces, and from the ranking of probabilities.
 
-`metrics` defines the values for empty masks. Of these measures only `seed_dice` accepts empty masks.
+`metrics` defines the values for empty masks. Of these measures only `keras_dice` accepts empty masks.
 """
 
 from typing import Any
@@ -9,15 +9,16 @@ import numpy as np
 from monai.metrics.utils import get_mask_edges, get_surface_distance
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 
 # The Keras study adds this to avoid division by zero; an empty slice therefore scores 0, not 1.
-SEED_EPSILON = 1e-5
+KERAS_EPSILON = 1e-5
 
 
-def seed_dice(pred: Mask, truth: Mask, slices: Mask) -> float:
+def keras_dice(pred: Mask, truth: Mask, slices: Mask) -> float:
     """Return the score of the Keras study: the mean over slices of 2 TP / (P + T + 1e-5).
 
     A slice that has only lesions of the other class scores 0. A perfect prediction therefore reaches only the share of
@@ -29,7 +30,7 @@ def seed_dice(pred: Mask, truth: Mask, slices: Mask) -> float:
         slices: Mask of the slices with a true lesion of any class, `(Z,)`, at least one; only these count.
     """
     shared, predicted, true = (mask.sum(axis=(0, 1))[slices] for mask in (pred & truth, pred, truth))
-    return float((2 * shared / (predicted + true + SEED_EPSILON)).mean())
+    return float((2 * shared / (predicted + true + KERAS_EPSILON)).mean())
 
 
 def surface_distances_mm(pred: Mask, truth: Mask, affine: Floats) -> tuple[float, float]:
@@ -58,20 +59,16 @@ def surface_distances_mm(pred: Mask, truth: Mask, affine: Floats) -> tuple[float
 
 
 def average_precision(probability: Floats, truth: Mask) -> float:
-    """Return the area under the precision-recall curve of a probability map.
+    """Return the area under the precision-recall curve of a probability map: scikit-learn's `average_precision_score`.
 
-    This is the average precision. Each true voxel gives a precision: that of all voxels at least as probable as this one.
-    The result is the mean over the true voxels. It equals scikit-learn's `average_precision_score`, but uses two sorts
-    instead of an index sort. The area uses steps. Straight lines between points of the curve claim a precision that no
-    threshold reaches (Davis & Goadrich 2006, doi:10.1145/1143844.1143874), above all in maps with few distinct values.
-    ISLES'26 itself uses straight lines (trapezoids); the more distinct values, the smaller the difference.
+    The area uses steps. Straight lines between points of the curve claim a precision that no threshold reaches (Davis &
+    Goadrich 2006, doi:10.1145/1143844.1143874), above all in maps with few distinct values. ISLES'26 itself uses straight lines
+    (trapezoids); the more distinct values, the smaller the difference.
 
     Args:
         probability: Probability of lesion, `(X, Y, Z)`, of the whole scan.
         truth: Mask of the same shape, not empty.
     """
-    at_true = np.sort(probability[truth])
-    # Voxels that are less probable than every true voxel lie below all thresholds used here.
-    at_all = np.sort(probability[probability >= at_true[0]])
-    true_called, called = (ranked.size - np.searchsorted(ranked, at_true) for ranked in (at_true, at_all))
-    return float((true_called / called).mean())
+    # Voxels that are less probable than every true voxel change nothing, and sorting them takes most of the time.
+    ranked = probability >= probability[truth].min()
+    return float(average_precision_score(truth[ranked], probability[ranked]))

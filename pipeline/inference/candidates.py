@@ -14,7 +14,7 @@ import numpy as np
 
 from strokelesion.pipeline.inference.dicom import LeftOut, is_dicom
 from strokelesion.pipeline.runtime.walking import walk
-from strokelesion.transforms.loading import load_volume
+from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.sample_error import SampleError
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")

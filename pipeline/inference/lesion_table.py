@@ -4,7 +4,6 @@ Volumes are measured in the scan's own space. Positions are in millimeters of MN
 registered. They are missing if the registration failed.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,10 +17,11 @@ import pandas as pd
 from nibabel.affines import apply_affine
 from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy.ndimage import find_objects
 
 from strokelesion.networks import UserError
-from strokelesion.transforms.lesions import FULLY_CONNECTED
+from strokelesion.transforms.components import components
+from strokelesion.transforms.geometry import look_up, voxel_ml
 
 # Columns of each table, after the columns that identify the scan.
 COLUMNS = {
@@ -62,7 +62,7 @@ class SegmentedScan:
     @property
     def voxel_ml(self) -> float:
         """Return the volume of a voxel."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+        return voxel_ml(self.affine)
 
     def mni_mm(self, voxels: NDArray[Any]) -> NDArray[np.floating]:
         """Return the positions of voxels `(N, 3)` in MNI space; nan if they are unknown."""
@@ -86,15 +86,9 @@ def lesion_rows(scan: SegmentedScan) -> list[Row]:
 
 def lesion_voxels(labels: NDArray[np.uint8]) -> list[NDArray[np.intp]]:
     """Return the voxels `(N, 3)` of each 26-connected lesion of a label map `(X, Y, Z)`, the largest lesion first."""
-    lesion = labels > 0
-    if not lesion.any():
-        return []
-    (box,) = ndimage.find_objects(lesion.astype(np.uint8))  # labeling the whole volume takes most of a second
-    numbers, _ = ndimage.label(lesion[box], structure=FULLY_CONNECTED)
-    found = []
-    for number, inner in enumerate(ndimage.find_objects(numbers), start=1):
-        corner = [outer.start + side.start for outer, side in zip(box, inner, strict=True)]
-        found.append(np.argwhere(numbers[inner] == number) + corner)
+    numbers, _ = components(labels > 0)
+    boxes = enumerate(find_objects(numbers), start=1)
+    found = [np.argwhere(numbers[box] == number) + [side.start for side in box] for number, box in boxes]
     return sorted(found, key=lambda voxels: (-len(voxels), voxels[0].tolist()))
 
 
@@ -147,13 +141,6 @@ class Atlas:
     affine: Affine
     names: Mapping[int, str]
 
-    @property
-    def digest(self) -> str:
-        """Return the SHA-256 of the map, its affine and the names."""
-        return hashlib.sha256(
-            self.labels.tobytes() + self.affine.tobytes() + repr(sorted(self.names.items())).encode()
-        ).hexdigest()
-
 
 def read_atlas(path: str | Path, labels: str | Path) -> Atlas:
     """Read a label atlas in MNI space.
@@ -186,8 +173,8 @@ def region_rows(scan: SegmentedScan, atlas: Atlas) -> list[Row]:
     """
     if scan.to_mni is None:
         return []
-    inside = values_in(atlas.labels, atlas.affine, scan.mni_mm(np.argwhere(scan.labels > 0)))
-    mni_voxels = scan.voxel_ml * float(np.linalg.det(scan.to_mni)) * 1000 / abs(float(np.linalg.det(atlas.affine[:3, :3])))
+    inside = look_up(atlas.labels, atlas.affine, scan.mni_mm(np.argwhere(scan.labels > 0)))
+    mni_voxels = scan.voxel_ml * float(np.linalg.det(scan.to_mni)) / voxel_ml(atlas.affine)
     sizes = dict(zip(*np.unique(atlas.labels, return_counts=True), strict=True))
     return [
         {
@@ -211,13 +198,4 @@ def tissue_masks() -> Mapping[str, tuple[NDArray[np.bool_], Affine]]:
 
 def share_in(mask: tuple[NDArray[np.bool_], Affine], places_mm: NDArray[np.floating]) -> float:
     """Return the share of positions `(N, 3)` that lie in a mask; nan if positions are unknown."""
-    return nan if np.isnan(places_mm).any() else float(values_in(*mask, places_mm).mean())
-
-
-def values_in(volume: NDArray[Any], affine: Affine, places_mm: NDArray[np.floating]) -> NDArray[Any]:
-    """Return the values of a volume `(X, Y, Z)` in the voxels nearest to positions `(N, 3)`; 0 outside the volume."""
-    voxels = np.rint(apply_affine(np.linalg.inv(affine), places_mm)).astype(int)
-    known = ((voxels >= 0) & (voxels < volume.shape)).all(axis=1)
-    values = np.zeros(len(voxels), dtype=volume.dtype)
-    values[known] = volume[tuple(voxels[known].T)]
-    return values
+    return nan if np.isnan(places_mm).any() else float(look_up(*mask, places_mm).mean())

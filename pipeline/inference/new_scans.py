@@ -18,8 +18,8 @@ from monai.data import Dataset
 from monai.engines import Evaluator
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import ScanName, name_scans
 from strokelesion.pipeline.inference.provenance import earlier_names, require_own
+from strokelesion.pipeline.inference.result_names import ScanName, name_scans
 from strokelesion.pipeline.inference.results import FAILURES, Results, write_tsv
 from strokelesion.pipeline.inference.scans import INPUTS, Scans, common_folder, failure, finish, predict_scans, scan_name
 from strokelesion.pipeline.runtime.locks import claimed
@@ -41,7 +41,7 @@ def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, 
 
     Raises:
         UserError: when there is no scan, two scans have the same name, the folder holds a result of another scan under the
-            name of one of these, or another run uses the same folder or the same part.
+            name of one of these, or another run uses the folder, unless each run segments another part.
         SystemExit: with status 1 when any scan failed; the other scans are still segmented.
     """
     items: Sequence[Mapping[str, Any]] = dataset.data
@@ -51,7 +51,7 @@ def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, 
     # The command `evaluating` has a folder of its own, and replaces the predictions in it.
     if isinstance(items, Scans) and not results.overwrite:
         require_own(Path(results.folder), {names[scan_name(item)]: item for item in items})
-    with claimed(results.folder, "output_dir", part):
+    with claimed(results.folder, "output_dir", None if part is None else part[0]):
         if part is None:
             segment_all(evaluator, dataset, names, results)
         else:

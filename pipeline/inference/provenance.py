@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from strokelesion.pipeline.inference.derivatives import ScanName, parse_entities
+from strokelesion.pipeline.inference.result_names import ScanName, parse_entities
 from strokelesion.pipeline.inference.scans import scan_name
-from strokelesion.pipeline.runtime.errors import finding, refuse
+from strokelesion.pipeline.runtime.errors import format_issue, refuse
 from strokelesion.transforms.conversion import DicomImage
 
 # Ending of the file that says how a mask was made.
@@ -38,7 +38,7 @@ def series_uid(item: Mapping[str, Any]) -> str | None:
     return item["image"].series if isinstance(item["image"], DicomImage) else None
 
 
-def digest(item: Mapping[str, Any]) -> str:
+def sha256_of_scan(item: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a scan's files, see `scan_files`, and of the suffix of its image in a DICOM series."""
     sha = hashlib.sha256(item["image"].suffix.encode() if isinstance(item["image"], DicomImage) else b"")
     for file in scan_files(item):
@@ -52,7 +52,7 @@ def is_made_from(sidecar: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
     It was not if the scan cannot be read: loading then says why, without stopping the others.
     """
     try:
-        return sidecar.get("InputSHA256") == digest(item)
+        return sidecar.get("InputSHA256") == sha256_of_scan(item)
     except OSError:
         return False
 
@@ -90,7 +90,7 @@ def require_own(folder: Path, names: Mapping[ScanName, Mapping[str, Any]]) -> No
         "Expected results of the same scans. Name a folder that holds all of them (--scans), or another --output_dir; "
         "--overwrite true replaces the results."
     )
-    refuse([finding(f"results in {folder} are of other scans", others, advice)])
+    refuse([format_issue(f"results in {folder} are of other scans", others, advice)])
 
 
 def earlier_names(folder: Path, names: Iterable[ScanName]) -> list[ScanName]:

@@ -1,6 +1,5 @@
 """Store registrations to MNI space with the results, so that the same brain with the same lesions is registered only once."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from strokelesion.pipeline.runtime.derived_files import derived_path
 from strokelesion.pipeline.runtime.files import write_json
 from strokelesion.transforms.alignment import Affine
 from strokelesion.transforms.registration import METHOD, Registration, register_brain
@@ -22,12 +22,12 @@ FOLDER = "registrations"
 class RememberedRegistrations:
     """Register as `register_brain` does, unless the result is already stored.
 
-    A registration is stored under the SHA-256 of everything that decides it: scan, brain, lesions, start, `METHOD` and the
-    version of ITK. A scan is not registered again when only other settings change (an atlas, pages, probabilities).
+    A registration is a derived file of everything that decides it: scan, brain, lesions, start, `METHOD` and the version of
+    ITK. A scan is not registered again when only other settings change (an atlas, pages, probabilities).
 
     Attributes:
         folder: Folder of the results; its subfolder `registrations` holds one JSON file per registration.
-        register: Function that registers a brain; it raises ValueError if it cannot, and this failure is not stored.
+        register: Function that registers a brain; it raises UserError if it cannot, and this failure is not stored.
     """
 
     folder: str | Path
@@ -37,23 +37,14 @@ class RememberedRegistrations:
         self, image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None = None, start: Affine | None = None
     ) -> Registration:
         """Return the registration of a scan to MNI space; arguments and errors are those of `register_brain`."""
-        path = Path(self.folder) / FOLDER / f"{digest(image, brain, lesions, start)}.json"
+        masks = [None if mask is None else mask.as_subclass(torch.Tensor) > 0 for mask in (brain, lesions)]
+        made_from = [METHOD, version("itk"), start, image.affine, image.as_tensor().float(), *masks]
+        path = derived_path(Path(self.folder) / FOLDER, "registration", made_from, ".json")
         found = read(path)
         if found is None:
             found = self.register(image, brain, lesions, start)
             write_json(path, {"to_mni": found.to_mni.tolist(), "correlation": found.correlation})
         return found
-
-
-def digest(image: MetaTensor, brain: torch.Tensor, lesions: torch.Tensor | None, start: Affine | None) -> str:
-    """Return the SHA-256 of everything that decides a registration."""
-    sha = hashlib.sha256()
-    known_start = None if start is None else start.tolist()
-    sha.update(repr((METHOD, version("itk"), known_start, image.affine.tolist(), tuple(image.shape))).encode())
-    sha.update(image.as_tensor().float().numpy().tobytes())
-    for mask in (brain, lesions):
-        sha.update(b"none" if mask is None else np.packbits(mask.as_subclass(torch.Tensor).numpy() > 0).tobytes())
-    return sha.hexdigest()
 
 
 def read(path: Path) -> Registration | None:

@@ -34,16 +34,17 @@ from monai.transforms import SpatialResample
 from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import ScanName
 from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
-from strokelesion.pipeline.inference.provenance import digest, is_made_from, read_sidecar, scan_sources, series_uid
+from strokelesion.pipeline.inference.provenance import is_made_from, read_sidecar, scan_sources, series_uid, sha256_of_scan
 from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
+from strokelesion.pipeline.inference.result_names import ScanName
 from strokelesion.pipeline.inference.scan_pages import write_cohort_page, write_scan_page
 from strokelesion.pipeline.inference.scans import INPUTS
 from strokelesion.pipeline.runtime.files import DECIMALS, remove_parts, write_bytes, write_json, write_nifti, write_text
 from strokelesion.pipeline.runtime.locks import LOCK
 from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
-from strokelesion.transforms.preparation import MNI_SPACE, mni_grid
+from strokelesion.transforms.geometry import MNI_SPACE, mni_grid, voxel_ml
+from strokelesion.transforms.recipe import fingerprint
 from strokelesion.transforms.registration import Registration
 
 # Columns that identify a scan in the tables.
@@ -105,7 +106,7 @@ class Results:
         }
         write_json(Path(self.folder) / "dataset_description.json", about)
         tables = [f"{table}.tsv" for table in COLUMNS]
-        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, INPUTS, "index.html", "pages", REGISTRATIONS, f"{LOCK}*"))
+        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, INPUTS, "index.html", "pages", REGISTRATIONS, LOCK))
         write_text(Path(self.folder) / ".bidsignore", ignored)
 
     def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:
@@ -119,7 +120,7 @@ class Results:
     def asked(self) -> dict[str, Any]:
         """Return all settings in the form that they have after JSON stores and loads them."""
         wanted: dict[str, Any] = {name: getattr(self, name) for name in ("probabilities", "brains", "in_mni", "pages")}
-        wanted["atlas"] = None if self.atlas is None else self.atlas.digest
+        wanted["atlas"] = None if self.atlas is None else fingerprint(self.atlas)
         asked: dict[str, Any] = json.loads(json.dumps({**self.settings, **wanted}))
         return asked
 
@@ -174,7 +175,7 @@ class Results:
             "Labels": LABEL_NAMES,
             "Sources": scan_sources(item),
             "SeriesInstanceUID": series_uid(item),
-            "InputSHA256": digest(item),
+            "InputSHA256": sha256_of_scan(item),
             "SoftwareVersion": version("strokelesion"),
             "Settings": self.asked,
             "ToMNI152NLin2009aSym": None if scan.to_mni is None else scan.to_mni.round(DECIMALS).tolist(),
@@ -239,7 +240,7 @@ def measure(
     warnings, brain_ml, to_mni = [NO_BRAIN], nan, None
     if "scan_brain" in outcome:
         brain = (outcome["scan_brain"].as_tensor() > 0) | (labels > 0)
-        brain_ml, warnings = float(brain.sum()) * float(probabilities.pixdim.prod()) / 1000, []
+        brain_ml, warnings = float(brain.sum()) * voxel_ml(probabilities.affine), []
         start = brought_by(outcome)
         if start is None and "scan_to_mni" in outcome:
             warnings.append(NOT_PLACED)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.candidates import IMAGE_SUFFIXES, Candidates, find_candidates, stem_of
 from strokelesion.pipeline.inference.dicom import LeftOut, NamedImage, find_series, is_dicom, whole_series
-from strokelesion.pipeline.runtime.errors import finding, reason, refuse, user_error
+from strokelesion.pipeline.runtime.errors import format_issue, reason, refuse, user_error
 from strokelesion.pipeline.runtime.processes import is_first
 
 # On the CPU, oneDNN computes torch's convolutions and by default caches its preparation for each input size. Scans differ in
@@ -62,7 +62,8 @@ def scans_of(found: Scans, participants: str | Sequence[str]) -> Scans:
     wanted = {f"sub-{str(word).strip().removeprefix('sub-')}" for word in words}
     named = [wanted.intersection(re.split(r"[/\\_]", scan_name(item))) for item in found]
     wanting = sorted(subject.removeprefix("sub-") for subject in wanted.difference(*named))
-    refuse([finding("participants without a scan", wanting, "Expected labels of the folders sub-*; quote those of digits.")])
+    advice = "Expected labels of the folders sub-*; quote those of digits."
+    refuse([format_issue("participants without a scan", wanting, advice)])
     return Scans((item for item, subjects in zip(found, named, strict=True) if subjects), found.left_out)
 
 
@@ -100,7 +101,9 @@ def as_items(found: Candidates, scans: str | Path) -> Scans:
     for path in found.noted:
         logger.warning("took %s: it is named like a mask, but its values are those of a scan", path)
     if found.left_out and is_first():
-        logger.warning("%s", finding("files or folders are left out", list(map(": ".join, found.left_out)), f"All: {INPUTS}."))
+        logger.warning(
+            "%s", format_issue("files or folders are left out", list(map(": ".join, found.left_out)), f"All: {INPUTS}.")
+        )
     items = [{"image": str(path)} for path in dict.fromkeys(found.images)]
     return Scans([*items, *({"image": one.image, "name": one.name} for one in series)], found.left_out)
 
@@ -118,7 +121,7 @@ def nothing_found(found: Candidates, scans: str | Path) -> str:
         f"found no scan at {scans}; expected a file, a folder or a glob of images ({', '.join(IMAGE_SUFFIXES)}), or "
         "a folder of DICOM series. Check --scans; quote a glob so that the shell does not expand it."
     )
-    reasons = finding("files or folders are left out", list(map(": ".join, found.left_out)), "Name a scan, or its folder.")
+    reasons = format_issue("files or folders are left out", list(map(": ".join, found.left_out)), "Name a scan, or its folder.")
     return "\n".join(filter(None, [message, reasons]))
 
 

@@ -1,19 +1,14 @@
 """Load trained models for use: the lesion network of a bundle, and the networks that find the brain."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
-from strokelesion.networks import UserError
-from strokelesion.networks.mirror import MirrorInferer
-from strokelesion.networks.onnx_runtime import exported, on_engine
-from strokelesion.networks.precision import has_fast_bfloat16
-from strokelesion.networks.volume import VolumeInferer
+from strokelesion.networks import MirrorInferer, UserError, VolumeInferer
 from strokelesion.pipeline.models.architecture import build_network
 from strokelesion.pipeline.models.description import Description
-from strokelesion.pipeline.models.exports import RememberedExports
 from strokelesion.pipeline.models.model_files import Model, read_model
 from strokelesion.pipeline.models.widening import given_neighbors
 from strokelesion.transforms import BrainExtractor, BrainNetwork, DecideLesionsd
@@ -46,22 +41,9 @@ def load_weights(network: nn.Module, model: Model, path: str | Path, more_neighb
     return network
 
 
-def trained_network(
-    network: nn.Module, path: str | Path, engine: str, amp: bool, device: str | torch.device, cache_dir: str | Path
-) -> nn.Module:
-    """Return a network with the weights of a model, computed by torch or by ONNX Runtime.
-
-    Args:
-        network: Network of the model's definition.
-        path: File of the model.
-        engine: `auto`, `torch` or `onnx`, see `on_engine`.
-        amp: Whether half precision is wanted.
-        device: Device of the network.
-        cache_dir: Folder in which exports for ONNX Runtime are kept.
-    """
-    loaded = load_weights(network, read_model(path), path)
-    uses_bfloat16 = amp and has_fast_bfloat16(torch.device(device))
-    return on_engine(loaded, engine, device, uses_bfloat16, RememberedExports(Path(cache_dir) / "onnx", cast(Any, exported)))
+def trained_network(network: nn.Module, path: str | Path) -> nn.Module:
+    """Return the network of a model's definition with the weights of the model's file."""
+    return load_weights(network, read_model(path), path)
 
 
 def how_applied(

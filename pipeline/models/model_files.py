@@ -54,7 +54,11 @@ def write_released(path: Path, description: Description, weights: Weights) -> No
     if path.suffix != RELEASED:
         raise UserError(f"got the file name {path}; allowed are names that end in {RELEASED}.")
     halved = {name: half(name, tensor) for name, tensor in weights.items()}
-    header = {"software": version("strokelesion"), "sha256": digest(description, halved), **description.model_dump(mode="json")}
+    header = {
+        "software": version("strokelesion"),
+        "sha256": sha256_of_model(description, halved),
+        **description.model_dump(mode="json"),
+    }
     # One entry only, because the order of several entries in the file is undefined.
     write_bytes(path, save(halved, {HEADER: json.dumps(header, sort_keys=True)}))
 
@@ -77,7 +81,7 @@ def write_checkpoint(path: Path, description: Description, weights: Weights, sta
     content = {
         "version": CHECKPOINT_VERSION,
         "description": description.model_dump(mode="json"),
-        "sha256": digest(description, weights),
+        "sha256": sha256_of_model(description, weights),
         "network": dict(weights),
         **state,
     }
@@ -147,7 +151,7 @@ def checked(path: Path, content: Any, sha256: str, weights: dict[str, torch.Tens
         raise UserError(
             f"{path} describes itself wrongly ({where}); expected a model of this version of strokelesion. Get the file again."
         ) from None
-    if (came := digest(description, weights)) != sha256:
+    if (came := sha256_of_model(description, weights)) != sha256:
         raise UserError(
             f"{path} has the SHA-256 {came}; expected {sha256}, as it says: the file was changed or cut short. Get it again."
         )
@@ -168,7 +172,7 @@ def refuse_expressions(path: Path, content: Any) -> None:
         )
 
 
-def digest(description: Description, weights: Weights) -> str:
+def sha256_of_model(description: Description, weights: Weights) -> str:
     """Return the SHA-256 of a description and of named tensors, in hexadecimal digits."""
     sha = hashlib.sha256(json.dumps(description.model_dump(mode="json"), sort_keys=True).encode())
     for name, tensor in sorted(weights.items()):

@@ -1,19 +1,14 @@
 """The table of all options: type, range, unit, default, the commands that take the option, and one line of help.
 
-Values come from the command line, from Python and from bundle files. `workflow.py` reads them, checks them with `Settings`
-and puts the checked values into the running bundle. `option_table.py` writes `docs/options.md` from this table.
+Values come from the command line, from Python and from bundle files. `workflow.py` reads them, `option_checks.py` checks them
+with `Settings`, and the checked values go into the running bundle. `option_table.py` writes `docs/options.md` from this table.
 """
 
-import os
-import shutil
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from strokelesion.networks import CommandLineError
-from strokelesion.networks.planes import AXIAL, PLANES
+from strokelesion.networks.planes import PLANES
 from strokelesion.pipeline.options.option_types import (
     Allowed,
     Count,
@@ -32,7 +27,6 @@ from strokelesion.pipeline.options.option_types import (
     Text,
     VolumeMl,
     Words,
-    allowed_values,
     some_of,
 )
 
@@ -42,7 +36,6 @@ COMMANDS = (TRAINING, EVALUATING, INFERENCE, RELEASE, EXPORT, DOCTOR, SYNTHESIS,
 # Commands that apply a trained model; the model decides some of their options, see `models/description.py`.
 _PREDICTING = (EVALUATING, INFERENCE, RELEASE)
 APPLYING = (*_PREDICTING, EXPORT)
-COMPILERS = ("g++", "clang++", "c++", "cl")
 # Commands that may run in several processes together.
 SHARED_COMMANDS = (TRAINING, INFERENCE)
 _LEARNING = (TRAINING, DOCTOR)
@@ -190,9 +183,6 @@ class Settings(BaseModel):
     tta: Switch | None = option(
         None, About((TRAINING, *_PREDICTING), default="the model's"), "Average each scan with its left-right mirror image."
     )
-    engine: Literal["auto", "torch", "onnx"] = option(
-        "auto", About((EVALUATING, INFERENCE)), "Software that computes the network; auto takes the faster one."
-    )
     brain_weights: Text = option(
         "pretrained", About((*_LEARNING, *_PREDICTING, SYNTHESIS)), "Model that finds the brain: a file, or `pretrained`."
     )
@@ -288,58 +278,3 @@ def options_of(command: str) -> list[str]:
 def options_in(part: str) -> list[str]:
     """Return the names of the options that a part of a model's description records."""
     return [name for name, about in OPTIONS.items() if about.part == part]
-
-
-def check(values: Mapping[str, Any]) -> Settings:
-    """Return the checked values of all options; missing ones get their defaults.
-
-    Raises:
-        CommandLineError: A value is wrong; the message names every wrong value and what is allowed.
-    """
-    try:
-        return Settings.model_validate(dict(values))
-    except ValidationError as error:
-        names = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors())
-        raise CommandLineError("\n".join(refusal(name, values.get(name)) for name in names)) from None
-
-
-def changed(values: Settings) -> list[str]:
-    """Return the names of the options whose values differ from their defaults."""
-    return [name for name, value in vars(check({})).items() if getattr(values, name) != value]
-
-
-def require_consistent(values: Settings) -> None:
-    """Raise CommandLineError for options that contradict each other, or that need a compiler that is not installed."""
-    if values.planes != (AXIAL,) and len(set(values.spacing_mm)) > 1:
-        raise CommandLineError(
-            f"got --planes {','.join(values.planes)} and --spacing_mm {list(values.spacing_mm)}; expected cubes, or slices of "
-            "other planes have other pixels. Give one number to --spacing_mm, or --planes axial."
-        )
-    if values.crop_mm is not None and any(crop > whole for crop, whole in zip(values.crop_mm, values.slice_mm, strict=True)):
-        raise CommandLineError(
-            f"got --crop_mm {list(values.crop_mm)} and --slice_mm {list(values.slice_mm)}; expected crops up to the extent of "
-            "slices. Give a smaller --crop_mm."
-        )
-    device = torch.device("cpu" if values.device == "auto" else values.device)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise CommandLineError(
-            f"--device got {values.device}, and this machine has {torch.cuda.device_count()} GPUs with CUDA; expected one of "
-            "them, or cpu. Leave --device out to take what there is."
-        )
-    if values.init is not None and values.resume:
-        raise CommandLineError(
-            f"got --init {values.init} and --resume true; allowed is one of them. A resumed run has weights: omit --init."
-        )
-    if values.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), *COMPILERS))):
-        raise CommandLineError(
-            f"--compile got true, and there is no C++ compiler; expected one of {', '.join(COMPILERS)}. Install one, or leave "
-            "--compile out."
-        )
-
-
-def refusal(name: str, value: Any) -> str:
-    """Return the message about a wrong value."""
-    allowed = allowed_values(Settings.__annotations__[name])
-    hint = " Quote a name that looks like a number twice: '\"01\"'." if allowed == "text" else ""
-    is_or_are = "is" if allowed.startswith(("a ", "text")) and " and the " not in allowed else "are"
-    return f"--{name} got {value!r}; allowed {is_or_are} {allowed}.{hint}"

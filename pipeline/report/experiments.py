@@ -24,12 +24,12 @@ from tqdm import tqdm
 from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.scoring import SCORES
 from strokelesion.pipeline.models.description import Description
-from strokelesion.pipeline.options.settings import EVALUATING, TRAINING, check, options_of
+from strokelesion.pipeline.options.option_checks import check
+from strokelesion.pipeline.options.settings import EVALUATING, TRAINING, options_of
 from strokelesion.pipeline.report.runs import EVALUATION
 from strokelesion.pipeline.report.writing import write_report
 from strokelesion.pipeline.runtime import errors
 from strokelesion.pipeline.runtime.files import write_bytes, write_json
-from strokelesion.pipeline.runtime.locks import claimed
 
 # Evaluation options that change the result.
 MEASURED = {"prepare", "overlap", "tta", "threshold", "min_component_ml", "min_peak"}
@@ -69,7 +69,7 @@ class Experiment:
         """Return whether the experiment is done and its scores exist."""
         return self.record.get("is_done", False) and (self.folder / EVALUATION / SCORES).is_file()
 
-    def note(self, **record: Any) -> None:
+    def add_to_record(self, **record: Any) -> None:
         """Add entries to the record."""
         write_json(self.folder / RECORD, self.record | record)
 
@@ -99,17 +99,15 @@ def run_experiments(
         bundle_root: Folder of the bundle files.
 
     Raises:
-        UserError: when an option is wrong, another run uses `runs_dir`, or a run was started with other settings; then
-            nothing is started.
+        UserError: when an option is wrong, or a run was started with other settings; then nothing is started.
         SystemExit: with status 1 when an experiment failed.
     """
     planned = plan(networks, losses, folds, Path(runs_dir), Path(bundle_root))
     handed = {**options, **run_options}
-    settings = resolve(planned, handed)
-    with claimed(runs_dir, "runs_dir"):
-        failed = carry_out_all(planned, handed, settings)
-        if done := [str(experiment.folder) for experiment in planned if experiment.is_done]:
-            write_report(done, report_dir)
+    settings = {experiment.folder: resolve_settings(experiment, handed) for experiment in planned}
+    failed = carry_out_all(planned, handed, settings)
+    if done := [str(experiment.folder) for experiment in planned if experiment.is_done]:
+        write_report(done, report_dir)
     print(f"{len(planned) - failed} of {len(planned)} experiments are done; {failed} failed.")
     if failed:
         raise SystemExit(1)
@@ -120,14 +118,16 @@ def carry_out_all(planned: Sequence[Experiment], options: Mapping[str, Any], set
     for experiment in planned:
         check_record(experiment, settings[experiment.folder])
     failed = 0
-    for experiment in announced(planned):
+    for experiment in announce(planned):
         try:
             carry_out(experiment, options, settings[experiment.folder])
         except (Exception, SystemExit) as error:
             failed += 1
             is_fault = isinstance(error, Exception) and errors.user_error(error) is None
-            logger.error("%s failed: %s", experiment.folder, reason(error), exc_info=error if is_fault else None)
-        release_memory()
+            logger.error("%s failed: %s", experiment.folder, explain_failure(error), exc_info=error if is_fault else None)
+        # The engines of a run refer to each other in cycles, which only the garbage collector frees.
+        gc.collect()
+        torch.cuda.empty_cache()
     return failed
 
 
@@ -154,20 +154,15 @@ def plan(
     ]
 
 
-def resolve(planned: Sequence[Experiment], options: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
-    """Return the settings of each experiment by its folder, from its bundle file and the options.
+def resolve_settings(experiment: Experiment, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings that decide the result of an experiment: those of its model and of its evaluation.
 
     Raises:
         CommandLineError: when an option is wrong; MONAI raises a RuntimeError from it.
     """
-    return {experiment.folder: settings_of(experiment, options) for experiment in planned}
-
-
-def settings_of(experiment: Experiment, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings that decide the result of an experiment: those of its model and of its evaluation."""
     # Resolve the settings of a new run: a resumed run would keep its first settings and ignore the given ones.
     as_new = {"resume": False, "run_dir": str(experiment.folder / "none")}
-    asked_for = {**arguments(TRAINING, experiment, options), **as_new}
+    asked_for = {**make_arguments(TRAINING, experiment, options), **as_new}
     workflow = monai.bundle.create_workflow(workflow_type="train", **asked_for)
     parser = workflow.parser
     model: Description = parser.config["model"]
@@ -188,7 +183,7 @@ def check_record(experiment: Experiment, settings: Mapping[str, Any]) -> None:
             )
 
 
-def arguments(command: str, experiment: Experiment, options: Mapping[str, Any]) -> dict[str, Any]:
+def make_arguments(command: str, experiment: Experiment, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `monai.bundle` for a command of one experiment; the caller has set up logging."""
     chosen = {"loss": experiment.loss, "fold": experiment.fold, "run_dir": str(experiment.folder), "resume": True}
     taken = {name: value for name, value in {**options, **chosen}.items() if name in options_of(command)}
@@ -198,11 +193,11 @@ def arguments(command: str, experiment: Experiment, options: Mapping[str, Any]) 
 def carry_out(experiment: Experiment, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Start or resume the training, and evaluate."""
     is_new, started_s = not experiment.record, time.monotonic()
-    experiment.note(settings=settings)
+    experiment.add_to_record(settings=settings)
     share_split(experiment)
     for command in (TRAINING, EVALUATING):
-        monai.bundle.run(**arguments(command, experiment, options))
-    experiment.note(is_done=True, **({"duration_s": round(time.monotonic() - started_s, 1)} if is_new else {}))
+        monai.bundle.run(**make_arguments(command, experiment, options))
+    experiment.add_to_record(is_done=True, **({"duration_s": round(time.monotonic() - started_s, 1)} if is_new else {}))
 
 
 def share_split(experiment: Experiment) -> None:
@@ -212,24 +207,24 @@ def share_split(experiment: Experiment) -> None:
         write_bytes(own, shared.read_bytes())
 
 
-def reason(error: BaseException) -> str:
+def explain_failure(error: BaseException) -> str:
     """Return why an experiment failed, as one line."""
     return "not every scan could be predicted, see above" if isinstance(error, SystemExit) else errors.reason(error)
 
 
-def announced(planned: Sequence[Experiment]) -> Iterator[Experiment]:
+def announce(planned: Sequence[Experiment]) -> Iterator[Experiment]:
     """Yield the experiments that are not done; before each, print its name and the time left."""
     for number, experiment in enumerate(planned, start=1):
         if experiment.is_done:
             continue
-        left_s = time_left_s(planned)
+        left_s = estimate_time_left_s(planned)
         time_left = "not known before one is done" if left_s is None else f"about {tqdm.format_interval(left_s)}"
         name = f"{experiment.network}, {experiment.loss}, fold {experiment.fold}"
         print(f"experiment {number} of {len(planned)}: {name}; time left {time_left}", flush=True)
         yield experiment
 
 
-def time_left_s(planned: Sequence[Experiment]) -> float | None:
+def estimate_time_left_s(planned: Sequence[Experiment]) -> float | None:
     """Return the time left in s, from the mean duration of finished experiments: of the same network, or else of any."""
     durations_s: dict[str, list[float]] = {}
     for experiment in planned:
@@ -240,9 +235,3 @@ def time_left_s(planned: Sequence[Experiment]) -> float | None:
     of_any = mean(mean(of_network) for of_network in durations_s.values())
     waiting = [experiment for experiment in planned if not experiment.is_done]
     return sum(mean(durations_s.get(experiment.network, [of_any])) for experiment in waiting)
-
-
-def release_memory() -> None:
-    """Free the memory of a run: its engines refer to each other in cycles, which only the garbage collector frees."""
-    gc.collect()
-    torch.cuda.empty_cache()

@@ -1,37 +1,51 @@
 """Draw the report's figures: one function per figure, from the tables of a report to a matplotlib Figure.
 
 Every figure states its n and names its axes with units. No function uses pyplot, so no display is needed and no state
-remains. `figure_style` defines how figures look.
+remains. The user's matplotlib settings are ignored, so that equal data gives equal pictures. The colors of Okabe and Ito
+(2008) are distinguishable for color-blind readers.
 """
 
 import io
+from collections.abc import Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, MaxNLocator, StrMethodFormatter
+from numpy.typing import NDArray
 
-from strokelesion.pipeline.evaluation.comparison import interval, with_truth
-from strokelesion.pipeline.report.figure_style import (
-    BLUE,
-    DOTS_PER_INCH,
-    GRAY,
-    INK,
-    LOSS_LINES,
-    NETWORK_COLORS,
-    ORANGE,
-    POINT,
-    WIDTH_IN,
-    canvas,
-    dots,
-    level,
-    literal,
-    styled,
-)
+from strokelesion.pipeline.evaluation.comparison import bootstrap_interval, select_with_truth
 from strokelesion.pipeline.report.published import INTER_RATER_DICE, INTRA_RATER_DICE
 
+BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
+GRAY, INK = "#737A85", "#30343B"
+NETWORK_COLORS = (BLUE, ORANGE, GREEN, PINK, SKY)
+LOSS_LINES = ("solid", "dashed", "dotted", "dashdot")
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": GRAY,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": GRAY,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E8EB",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
+POINT: dict[str, Any] = {"s": 22, "color": BLUE, "alpha": 0.65, "linewidth": 0}
+WIDTH_IN, DOTS_PER_INCH = 7.2, 160
 SIZE_EDGES_ML = (0, 0.1, 1, 10, 50, float("inf"))
 SIZE_NAMES = ("< 0.1", "0.1 to 1", "1 to 10", "10 to 50", "≥ 50")
 RECALLS = (
@@ -44,9 +58,12 @@ LIMITS_SD = 1.96
 # Symmetric-log axes are linear below this volume.
 LINEAR_ML = 1.0
 
+# Decorator for functions that create or draw a figure.
+styled = style.context(STYLE, after_reset=True)
+
 
 @styled
-def png(figure: Figure) -> bytes:
+def encode_png(figure: Figure) -> bytes:
     """Return a figure as PNG without date and software name, so that equal figures give equal bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
@@ -54,28 +71,28 @@ def png(figure: Figure) -> bytes:
 
 
 @styled
-def dice_by_volume(scores: pd.DataFrame, lesion: str = "main") -> Figure:
+def draw_dice_by_volume(scores: pd.DataFrame, lesion: str = "main") -> Figure:
     """Draw Dice against the true volume in ml, one point per scan, with the Dice of human tracers as lines.
 
     Args:
         scores: Scores of one experiment, from the report.
         lesion: Lesion class; scans whose truth lacks it are left out.
     """
-    shown = with_truth(scores, lesion)
-    figure, axes = canvas(4.0)
+    shown = select_with_truth(scores, lesion)
+    figure, axes = make_canvas(4.0)
     axes.scatter(shown["truth_ml"], shown["dice"], **POINT)
     for name, dice in (("between tracers", INTER_RATER_DICE), ("same tracer twice", INTRA_RATER_DICE)):
-        level(axes, dice, f"{name} {dice:.3f}".replace("0.", "."))
+        draw_level(axes, dice, f"{name} {dice:.3f}".replace("0.", "."))
     axes.set(xscale="log", xlabel=f"true volume of the {LESIONS[lesion]} (ml, log scale)", ylabel="Dice", ylim=(-0.03, 1.03))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     # An axis that spans less than a decade labels its minor ticks too.
     axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
-    axes.set_title(counted(shown))
+    axes.set_title(state_counts(shown))
     return figure
 
 
 @styled
-def recall_by_size(lesions: pd.DataFrame) -> Figure:
+def draw_recall_by_size(lesions: pd.DataFrame) -> Figure:
     """Draw the share of true lesions that was found, by size, with 95 % bootstrap intervals over persons.
 
     A lesion on the edge of two bins belongs to the upper bin: 1 ml is in "1 to 10". An empty bin is labeled as such.
@@ -83,15 +100,15 @@ def recall_by_size(lesions: pd.DataFrame) -> Figure:
     Args:
         lesions: True lesions of one experiment, from the report.
     """
-    bins = size_bins(lesions["volume_ml"])
+    bins = bin_sizes(lesions["volume_ml"])
     groups = [lesions[bins == name] for name in SIZE_NAMES]
-    figure, axes = canvas(3.8)
+    figure, axes = make_canvas(3.8)
     for column, label, color, offset in RECALLS:
-        recalls = [interval(group[column], group["person"]) for group in groups]
-        dots(axes, np.arange(len(groups)) + offset, recalls, color, label)
-    for place, group in enumerate(groups):
+        recalls = [bootstrap_interval(group[column], group["person"]) for group in groups]
+        draw_dots(axes, np.arange(len(groups)) + offset, recalls, color, label)
+    for position, group in enumerate(groups):
         if group.empty:
-            axes.text(place, 0.5, "no lesions", ha="center", color=GRAY)
+            axes.text(position, 0.5, "no lesions", ha="center", color=GRAY)
     axes.set_xticks(range(len(groups)), [f"{name}\nn = {len(group)}" for name, group in zip(SIZE_NAMES, groups, strict=True)])
     axes.set(xlabel="volume of the true lesion (ml)", ylabel="share of the true lesions", ylim=(-0.03, 1.03), xlim=(-0.5, 4.5))
     axes.grid(visible=False, axis="x")
@@ -101,7 +118,7 @@ def recall_by_size(lesions: pd.DataFrame) -> Figure:
 
 
 @styled
-def bland_altman(scores: pd.DataFrame, lesion: str = "main") -> Figure:
+def draw_bland_altman(scores: pd.DataFrame, lesion: str = "main") -> Figure:
     """Draw the volume error against the volume, with mean difference and 95 % limits of agreement.
 
     The limits are mean ± 1.96 SD of prediction minus truth (Bland and Altman 1986). Both axes are linear below 1 ml and
@@ -111,52 +128,52 @@ def bland_altman(scores: pd.DataFrame, lesion: str = "main") -> Figure:
         scores: Scores of one experiment, from the report.
         lesion: Lesion class; scans whose truth lacks it are left out.
     """
-    shown = with_truth(scores, lesion)
+    shown = select_with_truth(scores, lesion)
     difference_ml = shown["volume_difference_ml"]
     bias_ml, spread_ml = difference_ml.mean(), LIMITS_SD * difference_ml.std()
-    figure, axes = canvas(4.0)
+    figure, axes = make_canvas(4.0)
     axes.set_xscale("symlog", linthresh=LINEAR_ML)
     axes.set_yscale("symlog", linthresh=LINEAR_ML)
     axes.scatter((shown["truth_ml"] + shown["pred_ml"]) / 2, difference_ml, **POINT)
     if not np.isnan(bias_ml):
-        level(axes, bias_ml, f"mean {signed(bias_ml)} ml", INK)
+        draw_level(axes, bias_ml, f"mean {format_signed(bias_ml)} ml", INK)
     if not np.isnan(spread_ml):
-        level(axes, bias_ml + spread_ml, f"+1.96 SD {signed(bias_ml + spread_ml)} ml")
-        level(axes, bias_ml - spread_ml, f"−1.96 SD {signed(bias_ml - spread_ml)} ml")
+        draw_level(axes, bias_ml + spread_ml, f"+1.96 SD {format_signed(bias_ml + spread_ml)} ml")
+        draw_level(axes, bias_ml - spread_ml, f"−1.96 SD {format_signed(bias_ml - spread_ml)} ml")
     axes.set(xlabel="mean of true and predicted volume (ml)", ylabel="predicted − true volume (ml)", xlim=(0, None))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.set_title(f"{counted(shown)}; {LESIONS[lesion]}")
+    axes.set_title(f"{state_counts(shown)}; {LESIONS[lesion]}")
     return figure
 
 
 @styled
-def dice_by_site(scores: pd.DataFrame, lesion: str = "main") -> Figure:
+def draw_dice_by_site(scores: pd.DataFrame, lesion: str = "main") -> Figure:
     """Draw the Dice of each scan by site with each site's mean, the worst site on top.
 
     Args:
         scores: Scores of one experiment, from the report.
         lesion: Lesion class; scans whose truth lacks it are left out.
     """
-    shown = with_truth(scores, lesion)
+    shown = select_with_truth(scores, lesion)
     means = shown.groupby("site")["dice"].mean().sort_values(kind="stable")
     sizes = shown["site"].value_counts()
-    places = {site: place for place, site in enumerate(means.index)}
-    figure, axes = canvas(1.4 + 0.22 * len(means))
-    axes.scatter(shown["dice"], shown["site"].map(places), s=16, color=GRAY, alpha=0.55, linewidth=0, label="scan")
+    positions = {site: position for position, site in enumerate(means.index)}
+    figure, axes = make_canvas(1.4 + 0.22 * len(means))
+    axes.scatter(shown["dice"], shown["site"].map(positions), s=16, color=GRAY, alpha=0.55, linewidth=0, label="scan")
     axes.scatter(means, range(len(means)), s=34, color=BLUE, marker="D", linewidth=0, label="mean of the site", zorder=3)
     axes.axvline(shown["dice"].mean(), color=BLUE, linewidth=1, linestyle="dashed", label="mean of all scans")
-    axes.set_yticks(range(len(means)), [f"{literal(site)} (n = {sizes[site]})" for site in means.index])
+    axes.set_yticks(range(len(means)), [f"{escape_dollars(site)} (n = {sizes[site]})" for site in means.index])
     axes.set(
         xlabel=f"Dice of the {LESIONS[lesion]}", ylabel="site, worst first", xlim=(-0.03, 1.03), ylim=(len(means) - 0.4, -0.6)
     )
-    axes.set_title(counted(shown))
+    axes.set_title(state_counts(shown))
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
 @styled
-def learning_curves(history: pd.DataFrame) -> Figure:
+def draw_learning_curves(history: pd.DataFrame) -> Figure:
     """Draw training loss and validation Dice over the epochs: one color per network, one line style per loss.
 
     Strong lines are means over folds; faint lines are single folds.
@@ -180,14 +197,14 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     lower.set_xlabel("epoch")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     upper.set_title(f"n = {len(history.drop_duplicates(['network', 'loss', 'fold']))} runs (experiments × folds)")
-    keys = [Line2D([], [], color=color, linewidth=3, label=literal(network)) for network, color in colors.items()]
-    keys += [Line2D([], [], color=INK, linestyle=line, label=literal(loss)) for loss, line in lines.items()]
+    keys = [Line2D([], [], color=color, linewidth=3, label=escape_dollars(network)) for network, color in colors.items()]
+    keys += [Line2D([], [], color=INK, linestyle=line, label=escape_dollars(loss)) for loss, line in lines.items()]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys) if len(keys) < 7 else 4)
     return figure
 
 
 @styled
-def nine_cells(table: pd.DataFrame) -> Figure:
+def draw_nine_cells(table: pd.DataFrame) -> Figure:
     """Draw mean Dice and 95 % interval of every experiment, main and sub side by side, the highest for main on top.
 
     Args:
@@ -199,33 +216,68 @@ def nine_cells(table: pd.DataFrame) -> Figure:
     for axes, lesion, color in zip(figure.subplots(1, 2, sharey=True), ("main", "sub"), (BLUE, ORANGE), strict=True):
         rows = table[table["lesion"] == lesion].set_index(["network", "loss"]).reindex(names)
         bounds = list(zip(rows["dice"], rows["low"], rows["high"], strict=True))
-        dots(axes, np.arange(len(names)), bounds, color, lesion, along_x=True)
+        draw_dots(axes, np.arange(len(names)), bounds, color, lesion, along_x=True)
         axes.set(xlabel=f"Dice of the {LESIONS[lesion]}", xlim=(-0.03, 1.03))
-        axes.set_title(f"n = {span(rows['scans'])} scans with a {LESIONS[lesion]}")
+        axes.set_title(f"n = {format_range(rows['scans'])} scans with a {LESIONS[lesion]}")
         axes.grid(visible=False, axis="y")
-    axes.set_yticks(range(len(names)), [literal(f"{network}  {loss}") for network, loss in names])
+    axes.set_yticks(range(len(names)), [escape_dollars(f"{network}  {loss}") for network, loss in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     figure.axes[0].set_ylabel("network and loss, highest first")
     return figure
 
 
-def size_bins(volumes_ml: pd.Series) -> pd.Series:
+def bin_sizes(volumes_ml: pd.Series) -> pd.Series:
     """Return the name of each lesion's size bin; a volume on an edge is in the upper bin."""
     return pd.cut(volumes_ml, SIZE_EDGES_ML, right=False, labels=SIZE_NAMES)
 
 
-def counted(scores: pd.DataFrame) -> str:
+def state_counts(scores: pd.DataFrame) -> str:
     """Return the text that states the numbers of scans and persons."""
     return f"n = {len(scores)} scans of {scores['person'].nunique()} persons"
 
 
-def span(counts: pd.Series) -> str:
+def format_range(counts: pd.Series) -> str:
     """Return the count that all rows share, or the lowest and highest count."""
     known = counts.dropna().astype(int)
     return "0" if known.empty else f"{known.min()}" if known.min() == known.max() else f"{known.min()} to {known.max()}"
 
 
-def signed(volume_ml: float) -> str:
+def format_signed(volume_ml: float) -> str:
     """Return a volume with its sign, to a tenth of a milliliter."""
     return f"{volume_ml:+.1f}".replace("-", "−")
+
+
+def make_canvas(height_in: float) -> tuple[Figure, Axes]:
+    """Return an empty figure of the report's width and its only axes."""
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    return figure, figure.subplots()
+
+
+def draw_level(axes: Axes, value: float, text: str, color: str = GRAY) -> None:
+    """Draw a horizontal line with its name to the right of the axes, where the name covers no point."""
+    axes.axhline(value, color=color, linewidth=1, linestyle="dashed")
+    axes.annotate(text, (1.01, value), xycoords=("axes fraction", "data"), va="center", color=color, fontsize=8)
+
+
+def draw_dots(
+    axes: Axes,
+    positions: NDArray[Any],
+    bounds: Sequence[tuple[float, float, float]],
+    color: str,
+    label: str,
+    along_x: bool = False,
+) -> None:
+    """Draw means with their intervals, each (mean, low, high); if low and high are NaN, draw the mean alone."""
+    means, lows, highs = np.asarray(bounds, dtype=float).reshape(-1, 3).T
+    if along_x:
+        axes.hlines(positions, lows, highs, color=color, linewidth=1.8)
+        axes.plot(means, positions, "o", color=color, markersize=5.5, label=label)
+    else:
+        axes.vlines(positions, lows, highs, color=color, linewidth=1.8)
+        axes.plot(positions, means, "o", color=color, markersize=5.5, label=label)
+
+
+def escape_dollars(name: object) -> str:
+    """Return a name from the data with escaped dollar signs, so that matplotlib does not read it as mathematics."""
+    return str(name).replace("$", r"\$")

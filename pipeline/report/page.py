@@ -16,9 +16,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.evaluation.comparison import SCAN, with_truth
+from strokelesion.pipeline.evaluation.comparison import SCAN, select_with_truth
 from strokelesion.pipeline.report import figures
-from strokelesion.pipeline.report.published import published
+from strokelesion.pipeline.report.published import tabulate_published
 from strokelesion.pipeline.runtime.files import remove_parts, write_bytes, write_table, write_text
 
 SIGNIFICANCE = 0.05
@@ -78,7 +78,7 @@ METRICS = {
         Metric("asd_mm", "average surface distance (mm) ↓", 1),
         Metric("volume_difference_ml", "volume, predicted − true (ml) → 0", 1),
     ),
-    "Seed study, mean over slices with any lesion; those without this class score 0": (Metric("seed_dice", "Dice ↑", 3),),
+    "Keras study, mean over slices with any lesion; those without this class score 0": (Metric("keras_dice", "Dice ↑", 3),),
     "ATLAS'22 challenge": (
         Metric("atlas22_dice", "Dice ↑", 3),
         Metric("atlas22_lesion_f1", "lesion F1, any overlap ↑", 3),
@@ -108,41 +108,41 @@ def write_page(report: Report, folder: Path) -> Path:
     Raises:
         UserError: when the experiment to show has no scores.
     """
-    if of_shown(report, report.scores).empty:
+    if select_shown(report, report.scores).empty:
         known = sorted(set(zip(report.scores["network"], report.scores["loss"], strict=True)))
         raise UserError(f"got the experiment {' '.join(report.shown)} to show; allowed are {', '.join(map(' '.join, known))}.")
-    pictures = draw(report)
+    pictures = draw_figures(report)
     for old in (folder / "figures").glob("*.png"):
         old.unlink()
-    for place in (folder, folder / "figures"):
-        remove_parts(place)
+    for directory in (folder, folder / "figures"):
+        remove_parts(directory)
     for name, content in pictures.items():
         write_bytes(folder / "figures" / f"{name}.png", content)
     for number, (_, content) in enumerate(report.worst, start=1):
         write_bytes(folder / "figures" / f"worst_{number:02d}.png", content)
-    for name, frame in frames(report).items():
+    for name, frame in list_tables(report).items():
         write_table(folder / f"{name}.csv", frame)
     return write_text(folder / "index.html", render(report, pictures))
 
 
-def draw(report: Report) -> dict[str, bytes]:
+def draw_figures(report: Report) -> dict[str, bytes]:
     """Return the figures as PNG, by name; figures without data are left out."""
-    main = with_truth(of_shown(report, report.scores), "main")
+    main = select_with_truth(select_shown(report, report.scores), "main")
     wanted: dict[str, tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame]] = {
-        "nine_cells": (figures.nine_cells, report.table),
-        "dice_by_volume": (figures.dice_by_volume, main),
-        "recall_by_size": (figures.recall_by_size, of_shown(report, report.lesions)),
-        "bland_altman": (figures.bland_altman, main),
-        "dice_by_site": (figures.dice_by_site, main),
-        "learning_curves": (figures.learning_curves, report.history),
+        "nine_cells": (figures.draw_nine_cells, report.table),
+        "dice_by_volume": (figures.draw_dice_by_volume, main),
+        "recall_by_size": (figures.draw_recall_by_size, select_shown(report, report.lesions)),
+        "bland_altman": (figures.draw_bland_altman, main),
+        "dice_by_site": (figures.draw_dice_by_site, main),
+        "learning_curves": (figures.draw_learning_curves, report.history),
     }
-    return {name: figures.png(function(frame)) for name, (function, frame) in wanted.items() if not frame.empty}
+    return {name: figures.encode_png(function(frame)) for name, (function, frame) in wanted.items() if not frame.empty}
 
 
-def frames(report: Report) -> dict[str, pd.DataFrame]:
+def list_tables(report: Report) -> dict[str, pd.DataFrame]:
     """Return the tables that are written as CSV, by name."""
     names = ("table", "summary", "false_alarms", "scores", "lesions", "history")
-    return {name: getattr(report, name) for name in names} | {"published": published()}
+    return {name: getattr(report, name) for name in names} | {"published": tabulate_published()}
 
 
 def render(report: Report, pictures: Mapping[str, bytes]) -> str:
@@ -154,8 +154,8 @@ def render(report: Report, pictures: Mapping[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "p_value": p_value, "data_uri": data_uri}
-    scores = of_shown(report, report.scores)
+    environment.filters |= {"number": format_number, "p_value": format_p, "data_uri": encode_data_uri}
+    scores = select_shown(report, report.scores)
     return environment.get_template("page.html").render(
         report=report,
         pictures=pictures,
@@ -164,28 +164,28 @@ def render(report: Report, pictures: Mapping[str, bytes]) -> str:
         persons=scores["person"].nunique(),
         sites=scores["site"].nunique(),
         cells={(row.network, row.loss, row.lesion): row for row in report.table.itertuples()},
-        summary={(row.lesion, row.metric): row for row in of_shown(report, report.summary).itertuples()},
-        alarms=list(of_shown(report, report.false_alarms).itertuples()),
-        published=list(published().itertuples()),
-        here=measured_here(scores),
-        files=list(frames(report)),
-        **ranking(report.table),
+        summary={(row.lesion, row.metric): row for row in select_shown(report, report.summary).itertuples()},
+        alarms=list(select_shown(report, report.false_alarms).itertuples()),
+        published=list(tabulate_published().itertuples()),
+        here=average_for_comparison(scores),
+        files=list(list_tables(report)),
+        **rank_experiments(report.table),
     )
 
 
-def measured_here(scores: pd.DataFrame) -> dict[tuple[str, str], float]:
+def average_for_comparison(scores: pd.DataFrame) -> dict[tuple[str, str], float]:
     """Return the mean of each measure that published numbers compare with, by published lesion class and measure.
 
     Unlike the summary, the mean includes scans whose truth lacks the class, as each measure defines them: the Keras study and
     the challenges score these scans; Dice is NaN there.
     """
-    measures = sorted(set(published()["compare_with"]) - {""})
+    measures = sorted(set(tabulate_published()["compare_with"]) - {""})
     means = scores.groupby("lesion")[measures].mean()
     classes = {"main": "main", "sub": "sub", "all": "both"}
     return {(name, measure): means.loc[lesion, measure] for name, lesion in classes.items() for measure in measures}
 
 
-def ranking(table: pd.DataFrame) -> dict[str, Any]:
+def rank_experiments(table: pd.DataFrame) -> dict[str, Any]:
     """Return the order of the experiments by their Dice of main lesions, and their comparison with the best one.
 
     Returns:
@@ -209,13 +209,13 @@ def ranking(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def of_shown(report: Report, frame: pd.DataFrame) -> pd.DataFrame:
+def select_shown(report: Report, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the experiment that is shown in detail."""
     network, loss = report.shown
     return frame[(frame["network"] == network) & (frame["loss"] == loss)]
 
 
-def number(value: float, decimals: int = 3) -> str:
+def format_number(value: float, decimals: int = 3) -> str:
     """Return a number in the style of papers: .577, −0.1, and a dash for NaN.
 
     Numbers with three decimals are shares; they are written without the zero before the point.
@@ -226,13 +226,13 @@ def number(value: float, decimals: int = 3) -> str:
     return text.replace("0.", ".", 1) if decimals == 3 and abs(value) < 1 and "1." not in text else text
 
 
-def p_value(p: float) -> str:
+def format_p(p: float) -> str:
     """Return a p-value as text."""
     if isnan(p):
         return "not tested"
-    return "p < .001" if p < 0.001 else f"p = {number(p)}"
+    return "p < .001" if p < 0.001 else f"p = {format_number(p)}"
 
 
-def data_uri(png: bytes) -> str:
+def encode_data_uri(png: bytes) -> str:
     """Return a PNG as a data URI, so that the page needs no image file."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -37,7 +37,7 @@ class Published(NamedTuple):
     source: str
 
 
-SEED = "the seed: a Keras study"
+KERAS_STUDY = "the Keras study that this project grew from"
 BY_SLICE = "2D, mean over slices with a lesion"
 BY_SLICE_SUB = "2D, mean over slices; those without sub-lesion score 0, which caps a perfect model too"
 WONG = "Wong et al. 2021, arXiv:2109.08791"
@@ -48,12 +48,12 @@ TRACERS = "six trained tracers"
 PUBLISHED = (
     Published("human tracers, with themselves", "T1w after stroke", TRACERS, "all", ".839", "intraclass corr. .99", "dice", LO),
     Published("human tracers, with each other", "T1w after stroke", TRACERS, "all", ".727", "intraclass corr. .98", "dice", LO),
-    Published("ResUNet", "R1.1", BY_SLICE, "main", ".5774", "", "seed_dice", SEED),
-    Published("SegNet", "R1.1", BY_SLICE, "main", ".4563", "", "seed_dice", SEED),
-    Published("U-Net", "R1.1", BY_SLICE, "main", ".1084", "", "seed_dice", SEED),
-    Published("ResUNet", "R1.1", BY_SLICE_SUB, "sub", ".0113", "", "seed_dice", SEED),
-    Published("SegNet", "R1.1", BY_SLICE_SUB, "sub", ".0003", "", "seed_dice", SEED),
-    Published("U-Net", "R1.1", BY_SLICE_SUB, "sub", ".0076", "", "seed_dice", SEED),
+    Published("ResUNet", "R1.1", BY_SLICE, "main", ".5774", "", "keras_dice", KERAS_STUDY),
+    Published("SegNet", "R1.1", BY_SLICE, "main", ".4563", "", "keras_dice", KERAS_STUDY),
+    Published("U-Net", "R1.1", BY_SLICE, "main", ".1084", "", "keras_dice", KERAS_STUDY),
+    Published("ResUNet", "R1.1", BY_SLICE_SUB, "sub", ".0113", "", "keras_dice", KERAS_STUDY),
+    Published("SegNet", "R1.1", BY_SLICE_SUB, "sub", ".0003", "", "keras_dice", KERAS_STUDY),
+    Published("U-Net", "R1.1", BY_SLICE_SUB, "sub", ".0076", "", "keras_dice", KERAS_STUDY),
     Published("X-Net", "R1.1", "5 folds, 2D slices of 224x192", "all", ".4867", "", "", "Qi et al. 2019, arXiv:1907.07000"),
     Published("D-UNet", "R1.1", "80/20 of scans", "all", ".5349 ± .276", "", "", "Zhou et al. 2021, arXiv:1908.05104"),
     Published("SPiN", "R1.2", WONG_PROTOCOL, "all", ".703", "", "dice", WONG),
@@ -84,6 +84,6 @@ PUBLISHED = (
 )  # fmt: skip
 
 
-def published() -> pd.DataFrame:
+def tabulate_published() -> pd.DataFrame:
     """Return the published results, one row each, with the columns of `Published`."""
     return pd.DataFrame(PUBLISHED)

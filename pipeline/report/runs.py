@@ -40,7 +40,7 @@ class Run:
     experiment: dict[str, str]
     settings: dict[str, Any]
 
-    def table(self, path: Path, **renamed: str) -> pd.DataFrame:
+    def read_table(self, path: Path, **renamed: str) -> pd.DataFrame:
         """Return one of the run's tables, each row with network, loss and fold."""
         # Names stay text: a subject may be "031768" and a site "NA".
         text = dict.fromkeys(NAMES, str)
@@ -96,30 +96,30 @@ def gather(runs: Sequence[Run]) -> Gathered:
             differs between experiments.
     """
     require_same_settings(runs)
-    scores = of_all_runs(runs, EVALUATION / SCORES, SCAN)
+    scores = join_tables(runs, EVALUATION / SCORES, SCAN)
     require_each_scan_once(scores)
     require_same_truth(scores)
-    curves = of_all_runs(runs, Path("history.csv"), ["fold", "epoch"], loss="training_loss")
+    curves = join_tables(runs, Path("history.csv"), ["fold", "epoch"], loss="training_loss")
     return Gathered(
         scores=scores.drop(columns="folder"),
-        lesions=of_all_runs(runs, EVALUATION / LESIONS, SCAN).drop(columns="folder"),
+        lesions=join_tables(runs, EVALUATION / LESIONS, SCAN).drop(columns="folder"),
         history=curves.reindex(columns=[*EXPERIMENT, "fold", *CURVES]),
-        worst=of_all_runs(runs, EVALUATION / WORST, SCAN),
-        settings=settings_of_all(runs),
-        to_hold_out=set().union(*map(subjects_in_folds, runs)),
+        worst=join_tables(runs, EVALUATION / WORST, SCAN),
+        settings=merge_settings(runs),
+        to_hold_out=set().union(*map(read_subjects_in_folds, runs)),
     )
 
 
-def subjects_in_folds(run: Run) -> set[str]:
+def read_subjects_in_folds(run: Run) -> set[str]:
     """Return the subjects that the split of a run assigns to a fold; none if the run has no split."""
     path = run.folder / "split.csv"
     rows = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame({"subject": [], "fold": []})
     return set(rows.loc[rows["fold"] != "", "subject"])
 
 
-def of_all_runs(runs: Sequence[Run], path: Path, by: Sequence[str], **renamed: str) -> pd.DataFrame:
+def join_tables(runs: Sequence[Run], path: Path, by: Sequence[str], **renamed: str) -> pd.DataFrame:
     """Return one table of all runs that have it, with the `folder` of each row's run; sorted by experiment and `by`."""
-    tables = [run.table(path, **renamed).assign(folder=str(run.folder)) for run in runs if (run.folder / path).is_file()]
+    tables = [run.read_table(path, **renamed).assign(folder=str(run.folder)) for run in runs if (run.folder / path).is_file()]
     filled = [table for table in tables if not table.empty]
     if not filled:
         return pd.DataFrame(columns=[*EXPERIMENT, "fold", *by, "folder"])
@@ -166,17 +166,17 @@ def name_of(run: Run) -> tuple[str, str]:
     return run.experiment["network"], run.experiment["loss"]
 
 
-def settings_of_all(runs: Sequence[Run]) -> dict[str, str]:
+def merge_settings(runs: Sequence[Run]) -> dict[str, str]:
     """Return the settings of runs as text; if experiments differ in a setting, each value with the experiments that use it."""
     words: dict[str, dict[str, list[str]]] = {}
     for run in runs:
         for key, value in run.settings.items():
             having = words.setdefault(key, {}).setdefault(str(value), [])
             having += [name for name in [" ".join(name_of(run))] if name not in having]
-    return {key: spelled_out(values) for key, values in sorted(words.items())}
+    return {key: format_values(values) for key, values in sorted(words.items())}
 
 
-def spelled_out(values: Mapping[str, Sequence[str]]) -> str:
+def format_values(values: Mapping[str, Sequence[str]]) -> str:
     """Return the only value, or each value with the experiments that use it."""
     if len(values) == 1:
         return next(iter(values))

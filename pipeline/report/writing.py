@@ -7,8 +7,15 @@ from typing import Any
 import pandas as pd
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.cohorts.phantom import is_phantom_subject
-from strokelesion.pipeline.evaluation.comparison import RANKED_BY, SCAN, best_experiment, compare, false_alarms, summarize
+from strokelesion.pipeline.cohorts.records import is_phantom_subject
+from strokelesion.pipeline.evaluation.comparison import (
+    RANKED_BY,
+    SCAN,
+    compare,
+    count_false_alarms,
+    find_best_experiment,
+    summarize,
+)
 from strokelesion.pipeline.report.page import Report, write_page
 from strokelesion.pipeline.report.runs import EVALUATION, Gathered, find_runs, gather
 
@@ -28,33 +35,33 @@ def write_report(
     """
     gathered = gather(find_runs(runs or f"{runs_dir}/*"))
     table = compare(gathered.scores)
-    experiment = named_experiment(gathered.scores, shown)
+    experiment = find_experiment(gathered.scores, shown)
     report = Report(
         scores=gathered.scores,
         lesions=gathered.lesions,
         history=gathered.history,
         table=table,
         summary=summarize(gathered.scores),
-        false_alarms=false_alarms(gathered.scores),
-        worst=worst_pictures(gathered.worst, experiment),
+        false_alarms=count_false_alarms(gathered.scores),
+        worst=read_worst_pictures(gathered.worst, experiment),
         settings=gathered.settings,
-        notes=[*missing_scans(gathered.scores), *missing_subjects(gathered)],
+        notes=[*warn_of_missing_scans(gathered.scores), *warn_of_missing_subjects(gathered)],
         shown=experiment,
         is_phantom=bool(gathered.scores["subject"].map(is_phantom_subject).all()),
     )
     page = write_page(report, Path(folder))
-    print(printed(table))
+    print(format_table(table))
     print(f"The report is in {page}")
 
 
-def named_experiment(scores: pd.DataFrame, shown: str) -> tuple[str, str]:
+def find_experiment(scores: pd.DataFrame, shown: str) -> tuple[str, str]:
     """Return network and loss of the experiment to show.
 
     Raises:
         UserError: when there is no such experiment; the message lists the existing ones.
     """
     if shown == "best":
-        return best_experiment(scores)
+        return find_best_experiment(scores)
     names = {
         f"{network} {loss}": (str(network), str(loss))
         for network, loss in scores[["network", "loss"]].drop_duplicates().to_numpy()
@@ -64,21 +71,21 @@ def named_experiment(scores: pd.DataFrame, shown: str) -> tuple[str, str]:
     return names[shown]
 
 
-def worst_pictures(worst: pd.DataFrame, experiment: tuple[str, str]) -> list[tuple[str, bytes]]:
+def read_worst_pictures(worst: pd.DataFrame, experiment: tuple[str, str]) -> list[tuple[str, bytes]]:
     """Return title and PNG of the worst scans of an experiment, from the ten worst scans that each fold stored."""
     network, loss = experiment
     rows = worst[(worst["network"] == network) & (worst["loss"] == loss)]
     rows = rows.sort_values(["dice", "truth_ml", *SCAN], ascending=[True, False, True, True, True])[:WORST_SHOWN]
-    return [(title(row), Path(str(row.folder), EVALUATION, str(row.picture)).read_bytes()) for row in rows.itertuples()]
+    return [(format_title(row), Path(str(row.folder), EVALUATION, str(row.picture)).read_bytes()) for row in rows.itertuples()]
 
 
-def title(row: Any) -> str:
+def format_title(row: Any) -> str:
     """Return the title above the picture of a scan."""
     volumes = f"truth {row.truth_ml:.1f} ml, predicted {row.pred_ml:.1f} ml"
     return f"{row.site} {row.subject} {row.session}: Dice {row.dice:.3f}, {volumes}"
 
 
-def missing_scans(scores: pd.DataFrame) -> list[str]:
+def warn_of_missing_scans(scores: pd.DataFrame) -> list[str]:
     """Return a warning for each experiment that lacks scans of another experiment."""
     scans = {name: set(map(tuple, rows[SCAN].to_numpy())) for name, rows in scores.groupby(["network", "loss"])}
     of_all = set.union(*scans.values())
@@ -90,7 +97,7 @@ def missing_scans(scores: pd.DataFrame) -> list[str]:
     ]
 
 
-def missing_subjects(gathered: Gathered) -> list[str]:
+def warn_of_missing_subjects(gathered: Gathered) -> list[str]:
     """Return a warning if no run held out some subjects of the splits."""
     missing = gathered.to_hold_out - set(gathered.scores["subject"])
     if not missing:
@@ -99,18 +106,18 @@ def missing_subjects(gathered: Gathered) -> list[str]:
     return [f"{counts} were held out in none of these runs: the scores are those of a part of the data set."]
 
 
-def printed(table: pd.DataFrame) -> str:
+def format_table(table: pd.DataFrame) -> str:
     """Return the table of experiments as text, for main and for sub: networks in rows, losses in columns."""
     parts = []
     for lesion in ("main", "sub"):
         if not (rows := table[table["lesion"] == lesion]).empty:
-            cells = rows.assign(cell=[cell(row) for row in rows.itertuples()])
+            cells = rows.assign(cell=[format_cell(row) for row in rows.itertuples()])
             grid = cells.pivot_table(index="network", columns="loss", values="cell", aggfunc="first", fill_value="-")
             parts.append(f"Dice {lesion}\n{grid.rename_axis(index=None, columns=None).to_string()}")
     return "\n\n".join([*parts, "p: against the best, corrected for the number of comparisons (Holm)"])
 
 
-def cell(row: Any) -> str:
+def format_cell(row: Any) -> str:
     """Return mean, interval and test of one experiment as text."""
     sureness = ("best" if row.lesion == RANKED_BY else "reference") if row.is_best else f"p {row.p_holm:.3f}"
     return f"{row.dice:.3f} [{row.low:.3f}, {row.high:.3f}] {sureness}"

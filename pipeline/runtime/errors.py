@@ -92,7 +92,7 @@ def show_error(kind: type[BaseException], error: BaseException, trace: Traceback
         raise SystemExit(known.exit_status)
 
 
-def finding(what: str, files: Sequence[str | Path], advice: str) -> str:
+def format_issue(what: str, files: Sequence[str | Path], advice: str) -> str:
     """Return one paragraph of a message: the number of affected files, the first of them, and advice; "" for no files."""
     if not files:
         return ""
@@ -100,7 +100,7 @@ def finding(what: str, files: Sequence[str | Path], advice: str) -> str:
     return "\n  ".join([f"{len(files)} {what}:", *map(str, files[:NAMED_AT_MOST]), *more]) + f"\n{advice}"
 
 
-def refuse(findings: Iterable[str], kind: type[UserError] = UserError) -> None:
+def refuse(issues: Iterable[str], kind: type[UserError] = UserError) -> None:
     """Raise one error with all paragraphs, if there are any."""
-    if message := "\n\n".join(filter(None, findings)):
+    if message := "\n\n".join(filter(None, issues)):
         raise kind(message)

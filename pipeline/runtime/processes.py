@@ -88,10 +88,7 @@ def share(items: Items, first: int = 0) -> Items:
 
 def merged(own: Mapping[str, str]) -> dict[str, str]:
     """Return the entries of all processes, in the order of their ranks."""
-    if idist.get_world_size() == 1:
-        return dict(own)
-    everyones: list[Any] = [None] * idist.get_world_size()
-    distributed.all_gather_object(everyones, dict(own))
+    everyones = cast(list[dict[str, str]], idist.all_gather(dict(own)))
     return {key: value for entries in everyones for key, value in entries.items()}
 
 

@@ -6,7 +6,7 @@ writes only slices; the command `synthesis` writes scans and masks.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -20,19 +20,20 @@ from tqdm import tqdm
 
 from strokelesion.networks import UserError
 from strokelesion.networks.planes import AXIAL
-from strokelesion.pipeline.cohorts.phantom import RELEASE
 from strokelesion.pipeline.runtime.files import write_nifti, write_table
 from strokelesion.pipeline.runtime.workers import workers
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
-from strokelesion.pipeline.synthesis.lesion_masks import draw_lesions, make_procedural_masks, read_lesions
+from strokelesion.pipeline.synthesis.lesion_drawing import draw_lesions, make_procedural_masks, read_lesions
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
 from strokelesion.transforms import Recipe
+from strokelesion.transforms.geometry import voxel_ml
 
+RELEASE = "ATLAS_R1.1"
 # Six digits as in R1.1, outside the ranges of its patients and of the phantom: side, then number.
 FIRST_ID = 200_000
 IDS_PER_SIDE = 100_000
-COMPOSITION = "composition.csv"
-COMPOSED_OF = ["head", "lesions", "seed"]
+SCANS_TABLE = "synthetic_scans.csv"
+SOURCES = ["head", "lesions", "seed"]
 # Files of a prepared head.
 FILE_KEYS = ("tissues", "image")
 logger = logging.getLogger(__name__)
@@ -127,8 +128,8 @@ def compose_sides(
         return compose_records(material, side, count, seed, lesion_free)
 
     shown, validating = scans
-    composed = side_of(SIDES[0], shown + renewed * (epochs - 1))
-    training = [{**record, "plane": plane} for record, plane in zip(composed, cycle(planes), strict=False)]
+    records = side_of(SIDES[0], shown + renewed * (epochs - 1))
+    training = [{**record, "plane": plane} for record, plane in zip(records, cycle(planes), strict=False)]
     return Sides(training, side_of(SIDES[1], validating), shown, renewed)
 
 
@@ -162,58 +163,65 @@ def compose_record(material: Material, side: int, number: int, seed: int, lesion
 def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output_dir: str | Path, processes: int = 0) -> Path:
     """Write synthetic scans in the layout of R1.1, with their true brain masks; existing scans are kept.
 
-    `composition.csv` beside the release lists the head, lesions and seed of each scan.
+    `synthetic_scans.csv` beside the release lists the head, lesions and seed of each scan.
 
     Returns:
         The folder of the release, `<output_dir>/ATLAS_R1.1`.
     """
     release = Path(output_dir) / RELEASE
-    claim(release.parent, records)
-    missing = [record for record in records if not done_file(release, record).exists()]
+    write_scans_table(release.parent, records)
     started_s = time.monotonic()
-    with workers(processes) as pool:
-        work = pool.map(partial(compose_scan, release, transform), missing)
-        for _ in tqdm(work, total=len(missing), desc="composed scans", unit="scan"):
-            pass
-    speed = len(missing) / max((time.monotonic() - started_s) / 60, 1e-9)
-    print(f"{len(missing)} scans composed in {release}, {speed:.1f} a minute; {len(records) - len(missing)} were there.")
+    missing = write_missing(release, records, partial(compose_scan, release, transform), processes)
+    speed = missing / max((time.monotonic() - started_s) / 60, 1e-9)
+    print(f"{missing} synthetic scans written to {release}, {speed:.1f} a minute; {len(records) - missing} were there.")
     return release
 
 
-def claim(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write `composition.csv`; raise UserError if the folder has a scan with another head, other lesions or another seed."""
-    path = folder / COMPOSITION
-    rows = pd.DataFrame([describe(record) for record in records])
+def write_missing(
+    release: Path, records: Sequence[Mapping[str, Any]], write: Callable[[Mapping[str, Any]], Any], processes: int
+) -> int:
+    """Write the scans that the release lacks, several in parallel, and return their number."""
+    missing = [record for record in records if not path_of_last_file(release, record).exists()]
+    with workers(processes) as pool:
+        work = pool.map(write, missing)
+        for _ in tqdm(work, total=len(missing), desc=f"scans in {release}", unit="scan", disable=not missing):
+            pass
+    return len(missing)
+
+
+def write_scans_table(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write `synthetic_scans.csv`; raise UserError if it lists a scan with another head, lesions or seed."""
+    path = folder / SCANS_TABLE
+    rows = pd.DataFrame([make_row(record) for record in records])
     if path.exists():
         found = pd.read_csv(path, dtype=str, keep_default_na=False)
         both = found.merge(rows, on="subject", suffixes=("", "_asked"))
-        other = both.loc[
-            (both[COMPOSED_OF] != both[[f"{name}_asked" for name in COMPOSED_OF]].to_numpy()).any(axis=1), "subject"
-        ]
+        differs = (both[SOURCES] != both[[f"{name}_asked" for name in SOURCES]].to_numpy()).any(axis=1)
+        other = both.loc[differs, "subject"]
         if not other.empty:
             raise UserError(
-                f"{path} says that {len(other)} of these scans were composed otherwise, {other.iloc[0]} for one; expected the "
+                f"{path} says that {len(other)} of these scans were made otherwise, {other.iloc[0]} for one; expected the "
                 "same heads, masks and seed. Name another --output_dir, or remove this one."
             )
         rows = pd.concat([rows, found[~found["subject"].isin(rows["subject"])]])
     write_table(path, rows.sort_values("subject"))
 
 
-def describe(record: Mapping[str, Any]) -> dict[str, Any]:
+def make_row(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return subject, head, lesions and seed of a scan as a table row."""
     masks = " ".join(Path(lesion["path"]).name for lesion in record["lesions"])
     return {"subject": record["subject"], "head": record["head"], "lesions": masks, "seed": str(record["seed"])}
 
 
-def file_of(release: Path, record: Mapping[str, Any], name: str) -> Path:
+def path_of(release: Path, record: Mapping[str, Any], name: str) -> Path:
     """Return the path of a file of a scan."""
     folder = Path(release, record["site"], record["subject"], record["session"])
     return folder / f"{record['subject']}_{name}_stx.nii.gz"
 
 
-def done_file(release: Path, record: Mapping[str, Any]) -> Path:
+def path_of_last_file(release: Path, record: Mapping[str, Any]) -> Path:
     """Return the file that is written last, so that its existence shows that the scan is complete."""
-    return file_of(release, record, "t1w_deface")
+    return path_of(release, record, "t1w_deface")
 
 
 def compose_scan(release: Path, transform: Recipe, record: Mapping[str, Any]) -> float:
@@ -229,15 +237,15 @@ def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, An
         volumes["LesionSmooth_1"] = label == 2
     affine = np.asarray(sample["image"].affine)
     for name, mask in volumes.items():
-        save(mask.numpy(force=True).astype(np.uint8), affine, file_of(release, record, name))
-    save(torch.as_tensor(sample["image"])[0].numpy(force=True).astype(np.int16), affine, done_file(release, record))
-    return float((label > 0).sum()) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+        save(mask.numpy(force=True).astype(np.uint8), affine, path_of(release, record, name))
+    save(torch.as_tensor(sample["image"])[0].numpy(force=True).astype(np.int16), affine, path_of_last_file(release, record))
+    return float((label > 0).sum()) * voxel_ml(affine)
 
 
 def save(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], path: Path) -> None:
     """Write a NIfTI file in MNI space; its header says that the scan is synthetic."""
     image = nib.Nifti1Image(array, affine)
-    image.header["descrip"] = b"composed scan, not a patient"
+    image.header["descrip"] = b"synthetic scan, not a patient"
     image.set_sform(affine, code="mni")
     image.set_qform(affine, code="mni")
     write_nifti(path, image)

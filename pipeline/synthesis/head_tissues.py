@@ -10,10 +10,12 @@ import torch
 from monai.data import MetaTensor
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, label, median
+from scipy.ndimage import distance_transform_edt, median
 
 from strokelesion.networks import UserError
 from strokelesion.transforms import ScaleTissued, is_tissue
+from strokelesion.transforms.components import components, least_voxels, without_small
+from strokelesion.transforms.geometry import surplus_mm, voxel_ml
 from strokelesion.transforms.synthesis.tissues import Tissue, is_inside_skull
 
 # Gaps in the brain up to twice this width are filled with CSF.
@@ -23,7 +25,7 @@ CLOSING_MM = 3.0
 SULCAL_DEPTH_MM = 8.0
 VENTRICLE_DEPTH_MM = 15.0
 # Smaller bright components are noise. The scalp can be a separate component, if the skull around the brain is dark.
-SPECK_ML = 1.0
+LEAST_COMPONENT_ML = 1.0
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating]
@@ -45,7 +47,7 @@ def add_surroundings(tissues: MetaTensor, image: MetaTensor | None = None) -> Me
         image: T1 on the same grid; None for a map without tissue outside the skull.
     """
     labeled = is_inside_skull(tissues.as_tensor())
-    inside = torch.from_numpy(close(labeled[0].numpy(), spacing_mm(tissues)))[None]
+    inside = labeled | (surplus_mm(labeled[0], spacing_mm(tissues).tolist(), 0, CLOSING_MM) <= 0)
     whole = tissues.as_tensor().clone()
     whole[inside & ~labeled] = int(Tissue.CSF)
     if image is not None:
@@ -59,22 +61,11 @@ def spacing_mm(volume: MetaTensor) -> Floats:
     return sizes
 
 
-def close(mask: Mask, spacing_mm: Floats) -> Mask:
-    """Return a mask closed by a ball; distance transforms are faster than a ball-shaped structuring element."""
-    margin = [(int(np.ceil(CLOSING_MM / size)) + 1,) * 2 for size in spacing_mm]
-    grown = distance_transform_edt(~np.pad(mask, margin), spacing_mm) <= CLOSING_MM
-    closed = distance_transform_edt(grown, spacing_mm) > CLOSING_MM
-    inner = tuple(slice(before, -after) for before, after in margin)
-    return np.asarray(closed[inner], dtype=bool) | mask
-
-
 def is_head(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
     """Return the mask `(1, X, Y, Z)` of brain and of voxels brighter than air, without small components (noise)."""
     bright = is_tissue(ScaleTissued("image")({"image": image.as_tensor()})["image"])
-    pieces, _ = label((bright | brain)[0].numpy())
-    large = np.bincount(pieces.ravel()) * np.prod(spacing_mm(image)) / 1000 >= SPECK_ML
-    large[0] = False
-    return torch.from_numpy(large[pieces])[None]
+    least = least_voxels(LEAST_COMPONENT_ML, voxel_ml(image.affine))
+    return torch.from_numpy(without_small((bright | brain)[0], least, neighbors=6))[None]
 
 
 def classify(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
@@ -116,7 +107,7 @@ def otsu(values: Floats) -> tuple[float, float]:
 def is_ventricle(fluid: Mask, brain: Mask, spacing_mm: Floats) -> Mask:
     """Return the mask of fluid components that lie deep in the brain."""
     depth_mm = distance_transform_edt(brain, spacing_mm)
-    pieces, count = label(fluid & (depth_mm > SULCAL_DEPTH_MM))
-    numbers = np.arange(1, count + 1)
+    pieces, sizes = components(fluid & (depth_mm > SULCAL_DEPTH_MM), neighbors=6)
+    numbers = np.arange(1, len(sizes))
     deep = numbers[np.asarray(median(depth_mm, pieces, numbers)) > VENTRICLE_DEPTH_MM]
     return np.isin(pieces, deep)

@@ -5,8 +5,6 @@ A prepared head has one or two NIfTI files in the cache: `tissues` (bytes, class
 maps them to millimeters of MNI152, so that world coordinates of heads and lesion masks correspond.
 """
 
-import hashlib
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -24,13 +22,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.runtime.errors import finding, refuse, user_error
+from strokelesion.pipeline.runtime.derived_files import derived_path, file_states
+from strokelesion.pipeline.runtime.errors import format_issue, refuse, user_error
 from strokelesion.pipeline.runtime.files import write_bytes
 from strokelesion.pipeline.synthesis.head_registration import register_to_mni
 from strokelesion.pipeline.synthesis.head_tissues import add_surroundings, classify, has_surroundings
 from strokelesion.pipeline.synthesis.material import Folders, files_in
 from strokelesion.transforms import LoadScand
-from strokelesion.transforms.recipe import parts
 from strokelesion.transforms.synthesis.tissues import LabelTissuesd
 
 # Increase this number when the output of this module changes, so that cached heads are prepared again.
@@ -98,7 +96,7 @@ def prepare_heads(
     if extract_brain is None:
         bare = [head["image"] for head in heads if "labels" not in head]
         advice = "Expected a label map beside each (X_labels.nii.gz), or `extract_brain`, which finds the brain of a T1."
-        refuse([finding("heads are T1s without labels", bare, advice)])
+        refuse([format_issue("heads are T1s without labels", bare, advice)])
     with idist.one_rank_first(), ThreadPoolExecutor(max_workers=workers) as pool:
         work = pool.map(lambda head: prepare_head(head, Path(cache_dir), extract_brain, spacing_mm), heads)
         try:
@@ -112,31 +110,23 @@ def prepare_head(
     head: Mapping[str, str], cache_dir: Path, extract_brain: ExtractBrain | None, spacing_mm: float
 ) -> dict[str, str]:
     """Return the item of one prepared head; prepare it if the cache lacks it."""
-    stem = cache_dir / f"{head['person']}_{digest(head, extract_brain, spacing_mm)}"
+    files = [head[key] for key in NAMES if key in head]
+    made_from = [HEADS_VERSION, spacing_mm, file_states(files), LabelTissuesd, None if "labels" in head else extract_brain]
     kinds = ("tissues", "image") if "image" in head else ("tissues",)
     # Uncompressed, because each synthetic scan of this head reads them.
-    paths = {kind: stem.with_name(f"{stem.name}_{kind}.nii") for kind in kinds}
+    paths = {kind: derived_path(cache_dir, head["person"], made_from, f"_{kind}.nii") for kind in kinds}
     if not all(path.exists() for path in paths.values()):
         try:
             volumes = in_mni(tissues_of(load(head, spacing_mm), extract_brain), spacing_mm)
         except Exception as error:
-            files = " and ".join(head[key] for key in NAMES if key in head)
+            named = " and ".join(files)
             if (known := user_error(error)) is not None:
-                raise UserError(f"cannot prepare {files}: {known}") from None
-            error.add_note(f"while preparing {files}")
+                raise UserError(f"cannot prepare {named}: {known}") from None
+            error.add_note(f"while preparing {named}")
             raise
         for kind, path in paths.items():
             write_bytes(path, as_nifti(volumes[kind]).to_bytes())
     return {"person": head["person"], **{kind: str(path) for kind, path in paths.items()}}
-
-
-def digest(head: Mapping[str, str], extract_brain: ExtractBrain | None, spacing_mm: float) -> str:
-    """Return 20 digits of the SHA-256 of the input files (path, size, modification time) and of the preparation settings."""
-    paths = [Path(head[key]).absolute() for key in NAMES if key in head]
-    inputs = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    extraction = None if "labels" in head else parts(extract_brain)
-    recipe = json.dumps([HEADS_VERSION, spacing_mm, inputs, parts(LabelTissuesd), extraction])
-    return hashlib.sha256(recipe.encode()).hexdigest()[:20]
 
 
 def load(head: Mapping[str, str], spacing_mm: float) -> dict[str, Any]:

@@ -21,11 +21,11 @@ def folders_in(folders: Folders) -> list[Path]:
         UserError: A folder does not exist.
     """
     named = folders.split(",") if isinstance(folders, str) else [folders] if isinstance(folders, Path) else folders
-    places = [Path(str(name).strip()) for name in named]
-    for place in places:
-        if not place.is_dir():
-            raise UserError(f"{place} is not a folder; expected folders, several separated by commas. Check the path.")
-    return places
+    paths = [Path(str(name).strip()) for name in named]
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"{path} is not a folder; expected folders, several separated by commas. Check the path.")
+    return paths
 
 
 def files_in(folders: Folders) -> Iterator[Path]:

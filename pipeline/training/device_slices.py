@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from strokelesion.pipeline.training.slice_store import SliceDataset, open_store
-from strokelesion.transforms.transfer import on_device
+from strokelesion.transforms.augmentation import on_device
 
 # Largest share of the free memory for the slices: network, batches and the next scans need the rest.
 LARGEST_SHARE = 0.5

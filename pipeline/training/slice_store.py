@@ -1,13 +1,9 @@
 """The slice store: each scan is prepared once, and its slices stay on disk as a memory-mapped file.
 
-Each scan has one `.npy` file with a structured array: `image` (half precision), `label` (bytes) and `lesion_voxels`. The file
-name contains a hash of the input files (path, size, modification time) and of the transforms. A second run therefore reuses the
-file, and a changed input or transform gives a new file. A file is written under a temporary name and renamed when it is
-complete, so an interrupted build continues where it stopped.
+Each scan has one `.npy` file with a structured array: `image` (half precision), `label` (bytes) and `lesion_voxels`. It is
+derived from the scan's files and the transforms: a second run reuses it, an interrupted build continues where it stopped.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -25,6 +21,7 @@ from tqdm import tqdm
 
 from strokelesion.networks import UserError
 from strokelesion.networks.planes import AXIAL
+from strokelesion.pipeline.runtime.derived_files import derived_path, file_states
 from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.pipeline.runtime.files import remove_parts, written_whole
 from strokelesion.pipeline.runtime.processes import is_first, share
@@ -37,8 +34,6 @@ FILE_KEYS = ("image", "main_mask", "sub_masks", "tissues")
 COMPOSITION_KEYS = ("lesions", "seed")
 # Several runs may build one store. A temporary file that is older than this was left by a run that was killed.
 DEAD_AFTER_S = 24 * 3600
-# Maximum length of subject and session in a file name; the digest identifies the scan.
-LONGEST_NAME = 50
 logger = logging.getLogger(__name__)
 
 
@@ -50,14 +45,11 @@ def files_of(record: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def store_path(record: Mapping[str, Any], transform: Recipe, folder: Path) -> Path:
-    """Return the path of one scan's slices: the scan's name and 20 digits of the SHA-256 of inputs and transforms."""
-    name = f"{record['subject']}_{record['session']}"[:LONGEST_NAME]
-    inputs = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in files_of(record)]
+    """Return the path of one scan's slices; its name contains the fingerprint of inputs and transforms."""
     composition = [record[key] for key in COMPOSITION_KEYS if key in record]
     plane = [record["plane"]] if record.get("plane", AXIAL) != AXIAL else []
-    recipe = json.dumps([STORE_VERSION, inputs, composition, *plane, transform.fingerprint])
-    digest = hashlib.sha256(recipe.encode()).hexdigest()[:20]
-    return folder / f"{name}_{digest}.npy"
+    made_from = [STORE_VERSION, file_states(files_of(record)), composition, *plane, transform]
+    return derived_path(folder, f"{record['subject']}_{record['session']}", made_from, ".npy")
 
 
 def pack(image: torch.Tensor, label: torch.Tensor) -> NDArray[Any]:

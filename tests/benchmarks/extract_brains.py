@@ -1,9 +1,9 @@
 """How well and how fast the pretrained models find brains: Dice, what is too much and too little, seconds; and a summary.
 
-    python tests/benchmarks/extract_brains.py FOLDER [FOLDER ...] [--csv brains.csv] [--closing_mm 1]
+    python tests/benchmarks/extract_brains.py FOLDER [FOLDER ...] [--csv brains.csv]
 
 A folder holds synthetic scans with their `BrainMask` (see docs/synthesis.md), or T1s with FreeSurfer's labels, `X_T1w.nii.gz`
-and `X_labels.nii.gz`. With `--closing_mm`, clefts of up to twice that width are filled in both masks: narrow sulci are brain.
+and `X_labels.nii.gz`.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import torch
 from candidates.bundle import configured
 from monai.transforms import LoadImage
 
-from strokelesion.transforms.distances import distances_mm
 from strokelesion.transforms.synthesis import LabelTissuesd, is_brain
 
 LOAD = LoadImage(reader="NibabelReader", image_only=True, ensure_channel_first=True)
@@ -32,28 +31,12 @@ def pairs(folder: Path) -> Iterator[tuple[Path, torch.Tensor]]:
             yield t1, is_brain(LabelTissuesd("tissues")({"tissues": LOAD(labels)})["tissues"].as_tensor())
 
 
-def filled(mask: torch.Tensor, closing_mm: float, spacing_mm: float) -> torch.Tensor:
-    """Return a mask `(1, X, Y, Z)` without clefts of up to twice `closing_mm`."""
-    inside = torch.as_tensor(mask).as_subclass(torch.Tensor)[0] > 0
-    if not closing_mm:
-        return inside[None]
-    beyond = distances_mm(inside, [spacing_mm] * 3) > closing_mm
-    return (distances_mm(beyond, [spacing_mm] * 3) > closing_mm)[None]
-
-
-def dice(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Return the Dice of two masks."""
-    one, other = (torch.as_tensor(mask).as_subclass(torch.Tensor) > 0 for mask in (one, other))
-    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--weights", default="pretrained")
     parser.add_argument("--surface_weights", default="pretrained", help="'' for no second model")
-    parser.add_argument("--closing_mm", type=float, default=0, help="half the width of clefts that are filled in both masks")
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
     models = {"brain_weights": arguments.weights, "surface_weights": arguments.surface_weights or None}
@@ -64,10 +47,14 @@ def main() -> None:
             image, started_s = LOAD(t1), time.perf_counter()
             brain = extract(image)
             seconds = time.perf_counter() - started_s
-            found, true = (filled(mask, arguments.closing_mm, float(image.pixdim[0])) for mask in (brain, truth))
-            wrong_ml = (float(wrong.sum() * image.pixdim.prod()) / 1000 for wrong in (found & ~true, true & ~found))
-            volumes = dict(zip(("too_much_ml", "missing_ml"), wrong_ml, strict=True))
-            rows.append({"scan": t1.name, "dice": dice(found, true), **volumes, "seconds": seconds})
+            found, true = (torch.as_tensor(mask).as_subclass(torch.Tensor) > 0 for mask in (brain, truth))
+            voxel_ml = float(image.pixdim.prod()) / 1000
+            row = {"scan": t1.name, "dice": float(2 * (found & true).sum() / (found.sum() + true.sum())), "seconds": seconds}
+            row |= {
+                "too_much_ml": float((found & ~true).sum()) * voxel_ml,
+                "missing_ml": float((true & ~found).sum()) * voxel_ml,
+            }
+            rows.append(row)
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     print(table.drop(columns="scan").describe().loc[["mean", "50%", "min", "max"]].round(3).to_string())

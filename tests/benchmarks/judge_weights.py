@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from strokelesion.pipeline.evaluation.comparison import interval, with_truth
+from strokelesion.pipeline.evaluation.comparison import bootstrap_interval, select_with_truth
 from strokelesion.pipeline.report.figures import SIZE_EDGES_ML, SIZE_NAMES
 
 F1 = {"lesion F1, touched": "atlas22_lesion_f1", "lesion F1, IoU ≥ .25": "isles26_lesion_f1"}
@@ -31,28 +31,28 @@ def read_runs(folder: Path, name: str) -> dict[str, pd.DataFrame]:
 
 def mean_of(values: pd.Series, persons: pd.Series) -> str:
     """Return a mean with its interval as text."""
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*interval(values, persons))
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*bootstrap_interval(values, persons))
 
 
 def conditions(runs: dict[str, pd.DataFrame], reference: str) -> pd.DataFrame:
     """Return how well lesions are found under each condition, and what that costs against the reference."""
-    known = {name: with_truth(scores, "both").set_index("subject") for name, scores in runs.items()}
+    known = {name: select_with_truth(scores, "both").set_index("subject") for name, scores in runs.items()}
     rows = {}
-    for name, rows_of in known.items():
-        shared = rows_of["dice"].align(known[reference]["dice"], join="inner")
+    for name, found in known.items():
+        here, there = found["dice"].align(known[reference]["dice"], join="inner")
         rows[name] = {
-            "scans": str(len(rows_of)),
-            "Dice, mean": mean_of(rows_of["dice"], rows_of["person"]),
-            "median": f"{rows_of['dice'].median():.3f}",
-            f"change from {reference}": "-" if name == reference else f"{(shared[0] - shared[1]).mean():+.3f}",
-            **{title: f"{rows_of[column].mean():.3f}" for title, column in F1.items()},
+            "scans": str(len(found)),
+            "Dice, mean": mean_of(found["dice"], found["person"]),
+            "median": f"{found['dice'].median():.3f}",
+            f"change from {reference}": "-" if name == reference else f"{(here - there).mean():+.3f}",
+            **{title: f"{found[column].mean():.3f}" for title, column in F1.items()},
         }
     return pd.DataFrame(rows).T
 
 
 def sizes(scores: pd.DataFrame, lesions: pd.DataFrame) -> pd.DataFrame:
     """Return how well scans are segmented by their total lesion volume, and how many lesions are found by their own."""
-    known = with_truth(scores, "both")
+    known = select_with_truth(scores, "both")
     rows = {}
     for size, (low, high) in zip(SIZE_NAMES, pairwise(SIZE_EDGES_ML), strict=True):
         scans = known[known["truth_ml"].between(low, high, inclusive="left")]
@@ -60,36 +60,33 @@ def sizes(scores: pd.DataFrame, lesions: pd.DataFrame) -> pd.DataFrame:
         rows[f"{size} ml"] = {
             "scans": str(len(scans)),
             "Dice, mean": mean_of(scans["dice"], scans["person"]) if len(scans) else "-",
-            "scans found": f"{(scans['dice'] > 0).mean():.0%}" if len(scans) else "-",
+            "scans found": share_of(scans["dice"] > 0),
             "lesions": str(len(single)),
-            "touched": f"{single['is_touched'].mean():.0%}" if len(single) else "-",
-            "matched": f"{single['is_matched'].mean():.0%}" if len(single) else "-",
+            "touched": share_of(single["is_touched"]),
+            "matched": share_of(single["is_matched"]),
         }
     return pd.DataFrame(rows).T
 
 
+def share_of(are: pd.Series) -> str:
+    """Return a share in percent as text."""
+    return f"{are.mean():.0%}" if len(are) else "-"
+
+
 def false_volumes(runs: dict[str, pd.DataFrame], masks: Path | None) -> pd.DataFrame:
     """Return the volume found in scans without lesion, by condition."""
-    found = {
-        name: scores.loc[(scores["lesion"] == "both") & (scores["truth_ml"] == 0), "pred_ml"] for name, scores in runs.items()
-    }
+    found = {name: scores.query("lesion == 'both' and truth_ml == 0")["pred_ml"] for name, scores in runs.items()}
     if masks is not None:
         found[str(masks)] = pd.read_csv(masks / "volumes.tsv", sep="\t")["total_ml"]
-    rows = {
-        name: {"scans": str(len(ml)), "median ml": f"{ml.median():.2f}", "largest ml": f"{ml.max():.2f}"}
-        for name, ml in found.items()
-        if len(ml)
-    }
-    return pd.DataFrame(rows).T
+    texts = ("{:.0f}".format, "{:.2f}".format, "{:.2f}".format)
+    rows = {name: (len(ml), ml.median(), ml.max()) for name, ml in found.items() if len(ml)}
+    columns = ("scans", "median ml", "largest ml")
+    return pd.DataFrame({name: [text(x) for text, x in zip(texts, row, strict=True)] for name, row in rows.items()}, columns).T
 
 
 def markdown(table: pd.DataFrame, title: str) -> str:
     """Return a table as Markdown."""
-    lines = [
-        [title, *table.columns],
-        ["---"] * (1 + len(table.columns)),
-        *([name, *row] for name, row in zip(table.index, table.to_numpy(), strict=True)),
-    ]
+    lines = [(title, *table.columns), ["---"] * (1 + len(table.columns)), *table.itertuples()]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
 
 

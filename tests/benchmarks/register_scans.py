@@ -21,6 +21,7 @@ import argparse
 import time
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,6 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.spatial.transform import Rotation
 
 from strokelesion.transforms import registration
-from strokelesion.transforms.brain import BrainExtractor
 from strokelesion.transforms.registration import register_brain
 
 KINDS = ("whole", "stripped", "infarct", "unseen", "astray")
@@ -87,13 +87,8 @@ def astray(to_mni: np.ndarray, points_mm: np.ndarray, rng: np.random.Generator) 
     return from_matvec(turn, middle_mm - turn @ middle_mm + rng.uniform(-25, 25, 3)) @ to_mni
 
 
-def registered(
-    image: MetaTensor,
-    brain: torch.Tensor,
-    reference: np.ndarray,
-    kind: str,
-    extract: BrainExtractor,
-    rng: np.random.Generator,
+def measure(
+    image: MetaTensor, brain: torch.Tensor, reference: np.ndarray, kind: str, extract: Any, rng: Any
 ) -> dict[str, float]:
     """Return what came of one registration of one head of one kind, against that of the untouched head."""
     affine, points_mm = random_affine(rng), apply_affine(image.affine.numpy(), np.argwhere(brain[0].numpy())[::997])
@@ -104,19 +99,11 @@ def registered(
     start = astray(known, apply_affine(affine, points_mm), rng) if kind == "astray" else None
     started_s = time.perf_counter()
     found = register_brain(head, extract(head) | lesions, lesions, start)
-    seconds = time.perf_counter() - started_s
+    figures = {"seconds": time.perf_counter() - started_s, "correlation": found.correlation}
     away = apply_affine(found.to_mni @ affine, points_mm) - apply_affine(reference, points_mm)
-    error_mm = np.linalg.norm(away, axis=1)
-    volume_ratio = np.linalg.det(found.to_mni)
-    is_refused = found.correlation < CORRELATION_AT_LEAST or not VOLUME_RATIOS[0] < volume_ratio < VOLUME_RATIOS[1]
-    return {
-        "mean_mm": error_mm.mean(),
-        "worst_mm": error_mm.max(),
-        "correlation": found.correlation,
-        "volume_ratio": volume_ratio,
-        "refused": is_refused,
-        "seconds": seconds,
-    }
+    error_mm, ratio = np.linalg.norm(away, axis=1), np.linalg.det(found.to_mni)
+    is_refused = found.correlation < CORRELATION_AT_LEAST or not VOLUME_RATIOS[0] < ratio < VOLUME_RATIOS[1]
+    return {**figures, "mean_mm": error_mm.mean(), "worst_mm": error_mm.max(), "volume_ratio": ratio, "refused": is_refused}
 
 
 def main() -> None:
@@ -134,7 +121,7 @@ def main() -> None:
         reference = register_brain(image, brain).to_mni
         for number, kind in product(range(arguments.affines), arguments.kinds.split(",")):
             rng = np.random.default_rng([number, *t1.name.encode()])
-            came = registered(image, brain, reference, kind, extract, rng)
+            came = measure(image, brain, reference, kind, extract, rng)
             rows.append({"head": t1.name, "affine": number, "kind": kind, **came})
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)

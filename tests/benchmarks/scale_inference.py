@@ -16,7 +16,6 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from strokelesion.pipeline.inference.results import Results
 from strokelesion.pipeline.models.description import Description, Protocol
 from strokelesion.pipeline.models.model_files import write_checkpoint
 from strokelesion.pipeline.options.workflow import bundle_root
-from strokelesion.pipeline.report.figure_style import BLUE, DOTS_PER_INCH, ORANGE, WIDTH_IN, styled
+from strokelesion.pipeline.report.figures import BLUE, DOTS_PER_INCH, ORANGE, WIDTH_IN, styled
 
 TESTS = Path(__file__).parent.parent / "helpers"
 SHAPES = ((30, 36, 28), (32, 34, 30), (28, 38, 27), (31, 37, 29))
@@ -91,49 +90,30 @@ def measure(run: str, folder: Path, every: int) -> None:
 
     def note(stage: str, scans: int) -> None:
         now = {"elapsed_s": time.perf_counter() - started_s, "processor_s": time.process_time() - used_s}
-        now["memory_mib"] = resident_mib()
-        rows.append({"run": run, "stage": stage, "scans": scans, **now})
+        rows.append({"run": run, "stage": stage, "scans": scans, **now, "memory_mib": resident_mib()})
 
-    def noted(owner: Any, name: str, stage: str) -> None:
-        call, count = getattr(owner, name), itertools.count(1)
+    def watch(name: str, stage: str, is_once: bool) -> None:
+        call, count = getattr(Results, name), itertools.count(1)
 
         @functools.wraps(call)
-        def wrapper(*given: Any, **named: Any) -> Any:
-            result = call(*given, **named)
-            if (scans := next(count)) % every == 0:
+        def wrapper(results: Results, *given: Any, **named: Any) -> Any:
+            if is_once:
+                note(f"before {stage}", len(given[0]))
+            result = call(results, *given, **named)
+            scans = len(given[0]) if is_once else next(count)
+            if is_once or scans % every == 0:
                 note(stage, scans)
             return result
 
-        setattr(owner, name, wrapper)
+        setattr(Results, name, wrapper)
 
-    def noted_once(owner: Any, name: str, stage: str) -> None:
-        call = getattr(owner, name)
-
-        @functools.wraps(call)
-        def wrapper(results: Results, names: Sequence[Any], *given: Any) -> None:
-            note(f"before {stage}", len(names))
-            call(results, names, *given)
-            note(stage, len(names))
-
-        setattr(owner, name, wrapper)
-
-    noted_once(Results, "clear", "clearing")
-    noted(Results, "is_done", "looking")
-    noted(Results, "write", "segmenting")
-    noted_once(Results, "gather", "tables")
+    for name, stage in {"clear": "clearing", "is_done": "looking", "write": "segmenting", "gather": "tables"}.items():
+        watch(name, stage, is_once=name in ("clear", "gather"))
     sys.path.insert(0, str(TESTS))
-    monai.bundle.run(
-        "inference",
-        config_file=f"{bundle_root()}/resunet.json",
-        network_def=NETWORK,
-        weights=str(folder / "dark.pt"),
-        scans=str(folder / "scans"),
-        output_dir=str(folder / "results"),
-        cache_dir=str(folder / "cache"),
-        pages=False,
-        amp=False,
-        device="cpu",
-    )
+    where = {"scans": "scans", "weights": "dark.pt", "output_dir": "results", "cache_dir": "cache"}
+    options: dict[str, Any] = {name: str(folder / path) for name, path in where.items()}
+    options |= {"network_def": NETWORK, "pages": False, "amp": False, "device": "cpu"}
+    monai.bundle.run("inference", config_file=f"{bundle_root()}/resunet.json", **options)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     print(f"{run}: {rows[-1]['elapsed_s']:.0f} s, {peak_mib:.0f} MiB at most")
     pd.DataFrame(rows).round(3).to_csv(folder / f"{run}.csv", index=False)

@@ -4,8 +4,8 @@
 
 Each variant changes one thing of the one above it. All are measured in turn, `--repeats` times, and the best of each counts, so
 that the ratios, to the first row of a network, bear other work on the machine. The first time, when `torch.compile` compiles,
-is not counted but noted. With one thread, seconds are the processor's, which other work on the machine changes little. `onnx`
-is left out where ONNX Runtime is missing, bf16 where the processor cannot multiply it.
+is not counted but noted. With one thread, seconds are the processor's, which other work on the machine changes little. bf16
+is left out where the processor cannot multiply it.
 """
 
 import argparse
@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from importlib.util import find_spec
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,8 @@ import pandas as pd
 import torch
 from monai.inferers import SimpleInferer, SliceInferer
 
-from strokelesion.networks import CrossEntropyDiceLoss, ResUNet, SegNet, UNet
-from strokelesion.networks.onnx_runtime import OnnxNetwork
-from strokelesion.networks.precision import MixedPrecisionInferer, has_fast_bfloat16
+from strokelesion.networks import CrossEntropyDiceLoss, MixedPrecisionInferer, ResUNet, SegNet, UNet
+from strokelesion.networks.inferers import has_fast_bfloat16
 
 NETWORKS = {"resunet": ResUNet, "unet": UNet, "segnet": SegNet}
 SLICE_SIZE = (192, 224)
@@ -41,7 +38,6 @@ class Variant:
     fused: bool = True
     bfloat16: bool = False
     compiled: bool = False
-    onnx: bool = False
 
 
 VARIANTS = (
@@ -49,7 +45,6 @@ VARIANTS = (
     Variant("fp32 channels_last", fused=False),
     Variant("fp32 channels_last, fused Adam"),
     Variant("fp32 channels_last, fused Adam, compiled", compiled=True),
-    Variant("fp32 onnx", onnx=True),
     Variant("bf16 channels_last", fused=False, bfloat16=True),
     Variant("bf16 channels_last, fused Adam", bfloat16=True),
     Variant("bf16 channels_last, fused Adam, compiled", bfloat16=True, compiled=True),
@@ -110,10 +105,10 @@ def measured(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
         {
             "network": name,
             "variant": variant,
-            "images_per_s": arguments.batch / cost.best_s.get("step", nan),
-            "step_ratio": cost.best_s.get("step", nan) / first.get("step", nan),
-            "adam_ms": 1000 * cost.best_s.get("adam", nan),
-            "first_step_s": cost.first_s.get("step", nan),
+            "images_per_s": arguments.batch / cost.best_s["step"],
+            "step_ratio": cost.best_s["step"] / first["step"],
+            "adam_ms": 1000 * cost.best_s["adam"],
+            "first_step_s": cost.first_s["step"],
             "scan_s": cost.best_s["scan"],
             "scan_ratio": cost.best_s["scan"] / first["scan"],
             "first_scan_s": cost.first_s["scan"],
@@ -124,9 +119,7 @@ def measured(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def is_possible(variant: Variant) -> bool:
     """Return whether this machine can compute a variant."""
-    return (find_spec("onnxruntime") is not None or not variant.onnx) and (
-        has_fast_bfloat16(torch.device("cpu")) or not variant.bfloat16
-    )
+    return has_fast_bfloat16(torch.device("cpu")) or not variant.bfloat16
 
 
 def prepared(network_class: type[torch.nn.Module], variant: Variant, arguments: argparse.Namespace) -> Costs:
@@ -137,8 +130,6 @@ def prepared(network_class: type[torch.nn.Module], variant: Variant, arguments: 
     network: Any = network_class(in_channels=channels).to(memory_format=layout)
     volume = torch.rand(1, channels, *SLICE_SIZE, arguments.slices)
     sliced = MixedPrecisionInferer(SliceInferer(roi_size=SLICE_SIZE, spatial_dim=2, sw_batch_size=16), variant.bfloat16, "cpu")
-    if variant.onnx:
-        network = OnnxNetwork(network)
     if variant.compiled:
         network.compile(dynamic=False)
 
@@ -146,8 +137,10 @@ def prepared(network_class: type[torch.nn.Module], variant: Variant, arguments: 
     def scan() -> None:
         sliced(volume, network.eval())
 
-    runs = {} if variant.onnx else training_step(network, variant, channels, arguments.batch)
-    return Costs({**runs, "scan": scan}, time.process_time if arguments.threads == 1 else time.perf_counter)
+    return Costs(
+        {**training_step(network, variant, channels, arguments.batch), "scan": scan},
+        time.process_time if arguments.threads == 1 else time.perf_counter,
+    )
 
 
 def training_step(network: torch.nn.Module, variant: Variant, channels: int, batch: int) -> dict[str, Callable[[], Any]]:
@@ -166,9 +159,8 @@ def training_step(network: torch.nn.Module, variant: Variant, channels: int, bat
 
 def noted() -> dict[str, Any]:
     """Return the versions and the processor's abilities that the costs depend on."""
-    packages = [name for name in ("torch", "monai", "onnxruntime") if find_spec(name)]
-    abilities = {"python": platform.python_version(), "capability": torch.backends.cpu.get_cpu_capability()}
-    return {**{name: version(name) for name in packages}, **abilities, "bf16": has_fast_bfloat16(torch.device("cpu"))}
+    versions = {"python": platform.python_version(), **{name: version(name) for name in ("torch", "monai")}}
+    return {**versions, "capability": torch.backends.cpu.get_cpu_capability(), "bf16": has_fast_bfloat16(torch.device("cpu"))}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Commands in processes of their own, killed at random moments, and what they leave behind.
+"""Commands in processes of their own, killed before any change of a file, and what they leave behind.
 
 The processes are forks of one that has imported everything, so that kills strike work and not imports.
 """
@@ -8,8 +8,8 @@ import json
 import multiprocessing
 import os
 import random
+import signal
 import sys
-import time
 
 import monai.bundle
 import numpy as np
@@ -20,10 +20,9 @@ from checkout import ROOT
 from configured import configured
 
 from strokelesion.pipeline.inference import new_scans  # noqa: F401 (loaded once, before the forks)
-from strokelesion.pipeline.options.workflow import options_taken
+from strokelesion.pipeline.options.option_checks import options_taken
 from strokelesion.pipeline.training.checkpoints import Checkpoints
 
-PATIENCE_S = 600
 QUICK = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "slices": "lesion", "device": "cpu", "panel_scans": 0}
 forks = multiprocessing.get_context("forkserver")
 forks.set_forkserver_preload(["crashing"])
@@ -80,15 +79,15 @@ def run_command(command, bundle, **options):
 
 
 def random_states():
-    """Return the state of all global random generators as a digest."""
+    """Return the state of all global random generators as a hash."""
     legacy = np.random.get_state()  # noqa: NPY002 (what other packages draw from)
     states = (torch.get_rng_state().numpy().tobytes(), repr(legacy), repr(random.getstate()))
     return hashlib.sha256(repr(states).encode()).hexdigest()
 
 
-def begin(work, out, inputs):
-    """Start work in a process of its own; what it prints goes to a file beside its folder."""
-    process = forks.Process(target=_in_process, args=(work, out, inputs))
+def start(work, *given):
+    """Start work in a process of its own, which ends with this one, and return it."""
+    process = forks.Process(target=work, args=given, daemon=True)
     # The server that forks looks for this module before it is told where.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT / "tests/helpers"), prepend=os.pathsep)
@@ -96,42 +95,52 @@ def begin(work, out, inputs):
     return process
 
 
-def _in_process(work, out, inputs):
-    with open(log_of(out), "w") as log:
+def carry_out(work, out, inputs, killed_at=None):
+    """Do work in a process of its own; return the number of its changes of files in `out`, or None if it was killed.
+
+    Args:
+        work: Name of the work.
+        out: Folder of the results; what the work prints goes to a file beside it.
+        inputs: Folder of the inputs.
+        killed_at: Number of the change at which the process is killed, before it makes the change.
+    """
+    counted, counting = forks.Pipe(duplex=False)
+    process = start(_in_process, work, out, inputs, killed_at, counting)
+    counting.close()
+    try:
+        changes = counted.recv()
+    except EOFError:
+        changes = None
+    process.join()
+    log = out.with_name(f"{out.name}.log").read_text()[-3000:]
+    assert process.exitcode == (0 if killed_at is None or changes is not None else -signal.SIGKILL), log
+    return changes
+
+
+def _in_process(work, out, inputs, killed_at, counting):
+    changes = 0
+
+    def count(event, given):
+        nonlocal changes
+        is_change = event in ("os.rename", "os.remove", "os.mkdir") or (
+            event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR)
+        )
+        if not is_change or not str(given[0]).startswith(f"{out}{os.sep}"):
+            return
+        changes += 1
+        if changes == killed_at:
+            if event == "os.rename":  # of a whole file to its name: as if it were half written
+                os.truncate(given[0], os.path.getsize(given[0]) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with open(out.with_name(f"{out.name}.log"), "w") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
     os.chdir(out.parent)
     torch.set_num_threads(1)
+    sys.addaudithook(count)
     WORK[work](out, inputs)
-
-
-def log_of(out):
-    return out.with_name(f"{out.name}.log")
-
-
-def finish(work, out, inputs):
-    """Do work without a disturbance and return how long it took, in seconds."""
-    started_s = time.monotonic()
-    end(begin(work, out, inputs), out)
-    return time.monotonic() - started_s
-
-
-def end(process, out):
-    """Wait for a process to end well."""
-    process.join(PATIENCE_S)
-    assert process.exitcode == 0, log_of(out).read_text()[-3000:]
-
-
-def kill(work, out, inputs, after_s):
-    """Start work and kill it after a while; return whether it was still at work then."""
-    process = begin(work, out, inputs)
-    process.join(after_s)
-    if process.exitcode is not None:
-        end(process, out)
-        return False
-    process.kill()
-    process.join()
-    return True
+    counting.send(changes)
 
 
 def left_behind(out):

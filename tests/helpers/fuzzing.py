@@ -31,32 +31,28 @@ def volume():
     return values, affine
 
 
-def write_whole(path):
-    """Write the undamaged scan in the format of a path."""
+@cache
+def undamaged(path):
+    """Write the undamaged scan once, in the format of a path, and return its bytes."""
     values, affine = volume()
     if path.suffix in (".mha", ".nrrd"):
         image = itk.image_from_array(np.ascontiguousarray(values.T))
         image.SetSpacing(SPACING_MM)
         itk.imwrite(image, str(path))
-        return
-    made = {".mgz": nib.MGHImage, ".hdr": nib.Nifti1Pair}.get(path.suffix, nib.Nifti1Image)
-    nib.save(made(values, affine), path)
-
-
-@cache
-def undamaged(path):
-    """Write the undamaged scan once, and return its bytes."""
-    write_whole(path)
+    else:
+        made = {".mgz": nib.MGHImage, ".hdr": nib.Nifti1Pair}.get(path.suffix, nib.Nifti1Image)
+        nib.save(made(values, affine), path)
     return path.read_bytes()
 
 
 def damaged(content, rng, header_bytes):
     """Return bytes with damage in the first so many: bits flipped, extremes, a piece cut out or doubled, the end lost."""
     data = bytearray(content)
-    end = min(header_bytes, len(data))
     for _ in range(rng.integers(1, 5)):
-        place = int(rng.integers(end))
-        how = rng.integers(8)
+        end = min(header_bytes, len(data))
+        if not end:
+            break
+        place, how = int(rng.integers(end)), rng.integers(8)
         if how < 4:
             data[place] ^= 1 << int(rng.integers(8))
         elif how < 6:
@@ -67,9 +63,6 @@ def damaged(content, rng, header_bytes):
             data[place : place + len(piece)] = piece * int(rng.integers(3))
         else:
             del data[int(rng.integers(len(data))) if rng.integers(4) == 0 else len(data) :]
-            break
-        end = min(end, len(data))
-        if not end:
             break
     return bytes(data)
 

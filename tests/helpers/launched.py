@@ -5,12 +5,11 @@ The processes are forks of one that has imported everything, see `crashing`; `te
 
 import os
 import socket
+from multiprocessing.connection import wait
 
-import pytest
 import torch
-from checkout import ROOT
 from configured import configured
-from crashing import PATIENCE_S, QUICK, forks, run_command
+from crashing import QUICK, run_command, start
 from stand_ins import DarkIsLesion
 from torch import nn
 
@@ -49,19 +48,14 @@ def together(count, work, *given, **options):
         port = free.getsockname()[1]
     meeting = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [start(in_place, {"RANK": rank, "LOCAL_RANK": rank, **meeting}, work, given, options) for rank in range(count)]
-    for process in processes:
-        process.join(PATIENCE_S)
+    running = list(processes)
+    while running:
+        wait([process.sentinel for process in running])
+        if any(process.exitcode for process in processes):  # the others would wait for it
+            for process in running:
+                process.kill()
+        running = [process for process in running if process.is_alive()]
     return [process.exitcode for process in processes]
-
-
-def start(work, *given):
-    """Start work in a process of its own, and return it."""
-    process = forks.Process(target=work, args=given)
-    # The server that forks looks for its modules before it is told where.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT / "tests/helpers"), prepend=os.pathsep)
-        process.start()
-    return process
 
 
 def in_place(place, work, given, options):

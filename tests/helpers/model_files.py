@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
+import torch
+
+from strokelesion.networks import ResUNet
 from strokelesion.pipeline.models.description import Decision, Description, HeldOut, Protocol
 from strokelesion.pipeline.models.model_files import RELEASED, write_checkpoint, write_released
 
+RESUNET = "strokelesion.networks.ResUNet"
+# Training narrower ones ends the process: torch 2.13 on the CPU, channels last.
+CHANNELS = [16, 32]
 HELD_OUT = HeldOut(split="5-fold", fold=0, seed=0, sub_lesions="masks")
 
 
@@ -37,3 +43,14 @@ def write_model(path, network, target, arguments=None, decision=None, held_out=H
     else:
         write_checkpoint(path, description, network.state_dict(), {"epoch": 1, "init": None, **(state or {})})
     return str(path)
+
+
+def small_resunet(seed=5, **arguments):
+    """Return a small network; another seed than the bundles': a run that is not started from its weights has others."""
+    torch.manual_seed(seed)
+    return ResUNet(channels=CHANNELS, **arguments)
+
+
+def write_small(path, **options):
+    """Write the small network as a model and return its path as text; `options` are those of `write_model`."""
+    return write_model(path, small_resunet(), RESUNET, {"channels": CHANNELS}, **options)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from strokelesion.pipeline.evaluation.comparison import compare, false_alarms, summarize
+from strokelesion.pipeline.evaluation.comparison import compare, count_false_alarms, summarize
 from strokelesion.pipeline.report.page import Report
 
 NETWORKS = {"resunet": 0.12, "unet": 0.04, "segnet": -0.08}
@@ -32,7 +32,7 @@ def study() -> Report:
         history=make_history(),
         table=compare(scores),
         summary=summarize(scores),
-        false_alarms=false_alarms(scores),
+        false_alarms=count_false_alarms(scores),
         worst=[(f"R004 sub-{number:03d} ses-1: Dice 0.00{number}, truth 0.1 ml", picture(number)) for number in range(3)],
         settings={
             "data set": "invented, 60 scans",
@@ -102,7 +102,7 @@ def scores_of(truth_ml, pred_ml, dice):
         "hd95_mm": 40 * missed,
         "asd_mm": 8 * missed,
         "volume_difference_ml": off_ml,
-        "seed_dice": np.nan_to_num(dice) * 0.8,
+        "keras_dice": np.nan_to_num(dice) * 0.8,
         "atlas22_dice": either,
         "atlas22_lesion_f1": either * 0.8,
         "atlas22_volume_difference_voxels": abs(off_ml) * 1000,

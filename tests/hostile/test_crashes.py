@@ -1,11 +1,10 @@
-"""kill -9 at random moments: the same command then finishes, and leaves the same bytes as if nothing had happened.
+"""kill -9 before any change of a file: the same command then finishes, and leaves the same bytes as if nothing had happened.
 
 `pytest -m slow tests/hostile/test_crashes.py -s` kills each kind of work twelve times and more.
 Without `-m slow` it is killed once or twice.
 """
 
 import shutil
-from collections import Counter
 
 import crashing
 import numpy as np
@@ -30,7 +29,7 @@ def inputs(phantom_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(inputs, tmp_path_factory):
-    """Do each kind of work once without a disturbance: seconds that it took, the folder, and what it left.
+    """Do each kind of work once without a disturbance: how often it changed files, the folder, and what it left.
 
     The first to train makes the slice store for all.
     """
@@ -39,39 +38,28 @@ def undisturbed(inputs, tmp_path_factory):
     def do(work):
         if work not in done:
             out = tmp_path_factory.mktemp(work) / "out"
-            took_s = crashing.finish(work, out, inputs)
-            done[work] = took_s, out, crashing.left_behind(out)
+            done[work] = crashing.carry_out(work, out, inputs), out, crashing.left_behind(out)
             assert done[work][2]
         return done[work]
 
     return do
 
 
-def survive(work, undisturbed, inputs, kills, in_a_row):
-    """Kill work so many times, a few in a row and then let it end; compare; return how often it was compared."""
-    took_s, out, expected = undisturbed(work)
-    rng = np.random.default_rng(SEED)
-    counts = Counter()
-    while counts["killed"] < kills:
+@pytest.mark.parametrize(("kills", "in_a_row"), [(1, 2), pytest.param(12, 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("work", crashing.WORK)
+def test_killed_work_ends_with_the_same_bytes(work, kills, in_a_row, undisturbed, inputs):
+    """Kill work so many times, a few in a row and then let it end; compare what it left."""
+    changes, out, expected = undisturbed(work)
+    rng, killed, compared = np.random.default_rng(SEED), 0, 0
+    while killed < kills:
         shutil.rmtree(out)
-        struck = sum(crashing.kill(work, out, inputs, after_s=rng.uniform(0.05, took_s)) for _ in range(in_a_row))
-        crashing.finish(work, out, inputs)
-        counts.update(killed=struck, compared=1)
+        for moment in rng.integers(1, changes, in_a_row, endpoint=True):
+            killed += crashing.carry_out(work, out, inputs, killed_at=moment) is None
+        crashing.carry_out(work, out, inputs)
+        compared += 1
         found = crashing.left_behind(out)
         if work == "build_store":  # another run may be at work on a young part
             found = {name: content for name, content in found.items() if not name.endswith(".part")}
         assert found.keys() == expected.keys()
         assert [name for name in expected if found[name] != expected[name]] == []
-    return counts
-
-
-@pytest.mark.parametrize("work", crashing.WORK)
-def test_killed_work_ends_with_the_same_bytes(work, undisturbed, inputs):
-    survive(work, undisturbed, inputs, kills=1, in_a_row=2)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("work", crashing.WORK)
-def test_work_killed_many_times_ends_with_the_same_bytes(work, undisturbed, inputs):
-    counts = survive(work, undisturbed, inputs, kills=12, in_a_row=3)
-    print(f"\n{work}: {counts['killed']} kills, {counts['compared']} outcomes compared, none differs")
+    print(f"\n{work}: {killed} kills, {compared} outcomes compared, none differs")

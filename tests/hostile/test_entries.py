@@ -11,8 +11,6 @@ import re
 import shutil
 from pathlib import Path
 
-import nibabel as nib
-import pandas as pd
 import pytest
 import small_head as head
 import torch
@@ -20,42 +18,25 @@ from checkout import BUNDLES
 from privileges import only_own_files
 
 from strokelesion.pipeline.runtime.errors import show_error
-from strokelesion.pipeline.synthesis.cohort import Material, compose_records
+from strokelesion.pipeline.synthesis.cohort import compose_records
 
 # No user may write here, not even root.
 FORBIDDEN = Path("/sys/strokelesion")
 COHORT = json.loads(BUNDLES.joinpath("synthesis.json").read_text())["cohort"]
-INPUTS = {
-    "training": ("resunet", "dataset_dir"),
-    "doctor": ("resunet", "dataset_dir"),
-    "evaluating": ("resunet", "dataset_dir"),
-    "inference": ("resunet", "scans"),
-    "synthesis": ("synthesis", "heads"),
-    "experiments": ("experiments", "dataset_dir"),
-    "scoring": ("resunet", "predictions"),
-    "reporting": ("experiments", "runs"),
+# Bundle, input and outputs of each command.
+COMMANDS = {
+    "training": ("resunet", "dataset_dir", "run_dir cache_dir"),
+    "doctor": ("resunet", "dataset_dir", "doctor_csv"),
+    "evaluating": ("resunet", "dataset_dir", "run_dir"),
+    "inference": ("resunet", "scans", "output_dir"),
+    "release": ("resunet", "", "output_dir"),
+    "synthesis": ("synthesis", "heads", "output_dir material_dir"),
+    "experiments": ("experiments", "dataset_dir", "runs_dir"),
+    "scoring": ("resunet", "predictions", "run_dir"),
+    "reporting": ("experiments", "runs", "report_dir"),
 }
-OUTPUTS = {
-    ("training", "run_dir"),
-    ("training", "cache_dir"),
-    ("doctor", "doctor_csv"),
-    ("evaluating", "run_dir"),
-    ("inference", "output_dir"),
-    ("release", "output_dir"),
-    ("synthesis", "output_dir"),
-    ("synthesis", "material_dir"),
-    ("experiments", "runs_dir"),
-    ("scoring", "run_dir"),
-    ("reporting", "report_dir"),
-}
-
-
-def one_record(folder):
-    """The record of a synthetic scan of a small head."""
-    path = folder / "tissues.nii"
-    nib.save(nib.Nifti1Image(head.tissues()[0].numpy(), head.affine().numpy()), path)
-    material = Material([{"person": "anna", "tissues": str(path)}], pd.DataFrame())
-    return compose_records(material, "held_out", 1, lesion_free=1)[0]
+INPUTS = [(command, given) for command, (_, given, _) in COMMANDS.items() if given]
+OUTPUTS = [(command, option) for command, (*_, written) in COMMANDS.items() for option in written.split()]
 
 
 @pytest.fixture(scope="module")
@@ -67,46 +48,35 @@ def trained(phantom_dir, tmp_path_factory):
 @pytest.fixture
 def started(run_command, trained, phantom_dir, tmp_path, capsys):
     """Start a command with all that it needs, but for what is given; return what a user would read."""
-    where = {"run_dir": str(trained), "cache_dir": str(trained.parent / "store"), "dataset_dir": str(phantom_dir)}
+    data = {"dataset_dir": str(phantom_dir)}
+    run = {**data, "run_dir": str(trained), "cache_dir": str(trained.parent / "store")}
     if not trained.exists():
-        run_command("training", "resunet", epochs=1, slices="lesion", **where)
+        run_command("training", "resunet", epochs=1, slices="lesion", **run)
         for scored in ("held_out", "all"):
-            run_command("evaluating", "resunet", scored=scored, **where)
+            run_command("evaluating", "resunet", scored=scored, **run)
     (tmp_path / "heads").mkdir()
     (tmp_path / "heads" / "one_labels.nii.gz").touch()
+    cohort = compose_records(head.material(tmp_path), "held_out", 1, lesion_free=1)
     needed = {
-        "training": {**where, "run_dir": str(tmp_path / "run"), "slices": "lesion", "epochs": 1},
-        "doctor": {"dataset_dir": str(phantom_dir), "doctor_csv": str(tmp_path / "doctor.csv")},
-        "evaluating": where,
-        "inference": {
-            "scans": str(next(phantom_dir.rglob("*t1w*"))),
-            "output_dir": str(tmp_path / "masks"),
-            "weights": str(trained / "last.pt"),
-        },
-        "release": {**where, "output_dir": str(tmp_path / "given")},
-        "synthesis": {
-            "heads": str(tmp_path / "heads"),
-            "cohort": [one_record(tmp_path)],
-            "output_dir": str(tmp_path / "synthetic"),
-            "material_dir": str(tmp_path / "material"),
-        },
-        "experiments": {"dataset_dir": str(phantom_dir), "runs_dir": str(tmp_path / "runs"), "networks": "resunet"},
-        "scoring": {
-            "dataset_dir": str(phantom_dir),
-            "predictions": str(trained / "evaluation" / "all" / "predictions"),
-            "run_dir": str(tmp_path / "scored"),
-            "name": "other",
-        },
-        "reporting": {"runs": str(trained), "report_dir": str(tmp_path / "report"), "runs_dir": str(tmp_path / "runs")},
+        "training": {**run, "slices": "lesion", "epochs": 1, "run_dir": str(tmp_path / "run_dir")},
+        "doctor": data,
+        "evaluating": run,
+        "inference": {"scans": str(next(phantom_dir.rglob("*t1w*"))), "weights": str(trained / "last.pt")},
+        "release": run,
+        "synthesis": {"heads": str(tmp_path / "heads"), "cohort": cohort},
+        "experiments": {**data, "networks": "resunet"},
+        "scoring": {**data, "predictions": str(trained / "evaluation/all/predictions"), "name": "other"},
+        "reporting": {"runs": str(trained), "runs_dir": str(tmp_path / "runs")},
     }
-    bundle = {command: name for command, (name, _) in INPUTS.items()} | {"release": "resunet"}
 
     def start(command, **options):
         capsys.readouterr()
+        bundle, _, written = COMMANDS[command]
+        places = {option: str(tmp_path / option.replace("_csv", ".csv")) for option in written.split()}
         # Heads and masks are looked for only where that is what is tried.
         material = {} if options.keys().isdisjoint({"heads", "material_dir"}) else {"cohort": COHORT}
         with only_own_files(), pytest.raises((Exception, SystemExit)) as caught:
-            run_command(command, bundle[command], **{**needed[command], **material, **options})
+            run_command(command, bundle, **{**places, **needed[command], **material, **options})
         if isinstance(caught.value, SystemExit):
             return str(capsys.readouterr()).replace("\\n", "\n")
         show_error(type(caught.value), caught.value, caught.tb)
@@ -120,13 +90,13 @@ def is_clear(said):
     return said.count("error: ") == 1 and "Traceback" not in said and len(said.split("error: ")[1].splitlines()) <= 13
 
 
-@pytest.mark.parametrize("command", INPUTS)
+@pytest.mark.parametrize(("command", "option"), INPUTS)
 @pytest.mark.parametrize("state", ["missing", "empty", "forbidden"])
-def test_inputs_that_are_not_there_are_named(started, tmp_path, command, state):
+def test_inputs_that_are_not_there_are_named(started, tmp_path, command, option, state):
     folder = tmp_path / f"{state} folder"
     if state != "missing":
         folder.mkdir(0 if state == "forbidden" else 0o777)
-    said = started(command, **{INPUTS[command][1]: str(folder)})
+    said = started(command, **{option: str(folder)})
     assert is_clear(said), said
     assert str(folder) in said
 
@@ -154,19 +124,19 @@ def test_a_forbidden_scan_does_not_stop_the_others(started, phantom_dir, tmp_pat
         shutil.copy(scan, tmp_path / "scans" / f"scan{number}.nii.gz").chmod((0, 0o666)[number])
     said = started("inference", scans=str(tmp_path / "scans"))
     assert "1 of 2 scans segmented" in said
-    assert "scan0.nii.gz may not be read: permission denied" in (tmp_path / "masks" / "failures.tsv").read_text()
-    assert [path.name for path in (tmp_path / "masks").rglob("*mask.nii.gz")] == ["sub-scan1_label-lesion_mask.nii.gz"]
+    assert "scan0.nii.gz may not be read: permission denied" in (tmp_path / "output_dir/failures.tsv").read_text()
+    assert [path.name for path in (tmp_path / "output_dir").rglob("*mask.nii.gz")] == ["sub-scan1_label-lesion_mask.nii.gz"]
 
 
 @pytest.mark.skipif(not FORBIDDEN.parent.is_dir(), reason="needs /sys, where nobody may make a folder")
-@pytest.mark.parametrize(("command", "option"), sorted(OUTPUTS))
+@pytest.mark.parametrize(("command", "option"), OUTPUTS)
 def test_folders_that_nobody_may_write_to_are_named(started, command, option):
     said = started(command, **{option: str(FORBIDDEN / "out.csv" if option == "doctor_csv" else FORBIDDEN)})
     assert is_clear(said), said
     assert str(FORBIDDEN) in said
 
 
-@pytest.mark.parametrize(("command", "option"), sorted(OUTPUTS - {("evaluating", "run_dir")}))
+@pytest.mark.parametrize(("command", "option"), [pair for pair in OUTPUTS if pair != ("evaluating", "run_dir")])
 def test_a_full_disk_is_named_and_leaves_no_part(started, tmp_path, monkeypatch, command, option):
     folder = tmp_path / "full"
 
@@ -181,20 +151,20 @@ def test_a_full_disk_is_named_and_leaves_no_part(started, tmp_path, monkeypatch,
     assert not list(folder.rglob("*.part"))
 
 
-def damaged(content):
-    """Break a checkpoint in one of three ways: by name."""
-    return {"cut short": content[: len(content) // 2], "text": b"no weights", "empty": b""}
+FAULTS = ("missing", "forbidden", "cut short", "text", "changed", "of a later version")
 
 
-@pytest.mark.parametrize("command", ["evaluating", "inference", "release"])
-@pytest.mark.parametrize("fault", ["missing", "forbidden", "cut short", "text", "empty", "changed", "of a later version"])
+@pytest.mark.parametrize(
+    ("command", "fault"), [*(("inference", fault) for fault in FAULTS), ("evaluating", "missing"), ("release", "changed")]
+)
 def test_models_that_cannot_be_used_are_named(started, trained, tmp_path, command, fault):
     path, known = tmp_path / "weights.pt", trained / "last.pt"
     if fault == "forbidden":
         path.touch(0)
-    elif fault in damaged(b""):
-        path.write_bytes(damaged(known.read_bytes())[fault])
-    elif fault in ("changed", "of a later version"):
+    elif fault in ("cut short", "text"):
+        content = known.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if fault == "cut short" else b"no weights")
+    elif fault != "missing":
         change = {"sha256": "0" * 64} if fault == "changed" else {"version": 99}
         torch.save({**torch.load(known, weights_only=True), **change}, path)
     said = started(command, weights=str(path))

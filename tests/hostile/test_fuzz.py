@@ -16,41 +16,40 @@ import pytest
 PATIENCE_S = 600
 
 
-def try_all(folder, kind, numbers):
-    """Read cases in one process beside this one; return how many were refused and survived, and all others by number."""
-    counts, lost = Counter(), {}
-    context = multiprocessing.get_context("spawn")
+class Reader:
+    """One process beside this one that reads damaged files, again and again; a crash makes another one."""
 
-    def start():
-        return ProcessPoolExecutor(1, mp_context=context, initializer=fuzzing.prepare, initargs=(folder,))
+    def __init__(self, folder):
+        self.folder, self.pool = folder, None
+        self.start()
+        self.before = self.pool.submit(fuzzing.memory_bytes).result()
 
-    pool = start()
-    before = pool.submit(fuzzing.memory_bytes).result()
-    for number in numbers:
+    def start(self):
+        context = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(1, mp_context=context, initializer=fuzzing.prepare, initargs=(self.folder,))
+
+    def outcome(self, kind, number):
+        """Read one case; return what became of it."""
         try:
-            outcome, memory = pool.submit(fuzzing.attempt, folder, kind, number).result(PATIENCE_S)
+            outcome, memory = self.pool.submit(fuzzing.attempt, self.folder, kind, number).result(PATIENCE_S)
         except BrokenProcessPool:
-            outcome, memory = "crash or hang", 0
-            pool = start()
-        if memory > before + fuzzing.MOST_BYTES:
-            outcome = f"{memory - before} bytes of memory"
-        counts[outcome] += 1
-        if outcome not in ("refused", "survived"):
-            lost[number] = outcome
-    pool.shutdown()
-    return counts, lost
+            self.start()
+            return "crash or hang"
+        return outcome if memory <= self.before + fuzzing.MOST_BYTES else f"{memory - self.before} bytes of memory"
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    reader = Reader(tmp_path_factory.mktemp("damaged"))
+    yield reader
+    reader.pool.shutdown()
 
 
 @pytest.mark.parametrize("kind", fuzzing.KINDS)
-def test_damaged_files_are_refused_or_read_rightly(kind, tmp_path):
-    counts, lost = try_all(tmp_path, kind, range(60))
-    assert lost == {}
-    assert counts["refused"] > 5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", fuzzing.KINDS)
-def test_many_damaged_files_are_refused_or_read_rightly(kind, tmp_path):
-    counts, lost = try_all(tmp_path, kind, range(1500))
+@pytest.mark.parametrize("cases", [60, pytest.param(1500, marks=pytest.mark.slow)])
+def test_damaged_files_are_refused_or_read_rightly(cases, kind, reader):
+    outcomes = {number: reader.outcome(kind, number) for number in range(cases)}
+    counts = Counter(outcomes.values())
     print(f"\n{kind}: {dict(counts)}")
-    assert lost == {}
+    assert {number: outcome for number, outcome in outcomes.items() if outcome not in ("refused", "survived")} == {}
+    assert counts["refused"] > 5

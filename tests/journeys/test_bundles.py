@@ -1,4 +1,4 @@
-"""The bundle files: nine experiments by every command, MONAI's official properties, and rules that keep the files readable."""
+"""The bundle files: every network and loss by every command, MONAI's official properties, and rules that keep them readable."""
 
 import json
 import re
@@ -8,19 +8,19 @@ import monai.bundle
 import pandas as pd
 import pytest
 from checkout import ROOT
-from model_files import write_model
+from model_files import CHANNELS, RESUNET, write_model
 from monai.bundle import ConfigWorkflow
+from refusals import refusal
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from strokelesion import networks
 from strokelesion.pipeline.models.model_files import read_model
-from strokelesion.pipeline.options.settings import OPTIONS, check
-from strokelesion.pipeline.runtime.errors import user_error
+from strokelesion.pipeline.options.option_checks import check
+from strokelesion.pipeline.options.settings import OPTIONS
 
-NETWORKS = ("unet", "segnet", "resunet")
 CLASSES = {"unet": "UNet", "segnet": "SegNet", "resunet": "ResUNet"}
-LOSSES = ("cce", "dice", "cce_dice")
-BUNDLES = (*NETWORKS, "resunet_synthetic", "brain", "synthesis", "experiments")
+BUNDLES = (*CLASSES, "resunet_synthetic", "brain", "synthesis", "experiments")
+SMALL = {"network_def::channels": CHANNELS}
 MOST_EXPRESSIONS, MOST_LINES, MOST_LINES_BY_HAND = 30, 300, 700
 BRIGHT = {
     "_target_": "strokelesion.transforms.BrainExtractor",
@@ -37,64 +37,65 @@ def cache_dir(tmp_path_factory):
     return str(tmp_path_factory.mktemp("store"))
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("loss", LOSSES)
-def test_every_experiment_trains_evaluates_and_infers(network, loss, run_command, phantom_dir, cache_dir, tmp_path, capsys):
-    run_dir, data = tmp_path / "run", str(phantom_dir)
-    where = {"run_dir": str(run_dir), "cache_dir": cache_dir}
-    run_command("training", network, dataset_dir=data, epochs=1, loss=loss, **where)
-    held_out = pd.read_csv(run_dir / "split.csv", dtype=str).query("fold == '0'")["subject"]
+@pytest.fixture
+def run(run_command, phantom_dir, cache_dir, tmp_path):
+    """Run a command on the phantom in the folder `run`."""
+    where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path / "run"), "cache_dir": cache_dir}
+    return lambda command, bundle="resunet", **options: run_command(command, bundle, **{**where, **options})
 
-    run_command("evaluating", network, dataset_dir=data, **where)
-    scores = pd.read_csv(run_dir / "evaluation/held_out/scores.csv", dtype={"subject": str}).query("lesion == 'main'")
+
+def about(folder):
+    return json.loads(next(folder.rglob("*_mask.json")).read_text())["Settings"]
+
+
+@pytest.mark.parametrize(("network", "loss"), [("unet", "cce"), ("segnet", "dice"), ("resunet", "cce_dice")])
+def test_every_network_and_loss_trains_evaluates_and_infers(network, loss, run, run_command, phantom_dir, tmp_path, capsys):
+    run("training", network, epochs=1, loss=loss)
+    held_out = pd.read_csv(tmp_path / "run/split.csv", dtype=str).query("fold == '0'")["subject"]
+
+    run("evaluating", network)
+    results = tmp_path / "run/evaluation/held_out"
+    scores = pd.read_csv(results / "scores.csv", dtype={"subject": str}).query("lesion == 'main'")
     assert set(scores["subject"]) == set(held_out)
     assert scores["dice"].between(0, 1).all()
     assert scores["truth_ml"].gt(0).all()
-    assert "seed's Dice" in capsys.readouterr().out
-    about = json.loads((run_dir / "evaluation/held_out/about.json").read_text())
-    assert (about["network"], about["loss"], about["fold"]) == (CLASSES[network], loss, 0)
+    assert "Keras study's slice Dice" in capsys.readouterr().out
+    found = json.loads((results / "about.json").read_text())
+    assert (found["network"], found["loss"], found["fold"]) == (CLASSES[network], loss, 0)
 
-    scan = next(phantom_dir.rglob("*t1w*"))
+    scan, masks, weights = next(phantom_dir.rglob("*t1w*")), tmp_path / "masks", str(tmp_path / "run/best.pt")
     # Any bundle file applies any model: the model says which network it is.
-    run_command("inference", "resunet", scans=str(scan), output_dir=str(tmp_path / "masks"), weights=str(run_dir / "best.pt"))
-    masks = [path.name for path in (tmp_path / "masks").rglob("*.nii.gz")]
-    assert masks == [f"sub-{scan.name.split('.')[0].replace('_', '')}_label-lesion_mask.nii.gz"]
-    sidecar = json.loads(next((tmp_path / "masks").rglob("*_mask.json")).read_text())
-    assert sidecar["Settings"]["network"] == CLASSES[network]
-    assert sidecar["Settings"]["protocol"]["spacing_mm"] == [4.0, 4.0, 4.0]
+    run_command("inference", "resunet", scans=str(scan), output_dir=str(masks), weights=weights)
+    named = f"sub-{scan.name.split('.')[0].replace('_', '')}_label-lesion_mask.nii.gz"
+    assert [path.name for path in masks.rglob("*.nii.gz")] == [named]
+    assert about(masks)["network"] == CLASSES[network]
+    assert about(masks)["protocol"]["spacing_mm"] == [4.0, 4.0, 4.0]
 
 
-def test_training_and_evaluating_keep_to_the_brain_where_asked(run_command, phantom_dir, cache_dir, tmp_path):
+def test_training_and_evaluating_keep_to_the_brain_where_asked(run, tmp_path):
     """The model remembers: evaluating is not told."""
-    where = {
-        "dataset_dir": str(phantom_dir),
-        "run_dir": str(tmp_path / "run"),
-        "cache_dir": cache_dir,
-        "brain_extractor": BRIGHT,
-    }
-    run_command("training", "resunet", epochs=1, intensities="brain", **where)
-    run_command("evaluating", "resunet", **where)
-    scores = pd.read_csv(tmp_path / "run/evaluation/held_out/scores.csv")
-    assert scores["dice"].between(0, 1).all()
-    sidecar = json.loads(next((tmp_path / "run").rglob("*_mask.json")).read_text())
-    assert sidecar["Settings"]["protocol"]["intensities"] == "brain"
-    with pytest.raises(RuntimeError) as error:
-        run_command("evaluating", "resunet", **where, intensities="tissue")
-    assert "--intensities, which evaluating does not take. The model itself says it." in str(user_error(error.value))
+    run("training", epochs=1, intensities="brain", slices="lesion", brain_extractor=BRIGHT)
+    run("evaluating", brain_extractor=BRIGHT)
+    assert pd.read_csv(tmp_path / "run/evaluation/held_out/scores.csv")["dice"].between(0, 1).all()
+    assert about(tmp_path / "run")["protocol"]["intensities"] == "brain"
+    said = refusal(run, "evaluating", brain_extractor=BRIGHT, intensities="tissue")
+    assert "--intensities, which evaluating does not take. The model itself says it." in said
 
 
-def test_tensorboard_gets_curves_and_panels(run_command, phantom_dir, cache_dir, tmp_path):
-    run_dir = str(tmp_path / "run")
-    run_command("training", "resunet", dataset_dir=str(phantom_dir), epochs=2, run_dir=run_dir, cache_dir=cache_dir)
-    events = EventAccumulator(run_dir).Reload()
-    curves = {"training/loss", "training/learning_rate", "training/slices_per_s"}
-    curves |= {f"validation/dice_{name}" for name in ("main", "sub", "both")}
-    assert set(events.Tags()["scalars"]) == curves
-    assert all([event.step for event in events.Scalars(tag)] == [1, 2] for tag in curves)
-    assert events.Tags()["images"] == ["T1, truth, prediction/scan 1", "T1, truth, prediction/scan 2"]
+def test_tensorboard_gets_curves_and_panels_at_the_first_validation_whatever_the_intervals(run, tmp_path):
+    run("training", epochs=2, val_interval=2, panel_interval=3, slices="lesion")
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    training = {"training/loss", "training/learning_rate", "training/slices_per_s"}
+    validation = {f"validation/dice_{name}" for name in ("main", "sub", "both")}
+    assert set(events.Tags()["scalars"]) == training | validation
+    assert all([event.step for event in events.Scalars(tag)] == [1, 2] for tag in training)
+    assert all([event.step for event in events.Scalars(tag)] == [2] for tag in validation)
+    panels = ["T1, truth, prediction/scan 1", "T1, truth, prediction/scan 2"]
+    assert events.Tags()["images"] == panels
+    assert all([event.step for event in events.Images(panel)] == [2] for panel in panels)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", CLASSES)
 @pytest.mark.parametrize("kind", ["train", "infer"])
 def test_monais_official_properties_are_all_there(network, kind, phantom_dir, cache_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -118,24 +119,12 @@ def test_monais_official_properties_are_all_there(network, kind, phantom_dir, ca
         assert len(workflow.dataset) == len(list(phantom_dir.rglob("*t1w*")))
 
 
-def test_the_same_seed_gives_the_same_losses(run_command, phantom_dir, cache_dir, tmp_path):
+def test_the_same_seed_gives_the_same_losses(run, tmp_path):
     losses = []
     for name in ("one", "two"):
-        where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path / name), "cache_dir": cache_dir}
-        run_command("training", "resunet", epochs=2, **where)
+        run("training", epochs=2, slices="lesion", run_dir=str(tmp_path / name), **SMALL)
         losses.append(pd.read_csv(tmp_path / name / "history.csv")["loss"].tolist())
     assert losses[0] == losses[1]
-
-
-def test_a_run_describes_itself(run_command, phantom_dir, cache_dir, tmp_path):
-    where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path / "run"), "cache_dir": cache_dir}
-    run_command("training", "resunet", epochs=1, neighbors=1, loss="dice", fold=1, **where)
-    description = read_model(tmp_path / "run/last.pt").description
-    assert description.network == {"_target_": "strokelesion.networks.ResUNet", "in_channels": 3, "out_channels": 3}
-    assert (description.protocol.spacing_mm, description.protocol.neighbors) == ((4.0, 4.0, 4.0), 1)
-    assert (description.held_out.split, description.held_out.fold) == ("5-fold", 1)
-    assert (description.training["loss"], description.training["dataset_dir"]) == ("dice", str(phantom_dir))
-    assert description.metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 3
 
 
 @pytest.mark.parametrize(
@@ -151,25 +140,14 @@ def test_a_run_describes_itself(run_command, phantom_dir, cache_dir, tmp_path):
         ({"init": "pretrained", "resume": "true"}, "allowed is one of them"),
     ],
 )
-def test_wrong_options_are_refused_before_anything_starts(options, message, run_command, tmp_path):
-    with pytest.raises(RuntimeError) as error:
-        run_command("training", "resunet", run_dir=str(tmp_path / "run"), **options)
-    assert message in str(user_error(error.value))
+def test_wrong_options_are_refused_before_anything_starts(options, message, run, tmp_path):
+    assert message in refusal(run, "training", **options)
     assert not (tmp_path / "run").exists()
 
 
-def test_panels_are_drawn_at_the_first_validation_whatever_the_intervals(run_command, phantom_dir, cache_dir, tmp_path):
-    where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path / "run"), "cache_dir": cache_dir}
-    run_command("training", "resunet", epochs=3, val_interval=3, panel_interval=2, panel_scans=1, **where)
-    events = EventAccumulator(where["run_dir"]).Reload()
-    assert [event.step for event in events.Images("T1, truth, prediction/scan 1")] == [3]
-
-
-def test_an_unknown_network_option_names_the_choices(run_command, tmp_path):
+def test_an_unknown_network_option_names_the_choices(run):
     definition = {"_target_": "strokelesion.networks.SegNet", "unpooling": "bilinear"}
-    with pytest.raises(RuntimeError) as error:
-        run_command("training", "segnet", network_def=definition, run_dir=str(tmp_path / "run"), dataset_dir=str(tmp_path))
-    assert "nearest, indices" in str(user_error(error.value))
+    assert "nearest, indices" in refusal(run, "training", "segnet", network_def=definition)
 
 
 def text(bundle):
@@ -184,20 +162,18 @@ def strings(content):
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
-def test_a_bundle_file_is_configuration_and_no_program(bundle):
-    words = [word for word in strings(json.loads(text(bundle))) if isinstance(word, str)]
+def test_a_bundle_file_is_configuration_with_a_head_that_says_how_to_run_it_and_no_program(bundle):
+    content = json.loads(text(bundle))
+    words = [word for word in strings(content) if isinstance(word, str)]
     expressions = [word for word in words if word.startswith("$")]
     assert len(expressions) <= MOST_EXPRESSIONS
     assert not [word for word in expressions if re.search(r"\bif\b|\bfor\b|\|", word)]
     assert not [word for word in words if word.startswith("%")]
     assert len(text(bundle).splitlines()) <= MOST_LINES
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_the_head_of_a_bundle_file_says_what_it_is_how_to_run_it_and_what_to_expect(bundle):
-    lines = json.loads(text(bundle))["_desc_"]
-    assert f"--config_file bundles/{bundle}.json" in lines[1]
-    assert any(line.startswith("Expected: ") for line in lines)
+    assert f"--config_file bundles/{bundle}.json" in content["_desc_"][1]
+    assert any(line.startswith("Expected: ") for line in content["_desc_"])
+    used = {"bundle_root", "weights", "run_dir", "output_dir"} | set(re.findall(r"@(\w+)", text(bundle)))
+    assert {name for name in content if name in OPTIONS} <= used
 
 
 def derive():
@@ -210,33 +186,22 @@ def derive():
     return derive
 
 
-def test_derived_bundle_files_are_fresh_and_all_have_one_layout():
+def test_derived_bundle_files_are_fresh_and_a_person_maintains_few_lines():
     """Run `python bundles/derive.py` after a change of one of their sources."""
-    for name, content in derive().files().items():
+    program = derive()
+    for name, content in program.files().items():
         assert text(name) == content, name
-
-
-def test_a_person_maintains_few_lines():
-    derived = {f"{name}.json" for name in derive().DERIVED}
-    by_hand = [
-        path for path in (ROOT / "bundles").rglob("*.json") if path.parent.name == "overrides" or path.name not in derived
-    ]
+    derived = {ROOT / f"bundles/{name}.json" for name in program.DERIVED}
+    by_hand = set((ROOT / "bundles").rglob("*.json")) - derived
     assert sum(len(path.read_text().splitlines()) for path in by_hand) <= MOST_LINES_BY_HAND
 
 
 def test_the_networks_bundles_differ_in_their_network_only():
-    files = [json.loads(text(network)) for network in NETWORKS]
+    files = [json.loads(text(network)) for network in CLASSES]
     assert len({file.pop("network_def")["_target_"] for file in files}) == 3
     for file in files:
         file.pop("_desc_")
     assert files[0] == files[1] == files[2]
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_options_that_a_bundle_file_lists_are_used_there(bundle):
-    content = json.loads(text(bundle))
-    used = {"bundle_root", "weights", "run_dir", "output_dir"} | set(re.findall(r"@(\w+)", text(bundle)))
-    assert {name for name in content if name in OPTIONS} <= used
 
 
 def test_options_that_the_first_bundle_file_lists_have_the_defaults_of_the_table():
@@ -245,44 +210,36 @@ def test_options_that_the_first_bundle_file_lists_have_the_defaults_of_the_table
     assert listed == check({})
 
 
-def test_a_resumed_run_needs_none_of_its_options_again(run_command, phantom_dir, cache_dir, tmp_path):
-    where = {"run_dir": str(tmp_path / "run"), "cache_dir": cache_dir}
+def test_a_run_describes_itself_and_is_resumed_without_its_options(run, run_command, phantom_dir, cache_dir, tmp_path):
     begun = {"neighbors": 1, "loss": "dice", "fold": 1, "learning_rate": 0.002, "slices": "lesion"}
-    run_command("training", "resunet", dataset_dir=str(phantom_dir), epochs=1, **begun, **where)
-    monai.bundle.run(
-        run_id="training", config_file=str(ROOT / "bundles/resunet.json"), logging_file=False, epochs=2, resume=True, **where
-    )
+    run("training", epochs=1, **begun)
+    where = {"run_dir": str(tmp_path / "run"), "cache_dir": cache_dir, "resume": True}
+    config_file = str(ROOT / "bundles/resunet.json")
+    monai.bundle.run(run_id="training", config_file=config_file, logging_file=False, epochs=2, **where)
     last = read_model(tmp_path / "run/last.pt")
     assert last.state["epoch"] == 2
-    assert begun.items() <= last.description.settings().items()
-    with pytest.raises(RuntimeError) as error:
-        run_command("training", "resunet", epochs=3, resume=True, neighbors=2, **where)
-    assert "run/last.pt is a model with the network" in str(user_error(error.value))
-    with pytest.raises(RuntimeError) as error:
-        run_command("training", "resunet", epochs=3, resume=True, loss="cce", learning_rate=0.1, **where)
-    assert "learning_rate 0.002, got 0.1; loss dice, got cce. Expected the same." in str(user_error(error.value))
+    description = last.description
+    assert begun.items() <= description.settings().items()
+    assert description.network == {"_target_": "strokelesion.networks.ResUNet", "in_channels": 3, "out_channels": 3}
+    assert (description.protocol.spacing_mm, description.held_out.split) == ((4.0, 4.0, 4.0), "5-fold")
+    assert description.training["dataset_dir"] == str(phantom_dir)
+    assert description.metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 3
+    said = refusal(run_command, "training", "resunet", epochs=3, neighbors=2, **where)
+    assert "run/last.pt is a model with the network" in said
+    said = refusal(run_command, "training", "resunet", epochs=3, loss="cce", learning_rate=0.1, **where)
+    assert "learning_rate 0.002, got 0.1; loss dice, got cce. Expected the same." in said
 
 
-def test_a_run_that_starts_from_a_model_shows_scans_as_it_was_shown_them(run_command, phantom_dir, cache_dir, tmp_path):
+def test_a_run_that_starts_from_a_model_shows_scans_as_it_was_shown_them(run, tmp_path):
     """Unless another voxel size is asked for; a network may also be shown more neighbors than it knows."""
-    first = write_model(
-        tmp_path / "first.safetensors",
-        networks.ResUNet(in_channels=3, channels=(16, 32)),
-        "strokelesion.networks.ResUNet",
-        {"in_channels": 3, "out_channels": 3, "channels": [16, 32]},
-        spacing_mm=(6.0, 6.0, 6.0),
-        planes=("axial", "coronal"),
-        neighbors=1,
-    )
-    definition = {
-        "_target_": "strokelesion.networks.ResUNet",
-        "in_channels": "$2 * @neighbors + 1",
-        "channels": [16, 32],
-    }
-    where = {"dataset_dir": str(phantom_dir), "cache_dir": cache_dir, "network_def": definition, "init": first, "epochs": 1}
-    run_command("training", "resunet", run_dir=str(tmp_path / "same"), **where)
+    protocol = {"spacing_mm": (6.0, 6.0, 6.0), "planes": ("axial", "coronal"), "neighbors": 1}
+    network = networks.ResUNet(in_channels=3, channels=CHANNELS)
+    arguments = {"in_channels": 3, "out_channels": 3, "channels": CHANNELS}
+    first = write_model(tmp_path / "first.safetensors", network, RESUNET, arguments, **protocol)
+    options = {"init": first, "epochs": 1, "slices": "lesion", **SMALL}
+    run("training", run_dir=str(tmp_path / "same"), **options)
     protocol = read_model(tmp_path / "same/last.pt").description.protocol
     assert (protocol.spacing_mm, protocol.planes, protocol.neighbors) == ((4.0, 4.0, 4.0), ("axial", "coronal"), 1)
-    run_command("training", "resunet", run_dir=str(tmp_path / "more"), neighbors=2, planes="axial", **where)
+    run("training", run_dir=str(tmp_path / "more"), neighbors=2, planes="axial", **options)
     description = read_model(tmp_path / "more/last.pt").description
     assert (description.protocol.planes, description.network["in_channels"]) == (("axial",), 5)

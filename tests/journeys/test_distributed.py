@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import create_autospec
@@ -15,16 +15,13 @@ import numpy as np
 import pytest
 import torch
 from checkout import ROOT
-from crashing import left_behind
-from launched import run, start, together, validate
+from crashing import left_behind, start
+from launched import run, together, validate
 from model_files import write_model
 from stand_ins import DarkIsLesion
 
-from strokelesion.networks import CommandLineError, UserError
-from strokelesion.pipeline.options.workflow import require_command
+from strokelesion.networks import UserError
 from strokelesion.pipeline.runtime import processes as ranks
-from strokelesion.pipeline.runtime.errors import user_error
-from strokelesion.pipeline.runtime.locks import claim, release
 from strokelesion.pipeline.training import slice_store as slices
 from strokelesion.pipeline.training.epochs import EpochSeeds
 from strokelesion.pipeline.training.slice_sampler import SliceSampler
@@ -199,28 +196,14 @@ def test_a_scan_that_one_process_cannot_read_ends_all_of_them(where, tmp_path):
     options = {"dataset_dir": data, "cache_dir": tmp_path / "store", "run_dir": tmp_path / "run", "spacing_mm": 4}
     options |= {"config_file": ROOT / "bundles/resunet.json", "device": "cpu", "epochs": 1}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    started_s = time.monotonic()
-    ended = subprocess.run([*LAUNCHER, "training", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([*LAUNCHER, "training", *words], cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 1, ended.stderr[-3000:]
-    assert time.monotonic() - started_s < 120
     said = sorted(line for line in ended.stderr.splitlines() if line.startswith("[rank"))
     assert re.search(r"^\[rank\d\]: error: cannot prepare .*t1w.* is not a gzip file", "\n".join(said), re.MULTILINE)
     # The other one has been ended by the launcher, or says why it cannot go on.
     assert len(said) == 1 or "error: another process of this command has ended" in "\n".join(said)
     assert len(said) <= 2
     assert not (tmp_path / "run" / "last.pt").exists()
-
-
-@pytest.mark.parametrize(("bundle", "command"), [("resunet", "evaluating"), ("resunet", "release"), ("synthesis", "synthesis")])
-def test_commands_for_one_process_refuse_several(bundle, command, run_command, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError) as error:
-        run_command(command, bundle)
-    message = f"got 2 processes for {command}, which takes one. Start it without torch.distributed.run."
-    assert str(user_error(error.value)) == message
-    assert isinstance(user_error(error.value), CommandLineError)
-    require_command("training", {"training": []})
 
 
 @pytest.fixture(scope="module")
@@ -251,59 +234,16 @@ def test_two_processes_segment_a_cohort_as_one_does(cohort, tmp_path):
     assert not (tmp_path / "status_1").exists()
 
 
-def test_parts_leave_the_tables_to_a_last_run_that_finds_all_done(cohort, tmp_path, capsys):
+def test_parts_at_the_same_time_leave_the_tables_to_a_last_run_that_finds_all_done(cohort, tmp_path, capsys):
     options, alone = cohort
     out = tmp_path / "parts"
-    for number, said in {1: "2 of 3 scans of part 1/2", 2: "2 of 2 scans of part 2/2"}.items():
-        run("inference", "resunet", tmp_path, output_dir=str(out), part=f"{number}/2", **options)
-        assert said in capsys.readouterr().out
-    assert not list(out.glob("*.tsv"))
-    assert not list(out.glob("*.html"))
-    run("inference", "resunet", tmp_path, output_dir=str(out), **options)
+    segment = partial(run, "inference", "resunet", tmp_path, output_dir=str(out), **options)
+    first = start(partial(segment, part="1/2"))
+    segment(part="2/2")
+    assert "2 of 2 scans of part 2/2 segmented, results in" in capsys.readouterr().out
+    first.join()
+    assert first.exitcode == 0
+    assert not [*out.glob("*.tsv"), *out.glob("*.html")]
+    segment()
     assert "4 of 5 scans segmented, 4 of them before" in capsys.readouterr().out
-    assert {name: content for name, content in left_behind(out).items() if not name.startswith(".lock")} == alone
-
-
-def hold(folder, part):
-    """Claim a folder, or a part of the work there, until the end of this process."""
-    claim(folder, "output_dir", part)
-    (folder / "is_held").touch()
-    time.sleep(600)
-
-
-@pytest.mark.parametrize(
-    ("held", "asked", "free"),
-    [
-        ((2, 3), (1, 3), True),
-        ((2, 3), (2, 3), False),
-        ((2, 3), (1, 4), False),
-        ((2, 3), None, False),
-        (None, (1, 3), False),
-    ],
-)
-def test_parts_of_the_same_count_may_run_side_by_side_and_nothing_else(held, asked, free, tmp_path, monkeypatch):
-    monkeypatch.setattr("strokelesion.pipeline.runtime.locks.GLANCE_S", 0.2)
-    process = start(hold, tmp_path, held)
-    try:
-        while not (tmp_path / "is_held").exists():
-            assert process.is_alive()
-            time.sleep(0.05)
-        if free:
-            claim(tmp_path, "output_dir", asked)
-            release(tmp_path)
-        else:
-            with pytest.raises(UserError, match=rf"in use by another run \(process {process.pid} on"):
-                claim(tmp_path, "output_dir", asked)
-    finally:
-        process.kill()
-        process.join()
-    claim(tmp_path, "output_dir", asked)
-    release(tmp_path)
-
-
-def test_a_wrong_part_is_refused(cohort, tmp_path):
-    with pytest.raises(RuntimeError) as error:
-        run("inference", "resunet", tmp_path, output_dir=str(tmp_path / "out"), part="0/3", **cohort[0])
-    message = str(user_error(error.value))
-    assert message.startswith("--part got '0/3'; ")
-    assert "a part and the number of parts, from 1/16 to 16/16 where there are 16" in message
+    assert left_behind(out) == alone

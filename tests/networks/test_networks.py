@@ -1,16 +1,14 @@
-"""The three networks: parameter counts of the Keras study, any slice size, gradients everywhere, seeds, half precision."""
+"""The three networks: parameter counts of the Keras study, any slice size, gradients everywhere, seeds."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from monai.inferers import SimpleInferer
+from torch import nn
 
-from strokelesion.networks import ResUNet, SegNet, UNet, precision
-from strokelesion.networks.precision import MixedPrecisionInferer
-from strokelesion.networks.resunet import ResidualStage, UpwardStage
+from strokelesion.networks import ResUNet, SegNet, UNet
+from strokelesion.networks.fused_upsampling import UpsamplingConv2d
 
 NETWORKS = {"unet": UNet, "segnet": SegNet, "segnet indices": lambda: SegNet(unpooling="indices"), "resunet": ResUNet}
-BF16_TOLERANCE = 0.05  # of the logits' standard deviation; bfloat16 has 8 bits of precision
 
 
 @pytest.fixture(params=NETWORKS)
@@ -47,19 +45,17 @@ def test_all_weights_receive_gradients(network):
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-def test_a_stage_of_the_decoder_does_what_upsampling_and_concatenation_do():
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_the_fused_convolution_equals_upsampling_concatenation_and_convolution(kernel):
     torch.manual_seed(0)
-    stage = UpwardStage(12 + 8, 8).double()
-    for module in stage.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.normal_(module.bias)
-    coarse, skip = torch.rand(2, 12, 5, 9).double(), torch.rand(2, 8, 10, 18).double()
-    coarse.requires_grad_(), skip.requires_grad_()
+    fused, plain = (layer(12 + 8, 6, kernel, padding=kernel // 2).double() for layer in (UpsamplingConv2d, nn.Conv2d))
+    plain.load_state_dict(fused.state_dict())
+    coarse, skip = torch.rand(2, 12, 5, 9).double().requires_grad_(), torch.rand(2, 8, 10, 18).double().requires_grad_()
     beside = torch.cat([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), skip], dim=1)
-    sources = [coarse, skip, *stage.parameters()]
-    outcomes = [ResidualStage.forward(stage, beside), stage(coarse, skip)]
-    plain, joined = ([out, *torch.autograd.grad(out.square().sum(), sources)] for out in outcomes)
-    torch.testing.assert_close(joined, plain)
+    outcomes = []
+    for layer, output in ((fused, fused((coarse, skip))), (plain, plain(beside))):
+        outcomes.append([output, *torch.autograd.grad(output.square().sum(), [coarse, skip, *layer.parameters()])])
+    torch.testing.assert_close(*outcomes)
 
 
 def test_slices_of_a_batch_do_not_see_each_other(network):
@@ -100,30 +96,3 @@ def test_an_unknown_unpooling_names_the_choices():
 def test_too_few_channels_are_refused():
     with pytest.raises(ValueError, match="at least 1 and at least 2"):
         ResUNet(out_channels=1)
-
-
-@pytest.mark.parametrize("name", ["unet", "segnet", "resunet"])
-def test_half_precision_predicts_almost_the_same_and_returns_single(name, monkeypatch):
-    """SegNet's indices are left out: where two pixels of noise almost tie, rounding sends the value to the other."""
-    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: True)
-    torch.manual_seed(0)
-    network = NETWORKS[name]().train()  # before training, only batch statistics keep the signal's size
-    x = torch.rand(2, 1, 64, 96)
-    with torch.no_grad():
-        single = MixedPrecisionInferer(SimpleInferer(), amp=False, device="cpu")(x, network)
-        half = MixedPrecisionInferer(SimpleInferer(), amp=True, device="cpu")(x, network)
-    assert half.dtype == torch.float32
-    assert torch.equal(single, network(x))
-    assert 0 < (half - single).abs().mean() < BF16_TOLERANCE * single.std()
-
-
-def test_half_precision_is_left_out_where_the_device_is_not_faster_with_it(monkeypatch):
-    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: False)
-    network, x = ResUNet().eval(), torch.rand(1, 1, 64, 96)
-    with torch.no_grad():
-        assert torch.equal(MixedPrecisionInferer(SimpleInferer(), amp=True, device="cpu")(x, network), network(x))
-
-
-@pytest.mark.parametrize(("amp", "device", "uses"), [(True, "cuda:1", True), (True, "cpu", False), (False, "cuda", False)])
-def test_engines_use_half_precision_on_cuda_only(amp, device, uses):
-    assert precision.uses_cuda_amp(amp, device) is uses

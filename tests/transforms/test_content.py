@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from strokelesion.transforms.loading import load_volume
+from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.sample_error import SampleError
 
 VALUES = np.arange(9 * 7 * 8, dtype=np.int16).reshape(9, 7, 8)

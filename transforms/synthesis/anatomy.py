@@ -7,9 +7,10 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
-from strokelesion.transforms.decision import components
-from strokelesion.transforms.lesions import divide_components
-from strokelesion.transforms.synthesis.fields import blurred, box_of, closed, distance_mm, plain
+from strokelesion.transforms.components import without_small
+from strokelesion.transforms.geometry import bounding_box
+from strokelesion.transforms.masks import divide_components
+from strokelesion.transforms.synthesis.fields import blurred, closed, distance_mm, plain
 from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_brain, is_inside_skull
 
 # Tissues that a widened ventricle or sulcus may replace.
@@ -41,8 +42,7 @@ class RandWidenSpacesd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with wider ventricles and sulci in `tissues`."""
-        sample = dict(data)
-        tissues, lesions = sample["tissues"], sample["lesions"]
+        tissues, lesions = data["tissues"], data["lesions"]
         spacing_mm = float(tissues.affine[0, 0])
         codes = plain(tissues)[0].clone()
         nearness = (3 * blurred((plain(lesions)[0] > 0).float(), 10.0, spacing_mm)).clamp(max=1)
@@ -56,8 +56,7 @@ class RandWidenSpacesd(Randomizable, MapTransform):
         open_space = blurred((codes == Tissue.CSF).float(), 1.0, spacing_mm) > level
         if sulci + float(nearness.max()) > 0.02:
             codes[open_space & any_of(codes, AROUND_SULCI)] = int(Tissue.CSF)
-        sample["tissues"] = MetaTensor(codes[None], meta=tissues.meta)
-        return sample
+        return {**data, "tissues": MetaTensor(codes[None], meta=tissues.meta)}
 
 
 class FitLesionsd(MapTransform):
@@ -76,18 +75,17 @@ class FitLesionsd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with cropped `lesions` and with `label`."""
-        sample = dict(data)
-        lesions = plain(sample["lesions"]).clone()
+        tissues, lesions = data["tissues"], plain(data["lesions"]).clone()
         label = torch.zeros_like(lesions)
-        spacing_mm = float(sample["tissues"].affine[0, 0])
+        spacing_mm = float(tissues.affine[0, 0])
         if lesions.any():
-            box = (slice(None), *box_of(lesions[0], round(2 * SULCUS_MM / spacing_mm)))
-            lesions[box] = self.cut(plain(sample["tissues"])[box], lesions[box], spacing_mm)
-            label[box] = main_and_sub(lesions[box], 1000 * self.least_ml / spacing_mm**3)
+            box = (slice(None), *bounding_box(lesions[0], round(2 * SULCUS_MM / spacing_mm)))
+            lesions[box] = self.cut(plain(tissues)[box], lesions[box], spacing_mm)
+            kept = remove_small_components(lesions[box] > 0, 1000 * self.least_ml / spacing_mm**3)
+            label[box] = divide_components(kept.to(torch.uint8))
         lesions[label == 0] = 0
-        sample["lesions"] = MetaTensor(lesions, meta=sample["tissues"].meta)
-        sample["label"] = MetaTensor(label, meta=sample["tissues"].meta)
-        return sample
+        lesions, label = (MetaTensor(volume, meta=tissues.meta) for volume in (lesions, label))
+        return {**data, "lesions": lesions, "label": label}
 
     def cut(self, tissues: torch.Tensor, lesions: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return the map of lesion numbers, cropped to the tissues that each lesion may cover; both `(1, X, Y, Z)`."""
@@ -100,22 +98,14 @@ class FitLesionsd(MapTransform):
             inside = brain_and_sulci if is_large else brain
             kept = drawn & inside & (tissues != Tissue.VENTRICLE) & (tissues != Tissue.CHOROID)
             lost = 1 - float(kept.sum()) / max(1, int(drawn.sum()))
-            kept = without_specks(kept, self.least_share * float(kept.sum()))
+            kept = remove_small_components(kept, self.least_share * float(kept.sum()))
             lesions[drawn & ~kept if lost <= self.largest_loss else drawn] = 0
         return lesions
 
 
-def main_and_sub(lesions: torch.Tensor, least_voxels: float) -> torch.Tensor:
-    """Return 1 in the largest 26-connected component of `(1, X, Y, Z)`, 2 in the others, 0 in those below a size."""
-    return divide_components(without_specks(lesions > 0, least_voxels).to(torch.uint8))
-
-
-def without_specks(mask: torch.Tensor, least_voxels: float) -> torch.Tensor:
-    """Return a mask `(1, X, Y, Z)` without its 26-connected components below a size."""
-    numbers, sizes = components(mask[0])
-    stays = sizes >= least_voxels
-    stays[0] = False
-    return torch.as_tensor(stays[numbers], device=mask.device)[None]
+def remove_small_components(mask: torch.Tensor, least_voxels: float) -> torch.Tensor:
+    """Return a mask `(1, X, Y, Z)` without its 26-connected components below a size, on the same device."""
+    return torch.as_tensor(without_small(mask[0], least_voxels), device=mask.device)[None]
 
 
 class BrainMaskd(MapTransform):
@@ -128,7 +118,5 @@ class BrainMaskd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `brain`."""
-        sample = dict(data)
-        mask = is_brain(plain(sample["tissues"])) | (plain(sample["label"]) > 0)
-        sample["brain"] = MetaTensor(mask.to(torch.uint8), meta=sample["tissues"].meta)
-        return sample
+        mask = is_brain(plain(data["tissues"])) | (plain(data["label"]) > 0)
+        return {**data, "brain": MetaTensor(mask.to(torch.uint8), meta=data["tissues"].meta)}

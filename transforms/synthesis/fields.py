@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.networks.layers import GaussianFilter
 
-from strokelesion.transforms.distances import distances_mm
+from strokelesion.transforms.geometry import distances_mm
 
 # Wider kernels are applied at half resolution: the result is equally smooth, at an eighth of the cost.
 WIDEST_KERNEL_VOXELS = 1.5
@@ -78,15 +78,9 @@ def distance_mm(mask: torch.Tensor, spacing_mm: float) -> torch.Tensor:
     return resized(distances_mm(half, [2 * spacing_mm] * 3).float()[None], mask.shape)[0]
 
 
-def closed(mask: torch.Tensor, radius_mm: float, spacing_mm: float) -> torch.Tensor:
-    """Return a mask `(X, Y, Z)`, closed by a ball of a radius, accurate to about one voxel."""
-    return distance_mm(distance_mm(mask, spacing_mm) > radius_mm, spacing_mm) > radius_mm
-
-
-def box_of(mask: torch.Tensor, margin: int) -> tuple[slice, ...]:
-    """Return the bounding box of the non-zero voxels of `(X, Y, Z)`, plus a margin in voxels."""
-    axes = [mask.amax(tuple(other for other in range(3) if other != axis)).nonzero()[:, 0] for axis in range(3)]
-    return tuple(slice(max(0, int(axis[0]) - margin), int(axis[-1]) + 1 + margin) for axis in axes)
+def closed(mask: torch.Tensor, radius_mm: float, spacing_mm: float, wider_mm: float = 0.0) -> torch.Tensor:
+    """Return a mask `(X, Y, Z)`, closed by a ball of a radius and then dilated, accurate to about one voxel."""
+    return distance_mm(distance_mm(mask, spacing_mm) > radius_mm, spacing_mm) > radius_mm - wider_mm
 
 
 def quantile(values: torch.Tensor, share: float) -> torch.Tensor:

@@ -1,49 +1,41 @@
-"""Placement of head and lesions in a synthetic scan: one random deformation maps both onto one grid."""
+"""Loading of lesions, and placement of head and lesions in a synthetic scan: one random deformation maps both onto one grid."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from monai.transforms.utils import create_rotate, create_scale, create_shear, create_translate
 
+from strokelesion.transforms.geometry import MNI_EXTENT_MM, MNI_FIRST_MM, bounding_box, sample_at
+from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.synthesis.fields import generator_of, plain, smooth_noise
 
-# The grid of ATLAS R1.x and R2.0: MNI152NLin2009aSym, 1 mm.
-MNI_EXTENT_MM = (197, 233, 189)
-MNI_ORIGIN_MM = (-98.0, -134.0, -72.0)
 # The search for the bounding box of a lesion tests every n-th voxel.
 STRIDE = 4
 
 
 def canvas_affine(extent_mm: Sequence[float], spacing_mm: float) -> torch.Tensor:
-    """Return the affine of a RAS grid, centered on the MNI grid along x and y, with the same top along z."""
+    """Return the affine of a RAS grid, centered on the grid of `MNI_SPACE` along x and y, with the same top along z."""
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     surplus = np.subtract(extent_mm, MNI_EXTENT_MM)
-    affine[:3, 3] = np.subtract(MNI_ORIGIN_MM, surplus * np.array([0.5, 0.5, 1.0])) + (spacing_mm - 1) / 2
+    affine[:3, 3] = np.subtract(MNI_FIRST_MM, surplus * np.array([0.5, 0.5, 1.0])) + (spacing_mm - 1) / 2
     return torch.from_numpy(affine)
 
 
-def sample_at(volume: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tensor, mode: str) -> torch.Tensor:
-    """Return the values of a volume `(1, X, Y, Z)` at world points `(x, y, z, 3)`; 0 outside the volume.
+class LoadLesionsd(MapTransform):
+    """Load the lesion masks of a record: read `path` of each item of `lesions` and write its `mask` `(1, x, y, z)`."""
 
-    Args:
-        volume: Volume to sample.
-        affine: Affine from its voxels to world millimeters.
-        points_mm: World points, in mm.
-        mode: Interpolation of torch's `grid_sample`: `nearest` or `bilinear`.
-    """
-    inverse = torch.linalg.inv(plain(affine).double())
-    half_size = (torch.tensor(volume.shape[1:]) - 1).double() / 2
-    # Coordinates of grid_sample run from -1 to 1, in the order z, y, x.
-    to_grid = (inverse[:3, :3] / half_size[:, None]).flip(0).float()
-    offset = (inverse[:3, 3] / half_size - 1).flip(0).float()
-    grid = points_mm @ to_grid.T.to(points_mm.device) + offset.to(points_mm.device)
-    values = plain(volume).to(points_mm.device)[None].float()
-    return F.grid_sample(values, grid[None], mode=mode, padding_mode="zeros", align_corners=True)[0]
+    version = 1
+
+    def __init__(self) -> None:
+        super().__init__(("lesions",))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with the loaded masks."""
+        return {**data, "lesions": [{**lesion, "mask": load_volume(lesion["path"])} for lesion in data["lesions"]]}
 
 
 class RandPlaceHeadd(Randomizable, MapTransform):
@@ -103,7 +95,7 @@ class RandPlaceHeadd(Randomizable, MapTransform):
 
     def random_affine(self) -> np.ndarray[Any, Any]:
         """Return a random affine `(4, 4)` about the center of the MNI grid, in millimeters."""
-        center = np.add(MNI_ORIGIN_MM, np.array(MNI_EXTENT_MM) / 2)
+        center = np.add(MNI_FIRST_MM, np.array(MNI_EXTENT_MM) / 2)
         angles = np.deg2rad(self.R.uniform(-self.rotation_deg, self.rotation_deg, 3))
         common = self.R.uniform(-self.scaling, self.scaling)
         factors = 1 + common + self.R.uniform(-self.scaling / 2, self.scaling / 2, 3)
@@ -139,7 +131,7 @@ class RandPlaceHeadd(Randomizable, MapTransform):
             box = box_around(mask, affine, points_mm)
             if box is None:
                 continue
-            inside = sample_at(mask, affine, points_mm[box], "bilinear") >= 0.5
+            inside = sample_at(mask, affine, points_mm[box]) >= 0.5
             part = numbers[(slice(None), *box)]
             part[inside & (part == 0)] = number
         return numbers
@@ -149,18 +141,15 @@ def scaled(lesion: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a lesion's mask `(1, x, y, z)`, cropped to its bounding box, and its affine with scaling and flip."""
     mask = (plain(lesion["mask"]) > 0.5).float()
     affine = plain(lesion["mask"].affine).double()
-    where = mask[0].nonzero()
-    low = (where.amin(0) - 2).clamp(min=0)
-    high = where.amax(0) + 3
-    cropped = mask[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-    center = affine[:3, :3] @ where.double().mean(0) + affine[:3, 3]
+    box = bounding_box(mask[0], margin=2)
+    center = affine[:3, :3] @ mask[0].nonzero().double().mean(0) + affine[:3, 3]
     moved = affine.clone()
-    moved[:3, 3] += affine[:3, :3] @ low.double()
+    moved[:3, 3] += affine[:3, :3] @ torch.tensor([side.start for side in box]).double()
     change = torch.eye(4, dtype=torch.float64)
     change[:3, :3] *= lesion["scale"]
     change[:3, 3] = center * (1 - lesion["scale"])
     mirror = torch.diag(torch.tensor([-1.0 if lesion["flip"] else 1.0, 1.0, 1.0, 1.0], dtype=torch.float64))
-    return cropped, mirror @ change @ moved
+    return mask[:, *box], mirror @ change @ moved
 
 
 def box_around(mask: torch.Tensor, affine: torch.Tensor, points_mm: torch.Tensor) -> tuple[slice, ...] | None:

@@ -8,7 +8,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
-from strokelesion.transforms.synthesis.fields import blurred, box_of, generator_of, grain, plain, quantile, smooth_noise
+from strokelesion.transforms.geometry import bounding_box
+from strokelesion.transforms.synthesis.fields import blurred, generator_of, grain, plain, quantile, smooth_noise
 from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_fluid
 
 # Lesions of this size and above are mostly cavity; see `RandPaintLesionsd.mixture`.
@@ -36,26 +37,31 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         edge_mm: Range of the standard deviation of the border.
         halo: Largest weight of the gray-matter intensity in the halo, from 0 to 1.
         strand_prob: Share of scans with strands in their cavities.
+        least_cavity: Least share of cavity in a lesion, from 0 to 1; lesions with more cavity are darker and easier to find.
     """
 
     version = 1
 
-    def __init__(self, edge_mm: tuple[float, float] = (0.4, 1.2), halo: float = 0.6, strand_prob: float = 0.5) -> None:
+    def __init__(
+        self,
+        edge_mm: tuple[float, float] = (0.4, 1.2),
+        halo: float = 0.6,
+        strand_prob: float = 0.5,
+        least_cavity: float = 0.0,
+    ) -> None:
         MapTransform.__init__(self, ("image", "tissues", "lesions"))
-        self.edge_mm, self.halo, self.strand_prob = edge_mm, halo, strand_prob
+        self.edge_mm, self.halo, self.strand_prob, self.least_cavity = edge_mm, halo, strand_prob, least_cavity
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with lesions painted into `image`."""
-        sample = dict(data)
-        numbers = plain(sample["lesions"])[0]
-        if numbers.any():
-            image = plain(sample["image"])[0].clone()
-            spacing_mm = float(sample["tissues"].affine[0, 0])
-            box = box_of(numbers, round(MARGIN_MM / spacing_mm))
-            tissues = plain(sample["tissues"])[0][box]
-            image[box] = self.painted(image[box], numbers[box].long(), tissues, sample["means"], sample["spread"], spacing_mm)
-            sample["image"] = MetaTensor(image[None], meta=sample["image"].meta)
-        return sample
+        numbers, tissues = plain(data["lesions"])[0], plain(data["tissues"])[0]
+        if not numbers.any():
+            return dict(data)
+        image, spacing_mm = plain(data["image"])[0].clone(), float(data["tissues"].affine[0, 0])
+        box = bounding_box(numbers, round(MARGIN_MM / spacing_mm))
+        boxes = image[box], numbers[box].long(), tissues[box]
+        image[box] = self.painted(*boxes, data["means"], data["spread"], spacing_mm)
+        return {**data, "image": MetaTensor(image[None], meta=data["image"].meta)}
 
     def painted(
         self,
@@ -124,7 +130,7 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         large = min(1.0, np.log1p(volume_ml) / np.log1p(LARGE_ML))
         share = float(self.R.beta(0.5 + 2.5 * large, 0.5 + 0.2 * large))
         tone = float(self.R.uniform(0.8, 1.1) if self.R.uniform() < 0.15 else self.R.uniform(0.2, 0.85))
-        return min(max(share, 0.0), 1.0), tone
+        return min(max(share, self.least_cavity), 1.0), tone
 
 
 def border(lesion: torch.Tensor, sigma_mm: float, spacing_mm: float) -> torch.Tensor:

@@ -1,14 +1,24 @@
-"""Effects of scanner and preprocessing on a T1: bias field, noise, thick slices, skull stripping, defacing and units."""
+"""Effects of scanner and preprocessing on a T1: bias field, noise, thick slices, skull stripping, defacing and units.
 
-from collections.abc import Hashable, Mapping
+`SCANNERS` are chains of them by name. `mixed` is for training and for a held-out cohort, `whole_head` for training brain
+extraction. Each of the others changes one property of the scan. They are the test conditions of the model card.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Randomizable
+from monai.transforms import MapTransform, RandAdjustContrastd, RandGaussianSmoothd, RandGibbsNoised, Randomizable
 
-from strokelesion.transforms.synthesis.fields import distance_mm, generator_of, grain, plain, smooth_noise
+from strokelesion.networks import CommandLineError
+from strokelesion.transforms.recipe import Recipe
+from strokelesion.transforms.synthesis.fields import closed, generator_of, grain, plain, smooth_noise
+
+# Standard deviation of the blur, in mm.
+BLUR_MM = (0.25, 0.9)
+PLAIN_NOISE = 0.03
 
 
 def replaced(image: MetaTensor, values: torch.Tensor) -> MetaTensor:
@@ -33,13 +43,11 @@ class RandBiasd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` changed."""
-        sample = dict(data)
-        image = sample["image"]
+        image = data["image"]
         strength = self.strength if self.fixed else self.R.uniform(0, self.strength)
         generator = generator_of(self.R)
         field = smooth_noise(image.shape[1:], float(image.affine[0, 0]), self.scale_mm, generator, device=image.device)[0]
-        sample["image"] = replaced(image, plain(image)[0] * torch.exp(field.clamp(-2, 2) * strength / 2))
-        return sample
+        return {**data, "image": replaced(image, plain(image)[0] * torch.exp(field.clamp(-2, 2) * strength / 2))}
 
 
 class RandNoised(Randomizable, MapTransform):
@@ -63,14 +71,12 @@ class RandNoised(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` changed."""
-        sample = dict(data)
         if self.R.uniform() >= self.prob:
-            return sample
-        image, generator = sample["image"], generator_of(self.R)
+            return dict(data)
+        image, generator = data["image"], generator_of(self.R)
         std = self.R.uniform(0, self.std) if self.sample_std else self.std
         real, imaginary = (std * grain(image.shape[1:], generator, image.device) for _ in range(2))
-        sample["image"] = replaced(image, torch.hypot(plain(image)[0] + real, imaginary))
-        return sample
+        return {**data, "image": replaced(image, torch.hypot(plain(image)[0] + real, imaginary))}
 
 
 class RandThickSlicesd(Randomizable, MapTransform):
@@ -90,18 +96,15 @@ class RandThickSlicesd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` changed."""
-        sample = dict(data)
         if self.R.uniform() >= self.prob:
-            return sample
-        image = sample["image"]
+            return dict(data)
+        image = data["image"]
         axis = self.R.randint(3) if self.axis is None else self.axis
         shape = list(image.shape[1:])
-        thin = shape.copy()
-        thin[axis] = max(2, round(shape[axis] * float(image.affine[0, 0]) / self.R.uniform(*self.thickness_mm)))
-        volume = plain(image)[None].float()
-        slabs = F.adaptive_avg_pool3d(volume, (thin[0], thin[1], thin[2]))
-        sample["image"] = replaced(image, F.interpolate(slabs, size=shape, mode="trilinear", align_corners=False)[0, 0])
-        return sample
+        thick = shape.copy()
+        thick[axis] = max(2, round(shape[axis] * float(image.affine[0, 0]) / self.R.uniform(*self.thickness_mm)))
+        slabs = F.adaptive_avg_pool3d(plain(image)[None].float(), tuple(thick))
+        return {**data, "image": replaced(image, F.interpolate(slabs, size=shape, mode="trilinear")[0, 0])}
 
 
 class RandHeadCoverd(Randomizable, MapTransform):
@@ -123,8 +126,7 @@ class RandHeadCoverd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` set to 0 where the head is removed."""
-        sample = dict(data)
-        image, brain = sample["image"], plain(sample["brain"])[0] > 0
+        image, brain = data["image"], plain(data["brain"])[0] > 0
         draw = self.R.uniform()
         kept = torch.ones_like(brain)
         if draw < self.stripped:
@@ -133,14 +135,11 @@ class RandHeadCoverd(Randomizable, MapTransform):
             kept = self.deface(brain, float(image.affine[0, 0]))
         if self.R.uniform() < self.cut:
             kept = kept & self.slab(brain)
-        sample["image"] = replaced(image, plain(image)[0] * kept)
-        return sample
+        return {**data, "image": replaced(image, plain(image)[0] * kept)}
 
     def strip(self, brain: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return the brain mask, closed over the sulci, up to 3 mm wider or 1 mm tighter."""
-        closing_mm = self.R.uniform(4, 10)
-        outside = distance_mm(brain, spacing_mm) > closing_mm
-        return distance_mm(outside, spacing_mm) > closing_mm - self.R.uniform(-1, 3)
+        return closed(brain, self.R.uniform(4, 10), spacing_mm, wider_mm=self.R.uniform(-1, 3))
 
     def deface(self, brain: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return the mask of voxels behind a tilted plane, which does not touch the brain."""
@@ -178,7 +177,49 @@ class RandUnitsd(Randomizable, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` in whole numbers from 0 to 32767."""
-        sample = dict(data)
-        factor = self.low * (self.high / self.low) ** self.R.uniform()
-        sample["image"] = replaced(sample["image"], (plain(sample["image"])[0] * factor).round().clamp(0, 32767))
-        return sample
+        image, factor = data["image"], self.low * (self.high / self.low) ** self.R.uniform()
+        return {**data, "image": replaced(image, (plain(image)[0] * factor).round().clamp(0, 32767))}
+
+
+def simulated_scanner(name: str, voxel_mm: float) -> Recipe:
+    """Return the random transforms of one of `SCANNERS` for images of a voxel size."""
+    if name not in SCANNERS:
+        raise CommandLineError(f"--scanner got {name!r}; allowed are {', '.join(SCANNERS)}.")
+    return Recipe(SCANNERS[name](voxel_mm))
+
+
+def varied(voxel_mm: float, blurred: float, noise: float, cover: RandHeadCoverd) -> list[Any]:
+    """Return transforms that vary all properties of a scan: a share is blurred, with up to a noise, and covered."""
+    sigma = BLUR_MM[0] / voxel_mm, BLUR_MM[1] / voxel_mm
+    return [
+        RandBiasd(),
+        RandThickSlicesd(),
+        RandGaussianSmoothd("image", sigma_x=sigma, sigma_y=sigma, sigma_z=sigma, prob=blurred),
+        RandGibbsNoised("image", prob=0.15, alpha=(0.3, 0.7)),
+        RandNoised(std=noise, prob=0.9, sample_std=True),
+        RandAdjustContrastd("image", prob=0.4, gamma=(0.7, 1.4)),
+        cover,
+        RandUnitsd(),
+    ]
+
+
+def fixed(*before: Any, noise: float = PLAIN_NOISE, stripped: float = 0) -> list[Any]:
+    """Return transforms without variation: the given ones, noise, a whole or stripped head, and units."""
+    return [
+        *before,
+        RandNoised(std=noise, prob=1, sample_std=False),
+        RandHeadCoverd(stripped=stripped, defaced=0),
+        RandUnitsd(),
+    ]
+
+
+SCANNERS: dict[str, Callable[[float], Sequence[Any]]] = {
+    "mixed": lambda voxel_mm: varied(voxel_mm, 0.3, 0.06, RandHeadCoverd()),
+    "whole_head": lambda voxel_mm: varied(voxel_mm, 0.5, 0.08, RandHeadCoverd(stripped=0.2, defaced=0.3, cut=0.3)),
+    "plain": lambda voxel_mm: fixed(),
+    "stripped": lambda voxel_mm: fixed(stripped=1),
+    "thick": lambda voxel_mm: fixed(RandThickSlicesd(thickness_mm=(3, 3), prob=1, axis=2)),
+    "bias": lambda voxel_mm: fixed(RandBiasd(strength=0.4, fixed=True)),
+    "half_noise": lambda voxel_mm: fixed(noise=PLAIN_NOISE / 2),
+    "double_noise": lambda voxel_mm: fixed(noise=2 * PLAIN_NOISE),
+}

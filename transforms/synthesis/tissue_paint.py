@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
 from strokelesion.transforms.synthesis.fields import blurred, distance_mm, generator_of, grain, plain, quantile, smooth_noise
-from strokelesion.transforms.synthesis.tissues import Tissue, is_fluid
+from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_fluid
 
 # Tissues with coarse texture, because each mixes materials that have no class of their own: muscle and fat, cells and air.
 COARSE = (Tissue.SOFT, Tissue.MARROW, Tissue.MUCOSA, Tissue.UNKNOWN)
@@ -24,8 +24,8 @@ COARSE_SCALE_MM = 7.0
 # Depth to which the partial volume at the border of a ventricle or sulcus reaches into the fluid.
 OLD_BORDER_MM = 2.5
 # Membranes and vessels brighten the CSF of sulci. This effect varies over the brain: scale and strength of the variation.
-HAZE_SCALE_MM = 25.0
-HAZE_VARIATION = 0.15
+PARTIAL_VOLUME_SCALE_MM = 25.0
+PARTIAL_VOLUME_VARIATION = 0.15
 
 
 @cache
@@ -49,48 +49,44 @@ class RandPaintTissuesd(Randomizable, MapTransform):
     1. The mean of each tissue is drawn from N(mean, sd_between). The contrast between white matter and the rest is scaled.
     2. For `any_contrast_prob` of the scans, all means are drawn uniformly instead, as in SynthSeg (Billot et al. 2023).
     3. Texture: voxel noise within the tissue, slow variation over 15 mm, and a coarse mixture outside the brain.
-    4. The CSF of sulci, csf, is brightened to csf + w * (cortex - csf), with w from 0 to `sulcal_haze`.
+    4. The CSF of sulci, csf, is brightened to csf + w * (cortex - csf), with w from 0 to `sulcal_partial_volume`.
     5. A Gaussian blurs the borders, which models partial volume.
 
     Args:
         any_contrast_prob: Share of scans with a contrast other than T1.
         blur_mm: Range of the standard deviation of the blur.
-        sulcal_haze: Largest weight w; 0 for sulci as dark as the ventricles. In two labeled T1s, CSF between folds of cortex,
-            one voxel from cortex, has a median w of .05 and .5 (`tests/benchmarks/measure_sulci.py`).
+        sulcal_partial_volume: Largest weight w; 0 for sulci as dark as the ventricles. In two labeled T1s, CSF between folds
+            of cortex, one voxel from cortex, has a median w of .05 and .5.
     """
 
     version = 1
 
     def __init__(
-        self, any_contrast_prob: float = 0.1, blur_mm: tuple[float, float] = (0.4, 0.8), sulcal_haze: float = 0.0
+        self, any_contrast_prob: float = 0.1, blur_mm: tuple[float, float] = (0.4, 0.8), sulcal_partial_volume: float = 0.0
     ) -> None:
         MapTransform.__init__(self, ("tissues",))
-        self.any_contrast_prob, self.blur_mm, self.sulcal_haze = any_contrast_prob, blur_mm, sulcal_haze
+        self.any_contrast_prob, self.blur_mm, self.sulcal_partial_volume = any_contrast_prob, blur_mm, sulcal_partial_volume
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` `(1, X, Y, Z)`, and `means` and `spread` (SD) of the intensity per tissue."""
-        sample = dict(data)
-        tissues = sample["tissues"]
+        tissues = data["tissues"]
         spacing_mm = float(tissues.affine[0, 0])
         codes = plain(tissues)[0].long()
-        if "image" in sample:
-            image, means, spread = self.repainted(
-                plain(sample["image"])[0], codes, plain(sample["native_tissues"])[0].long(), spacing_mm
-            )
+        if "image" in data:
+            native = plain(data["native_tissues"])[0].long()
+            image, means, spread = self.repainted(plain(data["image"])[0], codes, native, spacing_mm)
         else:
             means, spread = self.draw_means(codes.device)
             image = self.textured(codes, means, spread, spacing_mm)
-            if self.sulcal_haze > 0:
-                image = self.hazed(image, codes, means, spacing_mm)
+            if self.sulcal_partial_volume > 0:
+                image = self.brighten_sulci(image, codes, means, spacing_mm)
             image = blurred(image, self.R.uniform(*self.blur_mm), spacing_mm).clamp(min=0)
-        sample["image"] = MetaTensor(image[None], meta=tissues.meta)
-        sample["means"], sample["spread"] = means, spread
-        return sample
+        return {**data, "image": MetaTensor(image[None], meta=tissues.meta), "means": means, "spread": spread}
 
     def draw_means(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the mean of each tissue and the standard deviation of its voxels."""
         priors = t1_priors()
-        means, spread = np.zeros(len(Tissue)), np.zeros(len(Tissue))
+        means, spread = np.zeros((2, len(Tissue)))
         codes = [int(Tissue[name]) for name in priors.index]
         if self.R.uniform() < self.any_contrast_prob:
             means[codes] = self.R.uniform(0.05, 1.5, len(codes))
@@ -107,21 +103,18 @@ class RandPaintTissuesd(Randomizable, MapTransform):
     def textured(self, codes: torch.Tensor, means: torch.Tensor, spread: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return an image of tissue means plus texture: coarse outside the brain, fine and slow inside."""
         generator = generator_of(self.R)
-        coarse = torch.zeros(len(Tissue), device=codes.device)
-        coarse[list(map(int, COARSE))] = 1
+        coarse = any_of(torch.arange(len(Tissue), device=codes.device), COARSE).float()
         fine = grain(codes.shape, generator, codes.device) * (spread * (1 - 0.7 * coarse))[codes]
         slow = 0.03 * smooth_noise(codes.shape, spacing_mm, 15.0, generator, device=codes.device)[0] * means[codes]
-        mixture = (
-            smooth_noise(codes.shape, spacing_mm, COARSE_SCALE_MM, generator, device=codes.device)[0] * (spread * coarse)[codes]
-        )
-        return means[codes] + fine + slow + mixture
+        mixture = smooth_noise(codes.shape, spacing_mm, COARSE_SCALE_MM, generator, device=codes.device)[0]
+        return means[codes] + fine + slow + mixture * (spread * coarse)[codes]
 
-    def hazed(self, image: torch.Tensor, codes: torch.Tensor, means: torch.Tensor, spacing_mm: float) -> torch.Tensor:
+    def brighten_sulci(self, image: torch.Tensor, codes: torch.Tensor, means: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return the image with brighter CSF in the sulci, by a weight that varies smoothly over the brain."""
-        share = float(self.R.uniform(0, self.sulcal_haze))
-        variation = smooth_noise(codes.shape, spacing_mm, HAZE_SCALE_MM, generator_of(self.R), device=codes.device)[0]
-        haze = (share + HAZE_VARIATION * variation).clamp(0, self.sulcal_haze)
-        return torch.where(codes == Tissue.CSF, image + haze * (means[Tissue.CORTEX] - means[Tissue.CSF]), image)
+        share = float(self.R.uniform(0, self.sulcal_partial_volume))
+        variation = smooth_noise(codes.shape, spacing_mm, PARTIAL_VOLUME_SCALE_MM, generator_of(self.R), device=codes.device)[0]
+        weight = (share + PARTIAL_VOLUME_VARIATION * variation).clamp(0, self.sulcal_partial_volume)
+        return torch.where(codes == Tissue.CSF, image + weight * (means[Tissue.CORTEX] - means[Tissue.CSF]), image)
 
     def repainted(
         self, image: torch.Tensor, codes: torch.Tensor, native: torch.Tensor, spacing_mm: float

@@ -5,47 +5,27 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from strokelesion.pipeline.models.model_files import write_checkpoint
 from strokelesion.pipeline.options.settings import options_of
 from strokelesion.pipeline.options.workflow import bundle_root
 
-PRETRAINED = "pretrained"
-
 
 def configured(bundle: str, command: str, **options: Any) -> ConfigParser:
-    """Return the configuration of a bundle as a command reads it: options checked, defaults decided.
-
-    Args:
-        bundle: name of the bundle file.
-        command: command that the options are for.
-        options: options, as on the command line.
-    """
+    """Return the configuration of a bundle as a command reads it: options checked, defaults decided."""
     workflow = ConfigWorkflow(f"{bundle_root()}/{bundle}.json", run_id=command, logging_file=False, **options)
     workflow.initialize()
-    config: ConfigParser = workflow.parser
-    return config
+    return workflow.parser
 
 
 def read_bundle(bundle: str, folder: Path, command: str = "training", **options: Any) -> ConfigParser:
     """Return the configuration of a bundle with the material of this benchmark in a folder, and options."""
     where = {"dataset_dir": "cohort/ATLAS_R1.1", "run_dir": "run", "cache_dir": "slices", "output_dir": "results"}
+    where.pop("output_dir" if command == "training" else "run_dir")
     here = {name: str(folder / path) for name, path in where.items() if name in options_of(command)}
-    here.pop("output_dir" if command == "training" else "run_dir", None)
     return configured(bundle, command, **{**here, "device": "cpu", **options})
 
 
-def model_file(network: str, folder: Path) -> str:
-    """Return the file of a model to apply: the pretrained one, or one with random weights, which is written if need be.
-
-    Args:
-        network: `pretrained`, or the name of a bundle file.
-        folder: folder of the material.
-    """
-    if network == PRETRAINED:
-        return PRETRAINED
-    path = folder / f"models/{network}.pt"
-    if not path.exists():
-        config = read_bundle(network, folder)
-        weights = config.get_parsed_content("network_def").state_dict()
-        write_checkpoint(path, config.config["model"], weights, {"epoch": 0, "init": None})
-    return str(path)
+def keep_seeding(config: ConfigParser) -> ConfigParser:
+    """Return the configuration of a training with only the handler that seeds each epoch: nothing happens between epochs."""
+    config["train"]["handlers"] = [one for one in config["train"]["handlers"] if one["_target_"].endswith("EpochSeeds")]
+    config.parse()
+    return config

@@ -6,10 +6,11 @@ Planned for scans like ATLAS R2.0's: 197x233x189 voxels of 1 mm, three classes, 
 predictor runs: steps of half a tile, Gaussian weights, no mirroring, one fold. Only the first TILES of a scan are computed;
 the others are taken to cost as much as the median of those after the first, which warms up. `network` is that alone; `file`
 adds everything else that the predictor does, reading, cropping, normalizing, putting tiles together, resampling, and writing
-the label map, which is measured.
+the label map, which is measured. The environment names nnU-Net's folders; speed.py sets them.
 """
 
-import os
+import contextlib
+import io
 import sys
 import time
 from pathlib import Path
@@ -17,15 +18,42 @@ from statistics import median
 from typing import Any
 
 import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from candidates.flops import gflop
-from candidates.measured import peak_gib, report
-from candidates.nnunet_plans import plan
+from candidates.measured import gflop, peak_gib, report
 
 TILES = {"2d": 24, "3d_fullres": 3}
+NAME = "Dataset001_ATLAS"
+SCANS = 655
+INTENSITIES = dict.fromkeys(("max", "mean", "median", "min", "percentile_00_5", "percentile_99_5", "std"), 1.0)
+FINGERPRINT = {
+    "spacings": [[1.0, 1.0, 1.0]] * SCANS,
+    "shapes_after_crop": [[189, 233, 197]] * SCANS,  # z, y, x: its noise is not zero, so nothing is cropped
+    "foreground_intensity_properties_per_channel": {"0": INTENSITIES},
+    "median_relative_size_after_cropping": 1.0,
+}
+
+
+def plan(scan: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return plans and data set description for a data set like ATLAS R2.0, whose fingerprint is written by hand."""
+    dataset = {
+        "channel_names": {"0": "T1"},
+        "labels": {"background": 0, "main": 1, "sub": 2},
+        "numTraining": SCANS,
+        "file_ending": ".nii.gz",
+        "dataset": {"scan": {"images": [str(scan.absolute())], "label": str(scan.absolute())}},
+    }
+    for path, content in (("raw/{}/dataset.json", dataset), ("preprocessed/{}/dataset_fingerprint.json", FINGERPRINT)):
+        file = folder / path.format(NAME)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_json(content, str(file))
+    with contextlib.redirect_stdout(io.StringIO()):
+        ExperimentPlanner(NAME).plan_experiment()
+    return load_json(str(folder / "preprocessed" / NAME / "nnUNetPlans.json")), dataset
 
 
 class SomeTiles(nnUNetPredictor):
@@ -75,18 +103,17 @@ def main() -> None:
     began_s, before_gib = time.perf_counter(), peak_gib()
     predictor.predict_from_files_sequential([[str(folder / "scan.nii.gz")]], [str(out / "scan")])
     around_s = time.perf_counter() - began_s - sum(predictor.tile_s)
-    tiles_s = median(predictor.tile_s[1:]) * predictor.of
     patch = predictor.configuration_manager.patch_size
-    tile_gflop = gflop(predictor.network, (1, 1, *patch))
-    size = "x".join(map(str, patch))
-    note = f"{len(predictor.tile_s)} of {predictor.of} tiles of {size} computed, the rest multiplied"
-    scan_s = tiles_s + (around_s if what == "file" else 0)
+    note = f"{len(predictor.tile_s)} of {predictor.of} tiles of {'x'.join(map(str, patch))} computed, the rest multiplied"
     report(
-        ("nnunetv2", "torch"), note, scan_s=scan_s, gflop=tile_gflop * predictor.of, windows=predictor.of, before_gib=before_gib
+        ("nnunetv2", "torch"),
+        note,
+        scan_s=median(predictor.tile_s[1:]) * predictor.of + (around_s if what == "file" else 0),
+        gflop=gflop(predictor.network, (1, 1, *patch)) * predictor.of,
+        windows=predictor.of,
+        before_gib=before_gib,
     )
 
 
 if __name__ == "__main__":
-    if "nnUNet_raw" not in os.environ:
-        raise SystemExit("nnU-Net wants its folders in the environment; speed.py sets them.")
     main()

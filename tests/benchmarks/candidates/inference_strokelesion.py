@@ -1,12 +1,11 @@
-"""The project's inference on one scan of 197x233x189 voxels.
+"""The project's inference on one scan of 197x233x189 voxels, with the pretrained model.
 
-    python -m candidates.inference_strokelesion FOLDER network pretrained|unet|segnet [PLANES]
-    python -m candidates.inference_strokelesion FOLDER file pages|no_pages|registered
+    python -m candidates.inference_strokelesion FOLDER network PLANES
+    python -m candidates.inference_strokelesion FOLDER file first|registered
 
-`network` is the forward passes alone, as the bundle's inferer makes them, of the scan that `material` has prepared; U-Net and
-SegNet, of which there is no pretrained model, have random weights. `file` is the command `inference` with the pretrained model,
-from the scan's file to the results on disk, brain extraction included; importing the packages is not. `registered` finds the
-registration that an earlier turn left, with all else to be done.
+`network` is the forward passes alone, as the bundle's inferer makes them, of the scan that `material` prepared. `file` is the
+command `inference`, from the scan's file to the results on disk, brain extraction included; importing the packages is not.
+`registered` finds the registration that an earlier turn left, with all else to be done.
 """
 
 import shutil
@@ -21,23 +20,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from candidates.bundle import model_file, read_bundle
-from candidates.flops import gflop
-from candidates.measured import peak_gib, report
+from candidates.bundle import read_bundle
+from candidates.measured import gflop, peak_gib, report
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.model_files import read_model
 from strokelesion.pipeline.options.workflow import bundle_root
 
 
-def measure_network(folder: Path, model: str, planes: str = "axial") -> None:
+def measure_network(folder: Path, planes: str) -> dict[str, float]:
     """Measure the forward passes of one scan, the second time that they are made."""
-    config = read_bundle("resunet", folder, "inference", weights=model_file(model, folder))
+    config = read_bundle("resunet", folder, "inference")
     config["planes"] = planes.split(",")  # the model's own, or some of them
     config.parse()
     path = config["weights"]
     network: nn.Module = load_weights(config.get_parsed_content("network"), read_model(path), path).eval()
     inferer = config.get_parsed_content("inferer")
-    image = torch.from_numpy(np.load(folder / f"prepared/{model}.npy"))
+    image = torch.from_numpy(np.load(folder / "prepared.npy"))
     shapes: Counter[tuple[int, ...]] = Counter()
 
     def count(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
@@ -52,36 +50,21 @@ def measure_network(folder: Path, model: str, planes: str = "axial") -> None:
         scan_s = time.perf_counter() - began_s
     hook.remove()
     billions = sum(number * gflop(network, (1, *shape)) for shape, number in shapes.items())
-    report(("torch", "monai"), scan_s=scan_s, gflop=billions, windows=shapes.total(), before_gib=before_gib)
+    return {"scan_s": scan_s, "gflop": billions, "windows": shapes.total(), "before_gib": before_gib}
 
 
-def measure_file(folder: Path, way: str) -> None:
+def measure_file(folder: Path, way: str) -> dict[str, float]:
     """Measure the command."""
-    results = folder / "results"
     if way != "registered":
-        shutil.rmtree(results, ignore_errors=True)
-    scan = str(folder / "scan.nii.gz")
-    named: dict[str, Any] = {
-        "scans": scan,
-        "output_dir": str(results),
-        "cache_dir": str(folder / "slices"),
-        "pages": way != "no_pages",
-        "device": "cpu",
-        "overwrite": True,
-    }
+        shutil.rmtree(folder / "results", ignore_errors=True)
+    where = {"scans": "scan.nii.gz", "output_dir": "results", "cache_dir": "slices"}
+    options: dict[str, Any] = {name: str(folder / path) for name, path in where.items()}
+    options |= {"device": "cpu", "overwrite": True}
     began_s = time.perf_counter()
-    monai.bundle.run(run_id="inference", config_file=f"{bundle_root()}/resunet.json", logging_file=False, **named)
-    report(("torch", "monai"), scan_s=time.perf_counter() - began_s)
-
-
-def main() -> None:
-    """Measure and print."""
-    folder, what, *which = Path(sys.argv[1]), *sys.argv[2:]
-    if what == "network":
-        measure_network(folder, *which)
-    else:
-        measure_file(folder, *which)
+    monai.bundle.run(run_id="inference", config_file=f"{bundle_root()}/resunet.json", logging_file=False, **options)
+    return {"scan_s": time.perf_counter() - began_s}
 
 
 if __name__ == "__main__":
-    main()
+    measure = {"network": measure_network, "file": measure_file}[sys.argv[2]]
+    report(("torch", "monai"), **measure(Path(sys.argv[1]), *sys.argv[3:]))

@@ -7,8 +7,7 @@ slices/                 the project's slice store
 epoch/image.npy, label.npy      the slices of an epoch, in its order, (N, 192, 224)
 epoch/0000_t1.nii, 0000_lesion.nii      the same, a file each, not compressed: it is the peers that read them
 scan.nii.gz             one T1
-prepared/               the same as each model is shown it, (1, 1, X, Y, Z)
-models/                 models with random weights
+prepared.npy            the same as the pretrained model is shown it, (1, 1, X, Y, Z)
 """
 
 import shutil
@@ -19,17 +18,11 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from candidates.bundle import PRETRAINED, model_file, read_bundle
-from strokelesion.pipeline.cohorts.phantom import write_phantom
+from candidates.bundle import read_bundle
+from strokelesion.pipeline.synthesis.phantom import write_phantom
 
 SUBJECTS = 5  # one a fold, so that the epoch is that of four
-AFFINE = np.eye(4)
-APPLIED = (PRETRAINED, "unet", "segnet")
-
-
-def save(folder: Path, number: int, kind: str, pixels: np.ndarray) -> None:
-    """Write one slice."""
-    nib.save(nib.Nifti1Image(pixels, AFFINE), folder / f"{number:04d}_{kind}.nii")
+FILES = {"image": "t1", "label": "lesion"}
 
 
 def write_epoch(folder: Path) -> None:
@@ -40,21 +33,19 @@ def write_epoch(folder: Path) -> None:
     items = [dataset[number] for number in sampler]
     beside = folder / "epoch.part"
     beside.mkdir(exist_ok=True)
-    for key in ("image", "label"):
-        np.save(beside / f"{key}.npy", np.stack([item[key][0].numpy() for item in items]))
-    for number, item in enumerate(items):
-        save(beside, number, "t1", item["image"][0].numpy())
-        save(beside, number, "lesion", item["label"][0].numpy())
+    for key, kind in FILES.items():
+        slices = np.stack([item[key][0].numpy() for item in items])
+        np.save(beside / f"{key}.npy", slices)
+        for number, pixels in enumerate(slices):
+            nib.save(nib.Nifti1Image(pixels, np.eye(4)), beside / f"{number:04d}_{kind}.nii")
     beside.rename(folder / "epoch")
 
 
-def write_prepared(folder: Path, model: str) -> None:
-    """Write the scan as the inferer gets it for a model: brain found where the model asks for it, scaled, cropped."""
-    scan, weights = str(folder / "scan.nii.gz"), model_file(model, folder)
-    config = read_bundle("resunet", folder, "inference", scans=scan, weights=weights)
+def write_prepared(folder: Path) -> None:
+    """Write the scan as the inferer gets it: brain found, scaled, cropped."""
+    config = read_bundle("resunet", folder, "inference", scans=str(folder / "scan.nii.gz"))
     image = torch.as_tensor(config.get_parsed_content("dataset")[0]["image"])
-    (folder / "prepared").mkdir(exist_ok=True)
-    np.save(folder / f"prepared/{model}.npy", np.asarray(image)[None])
+    np.save(folder / "prepared.npy", np.asarray(image)[None])
 
 
 def main() -> None:
@@ -66,9 +57,8 @@ def main() -> None:
         shutil.copy(min(cohort.rglob("*_t1w_deface_stx.nii.gz")), folder / "scan.nii.gz")
     if not (folder / "epoch").exists():
         write_epoch(folder)
-    for model in APPLIED:
-        if not (folder / f"prepared/{model}.npy").exists():
-            write_prepared(folder, model)
+    if not (folder / "prepared.npy").exists():
+        write_prepared(folder)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,33 @@
-"""How a candidate hands back what it measured: the last line it prints, in JSON. Knows the standard library only."""
+"""What every candidate measures with, and how it hands that back: the last line it prints, in JSON.
 
-import itertools
+Knows the standard library only, until `gflop` is called.
+"""
+
 import json
+import os
+import platform
+import re
 import resource
-import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """Return processor, cores, memory, system, and how busy the machine is before anything runs."""
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    memory_kib = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
+    return {
+        "cpu": model[1] if model else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(int(memory_kib[1]) / 2**20, 1) if memory_kib else 0,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
 
 
 def peak_gib() -> float:
@@ -48,7 +69,13 @@ class Laps:
         """Return how long it took from event number `first` to the last one."""
         return self.at_s[-1] - self.at_s[first]
 
-    def median_s(self, first: int = 0) -> float:
-        """Return the median time between two events, from number `first` on."""
-        later = self.at_s[first:]
-        return statistics.median(b - a for a, b in itertools.pairwise(later))
+
+def gflop(network: Any, shape: Sequence[int]) -> float:
+    """Return the billions of additions and multiplications of one forward pass; nothing is computed."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = deepcopy(network).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.empty(tuple(shape), device="meta"))
+    return counter.get_total_flops() / 1e9

@@ -17,7 +17,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 
-from candidates.bundle import read_bundle
+from candidates.bundle import keep_seeding, read_bundle
 from candidates.measured import Laps, peak_gib, report
 from strokelesion.pipeline.runtime import processes as ranks
 
@@ -25,34 +25,26 @@ WARM_UP = 2  # steps
 BATCH = 32  # slices
 
 
-def trainer_of(network: str, folder: Path) -> SupervisedTrainer:
-    """Return the trainer that `training` runs, for one epoch."""
-    ranks.join("cpu")
-    config = read_bundle(network, folder, epochs=1, batch_size=BATCH // ranks.launched())
-    config["train"]["handlers"] = [one for one in config["train"]["handlers"] if one["_target_"].endswith("EpochSeeds")]
-    config.parse()
-    trainer: SupervisedTrainer = config.get_parsed_content("train::trainer")
-    return trainer
+class Clock:
+    """Watch a trainer: times of its steps, and how long it waits for the loader and for augmentation."""
 
-
-class DataClock:
-    """How long a trainer waits for data: for the loader, and for the augmentation of what it brought."""
-
-    def __init__(self, trainer: SupervisedTrainer) -> None:
+    def __init__(self, trainer: SupervisedTrainer, steps: int | None) -> None:
+        self.steps, self.laps, self.seen = steps, Laps(), [0]
         self.reading_s, self.augmenting_s, self.began_s = 0.0, 0.0, 0.0
-        trainer.prepare_batch = self.around(trainer.prepare_batch)
-        trainer.add_event_handler(Events.GET_BATCH_STARTED, self.begin)
-        trainer.add_event_handler(Events.GET_BATCH_COMPLETED, self.end)
+        trainer.prepare_batch = self.time_augmentation(trainer.prepare_batch)
+        trainer.add_event_handler(Events.GET_BATCH_STARTED, self.begin_reading)
+        trainer.add_event_handler(Events.GET_BATCH_COMPLETED, self.end_reading)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self.end_step)
 
-    def begin(self) -> None:
+    def begin_reading(self) -> None:
         """The trainer asks for a batch."""
         self.began_s = perf_counter()
 
-    def end(self) -> None:
+    def end_reading(self) -> None:
         """It has one."""
         self.reading_s += perf_counter() - self.began_s
 
-    def around(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
+    def time_augmentation(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
         """Return the same augmentation, timed."""
 
         def timed(*arguments: Any, **named: Any) -> Any:
@@ -63,24 +55,25 @@ class DataClock:
 
         return timed
 
+    def end_step(self, engine: Engine) -> None:
+        """A step is done; after the first ones all begins anew."""
+        self.laps.mark()
+        self.seen.append(self.seen[-1] + len(engine.state.batch["image"]))
+        if engine.state.iteration == self.steps:
+            engine.terminate()
+        if engine.state.iteration == WARM_UP:
+            self.reading_s = self.augmenting_s = 0.0
+
 
 def main() -> None:
     """Measure and print."""
-    trainer = trainer_of(sys.argv[2], Path(sys.argv[1]))
-    clock, laps, seen = DataClock(trainer), Laps(), [0]
-    steps = int(sys.argv[3]) if sys.argv[3:] else None
-
-    def count(engine: Engine) -> None:
-        laps.mark()
-        seen.append(seen[-1] + len(engine.state.batch["image"]))
-        if engine.state.iteration == steps:
-            engine.terminate()
-        if engine.state.iteration == WARM_UP:
-            clock.reading_s = clock.augmenting_s = 0.0
-
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, count)
+    ranks.join("cpu")
+    config = read_bundle(sys.argv[2], Path(sys.argv[1]), epochs=1, batch_size=BATCH // ranks.launched())
+    trainer: SupervisedTrainer = keep_seeding(config).get_parsed_content("train::trainer")
+    clock = Clock(trainer, int(sys.argv[3]) if sys.argv[3:] else None)
     trainer.run()
-    slices, elapsed_s = ranks.launched() * (seen[-1] - seen[WARM_UP]), laps.seconds(first=WARM_UP - 1)
+    slices = ranks.launched() * (clock.seen[-1] - clock.seen[WARM_UP])
+    elapsed_s = clock.laps.seconds(first=WARM_UP - 1)
     waiting_s = clock.reading_s + clock.augmenting_s
     peak_of_all_gib = ranks.launched() * float(ranks.mean(torch.tensor(peak_gib())))
     if ranks.is_first():

@@ -1,4 +1,4 @@
-"""The doctor: each fault gives its finding and no other, whole data sets give none, and training refuses what it says."""
+"""The doctor: each fault gives its issue and no other, whole data sets give none, and training refuses what it says."""
 
 import gzip
 import shutil
@@ -16,24 +16,21 @@ from checkout import ROOT
 from configured import configured
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.doctor.checks import CHECKS, NOTE, STOPS, SUSPICIOUS
-from strokelesion.pipeline.doctor.cohort_checks import side_in_table
-from strokelesion.pipeline.doctor.examination import COLUMNS, as_text, diagnose, examine
+from strokelesion.pipeline.doctor.examination import COLUMNS, diagnose, examine, format_issues
 from strokelesion.pipeline.doctor.scan import Training
 from strokelesion.pipeline.runtime.errors import root, user_error
 from strokelesion.pipeline.training.slice_store import prepare_scan
 from strokelesion.transforms import Recipe
 
+T1, MASK = "sub-01*_T1w.nii.gz", "sub-01*_mask.nii"
 
-def trained_through(**options):
+
+@cache
+def training_transform(**options):
     """Return the transform that the bundle trains through, at the miniatures' voxel size."""
     return configured("resunet", "doctor", spacing_mm=8, **options).get_parsed_content("train::preprocessing")
-
-
-@pytest.fixture(scope="module")
-def transform():
-    return trained_through()
 
 
 def write_data_set(folder, release="BIDS", subjects=2):
@@ -50,19 +47,19 @@ def data_set(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def healthy(tmp_path_factory, transform):
-    """From a release and a number of subjects to the findings in an undamaged miniature."""
-    return cache(lambda *which: findings_of(write_data_set(tmp_path_factory.mktemp("healthy"), *which), transform))
+def healthy(tmp_path_factory):
+    """From a release and a number of subjects to the issues in an undamaged miniature."""
+    return cache(lambda *which: issues_of(write_data_set(tmp_path_factory.mktemp("healthy"), *which)))
 
 
-def findings_of(folder, transform, **allowed):
-    return diagnose(folder, Training(transform, **allowed))
+def issues_of(folder, transform=None, **allowed):
+    return diagnose(folder, Training(transform or training_transform(**allowed), **allowed))
 
 
-def training_refuses(folder, transform):
+def training_refuses(folder, **allowed):
     try:
         for record in read_cohort(folder):
-            prepare_scan(record, transform)
+            prepare_scan(record, training_transform(**allowed))
     except UserError:
         return True
     return False
@@ -72,26 +69,17 @@ def one(folder, pattern):
     return sorted(folder.rglob(pattern))[0]
 
 
-def t1_of(folder):
-    return one(folder, "*_T1w.nii.gz")
-
-
-def mask_of(folder):
-    return one(folder, "sub-01*_mask.nii")
-
-
 def rewrite(path, change, affine=None):
     """Write a volume anew, its values changed; returns the file."""
     image = nib.load(path)
     return save_nifti(path, np.asarray(change(image.get_fdata())), image.affine if affine is None else affine)
 
 
-def of_t1(change):
-    return lambda folder: [rewrite(t1_of(folder), lambda x: change(x).astype(np.float32))]
+def changed(pattern, change, affine=None):
+    def damage(folder):
+        return [rewrite(one(folder, pattern), lambda x: change(x).astype(np.float32 if pattern == T1 else float), affine)]
 
-
-def of_mask(change):
-    return lambda folder: [rewrite(mask_of(folder), change)]
+    return damage
 
 
 def patched(path, start, content):
@@ -103,66 +91,31 @@ def patched(path, start, content):
     return path
 
 
-def cut_short(pattern, share):
+def cut_short(pattern):
     def damage(folder):
         path = one(folder, pattern)
-        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        path.write_bytes(path.read_bytes()[: int(0.7 * path.stat().st_size)])
         return [path]
 
     return damage
 
 
-def affine_rows(*rows):
-    return np.array(rows, dtype="<f4").tobytes()
-
-
-def corner_only(mask):
-    return (np.indices(mask.shape).max(axis=0) < 3).astype(np.uint8)
-
-
-def noisy(mask):
-    return (mask * 255 + np.roll(mask, 4, axis=0) * (1 - mask)).astype(np.uint8)
-
-
-def without_codes(folder):
-    return [patched(path, 252, bytes(4)) for path in (t1_of(folder), mask_of(folder))]
+def beside(mask):
+    """Return a copy of a mask, shifted, without the voxels of the mask itself."""
+    return np.roll(mask, 4, axis=0) * (1 - mask)
 
 
 def disagreeing(folder):
-    image = nib.load(t1_of(folder))
+    image = nib.load(one(folder, T1))
     image.set_sform(image.affine, 1)
-    image.set_qform(image.affine + np.array([[0, 0, 0, 30]] + [[0] * 4] * 3), 1)
-    t1_of(folder).write_bytes(gzip.compress(image.to_bytes()))
-    return [t1_of(folder)]
-
-
-def on_another_grid(folder):
-    affine = nib.load(mask_of(folder)).affine + np.array([[0, 0, 0, 3.0]] + [[0] * 4] * 3)
-    return [rewrite(mask_of(folder), np.uint8, affine)]
-
-
-def of_another_shape(folder):
-    return [rewrite(mask_of(folder), lambda mask: mask[:-1].astype(np.uint8))]
+    image.set_qform(image.affine + np.eye(4, k=3) * 30, 1)
+    one(folder, T1).write_bytes(gzip.compress(image.to_bytes()))
+    return [one(folder, T1)]
 
 
 def large_sub_mask(folder):
     main = nib.load(one(folder, "031769_LesionSmooth_stx*")).get_fdata()
     return [rewrite(one(folder, "031769_LesionSmooth_1*"), lambda sub: ((sub > 0.5) | (main > 0.5)).astype(np.uint8))]
-
-
-def mirrored(*files):
-    for path in files:
-        data = nib.load(path).get_fdata()[::-1]
-        rewrite(path, lambda _, data=data: data)
-    return [files[0]]
-
-
-def mirrored_r11(folder):
-    return mirrored(one(folder, "031770_t1w*"), *folder.rglob("031770_Lesion*"))
-
-
-def mirrored_bids(folder):
-    return mirrored(t1_of(folder), mask_of(folder))
 
 
 def twin(folder):
@@ -180,7 +133,7 @@ def removed(pattern, named):
 
 
 def rival(folder):
-    first = mask_of(folder)
+    first = one(folder, MASK)
     return [first, Path(shutil.copy(first, first.with_name("sub-01_desc-second_mask.nii")))]
 
 
@@ -194,7 +147,7 @@ def of_table(change):
 
 
 def without_row(folder):
-    of_table(lambda text: "\n".join(text.splitlines()[:-1]) + "\n")(folder)
+    of_table(lambda text: text[: text.rindex("sub-02")])(folder)
     return sorted(folder.rglob("sub-02*_T1w.nii.gz"))
 
 
@@ -211,50 +164,41 @@ def known_bad(folder):
     return [one(folder, "*r009s003*_mask.nii.gz")]
 
 
-def bright_lesions(t1):
-    return np.where(t1 > 0, 150 - t1, 0)
-
-
 class Fault(NamedTuple):
-    how_bad: str
+    severity: str
     says: str
     make: Callable[[Path], list[Path]]
     release: str = "BIDS"
     subjects: int = 2
 
 
-NAN, INF = (lambda x, bad=bad: np.where(np.indices(x.shape).sum(0) == 30, bad, x) for bad in (np.nan, np.inf))
-SINGULAR = affine_rows([8, 0, 0, 0], [0, 8, 0, 0], [0, 8, 0, 0])
+SINGULAR = np.array([[8, 0, 0, 0], [0, 8, 0, 0], [0, 8, 0, 0]], dtype="<f4").tobytes()
 FAULTS = {
-    "truncated T1": Fault(STOPS, "cannot be read", cut_short("sub-01*_T1w.nii.gz", 0.7)),
-    "truncated mask": Fault(STOPS, "cannot be read", cut_short("sub-01*_mask.nii", 0.7)),
-    "empty file": Fault(STOPS, "cannot be read", cut_short("sub-01*_T1w.nii.gz", 0)),
-    "NaN": Fault(STOPS, "NaN or infinite", of_t1(NAN)),
-    "infinity": Fault(STOPS, "NaN or infinite", of_t1(INF)),
-    "NaN in mask": Fault(STOPS, "NaN or infinite", of_mask(NAN)),
-    "constant": Fault(STOPS, "constant", of_t1(np.ones_like)),
-    "z-score": Fault(STOPS, "negative intensities", of_t1(lambda x: x - x.mean())),
-    "two volumes": Fault(STOPS, "one 3D volume", of_t1(lambda x: np.stack([x, x], axis=-1))),
-    "two volumes of a mask": Fault(STOPS, "one 3D volume", of_mask(lambda x: np.stack([x, x], axis=-1))),
-    "shifted mask": Fault(STOPS, "not on the grid", on_another_grid),
-    "smaller mask": Fault(STOPS, "not on the grid", of_another_shape),
-    "singular": Fault(STOPS, "its voxels have edges of", lambda folder: [patched(t1_of(folder), 280, SINGULAR)]),
-    "micrometers": Fault(
-        STOPS, "its voxels have edges of", lambda folder: [rewrite(t1_of(folder), np.float32, np.diag([8e3, 8e3, 8e3, 1.0]))]
-    ),
-    "empty mask": Fault(STOPS, "zero everywhere", of_mask(np.zeros_like)),
-    "gray mask": Fault(STOPS, "not two-valued", of_mask(lambda x: x + 0.5 * np.roll(x, 4, axis=0) * (1 - x))),
-    "no mask": Fault(STOPS, "without a main lesion mask", removed("sub-01*_mask.nii", "sub-01*_T1w*")),
-    "no T1": Fault(STOPS, "without a T1w scan", removed("sub-01*_T1w.nii.gz", "sub-01*_mask.nii")),
+    "truncated T1": Fault(STOPS, "cannot be read", cut_short(T1)),
+    "truncated mask": Fault(STOPS, "cannot be read", cut_short(MASK)),
+    "NaN": Fault(STOPS, "NaN or infinite", changed(T1, lambda t1: np.where(np.indices(t1.shape).sum(0) == 30, np.nan, t1))),
+    "constant": Fault(STOPS, "constant", changed(T1, np.ones_like)),
+    "z-score": Fault(STOPS, "negative intensities", changed(T1, lambda x: x - x.mean())),
+    "two volumes": Fault(STOPS, "one 3D volume", changed(T1, lambda x: np.stack([x, x], axis=-1))),
+    "shifted mask": Fault(STOPS, "not on the grid", changed(MASK, np.copy, affine=np.diag([8, 8, 8, 1]))),
+    "smaller mask": Fault(STOPS, "not on the grid", changed(MASK, lambda mask: mask[:-1])),
+    "singular": Fault(STOPS, "its voxels have edges of", lambda folder: [patched(one(folder, T1), 280, SINGULAR)]),
+    "micrometers": Fault(STOPS, "its voxels have edges of", changed(T1, np.copy, affine=np.diag([8e3, 8e3, 8e3, 1.0]))),
+    "empty mask": Fault(STOPS, "zero everywhere", changed(MASK, np.zeros_like)),
+    "gray mask": Fault(STOPS, "not two-valued", changed(MASK, lambda mask: mask + 0.5 * beside(mask))),
+    "no mask": Fault(STOPS, "without a main lesion mask", removed(MASK, T1)),
+    "no T1": Fault(STOPS, "without a T1w scan", removed(T1, MASK)),
     "rivals": Fault(STOPS, "shares its session", rival),
     "damaged table": Fault(STOPS, "cannot be read as a table", of_table(lambda text: "")),
-    "no affine": Fault(SUSPICIOUS, "has no affine", without_codes),
+    "no affine": Fault(
+        SUSPICIOUS, "has no affine", lambda folder: [patched(one(folder, kind), 252, bytes(4)) for kind in (T1, MASK)]
+    ),
     "two affines": Fault(SUSPICIOUS, "a corner is read 30.0 mm from", disagreeing),
-    "corner mask": Fault(SUSPICIOUS, "outside the head by 100%", of_mask(corner_only)),
+    "corner mask": Fault(
+        SUSPICIOUS, "outside the head by 100%", changed(MASK, lambda mask: np.indices(mask.shape).max(axis=0) < 3)
+    ),
     "large sub-mask": Fault(SUSPICIOUS, "more than the", large_sub_mask, "R1.1", 3),
-    "bright lesions": Fault(SUSPICIOUS, "probably a T2 or FLAIR", of_t1(bright_lesions)),
-    "mirrored against its table": Fault(SUSPICIOUS, "on the left, and the table says right", mirrored_r11, "R1.1", 4),
-    "mirrored against its site": Fault(SUSPICIOUS, "lopsided the other way", mirrored_bids, "BIDS", 5),
+    "bright lesions": Fault(SUSPICIOUS, "probably a T2 or FLAIR", changed(T1, lambda t1: np.where(t1 > 0, 150 - t1, 0))),
     "same image": Fault(SUSPICIOUS, "same voxels as", twin),
     "known bad label": Fault(SUSPICIOUS, "known to be wrong", known_bad, "R2.0"),
     "row twice": Fault(SUSPICIOUS, "is one of 2 that name sub-01", of_table(lambda text: text + "sub-01\t50\tnorth\n")),
@@ -262,79 +206,63 @@ FAULTS = {
     "files without row": Fault(NOTE, "has no row", without_row),
     "space": Fault(NOTE, "spaces around 1 name", of_table(lambda text: text.replace("sub-01", " sub-01"))),
     "hidden": Fault(NOTE, "is hidden", hidden),
-    "0.99999": Fault(NOTE, "holds 0.9999999998 for 1", of_mask(lambda mask: mask * ALMOST_ONE)),
-    "noise": Fault(NOTE, "just above 0", of_mask(noisy)),
+    "0.99999": Fault(NOTE, "holds 0.9999999998 for 1", changed(MASK, lambda mask: mask * ALMOST_ONE)),
+    "noise": Fault(NOTE, "just above 0", changed(MASK, lambda mask: mask * 255 + beside(mask))),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_gives_its_finding_and_no_other_and_training_agrees(name, data_set, healthy, transform):
+def test_a_fault_gives_its_issue_and_no_other_and_training_agrees(name, data_set, healthy):
     fault = FAULTS[name]
     folder = data_set(fault.release, fault.subjects)
     before = healthy(fault.release, fault.subjects)
     files = {str(path.relative_to(folder)) for path in fault.make(folder)}
-    after = findings_of(folder, transform)
+    after = issues_of(folder)
     new = after[~after.apply(tuple, axis=1).isin(before.apply(tuple, axis=1))] if len(before) else after
     assert set(new["file"]) == files
-    assert set(new["how bad"]) == {fault.how_bad}
+    assert set(new["severity"]) == {fault.severity}
     assert len(set(new["check"])) == 1
-    assert new["what is wrong"].str.contains(fault.says, regex=False).all()
-    assert new["what to do"].str.endswith(".").all()
-    assert training_refuses(folder, transform) == (fault.how_bad == STOPS)
+    assert new["issue"].str.contains(fault.says, regex=False).all()
+    assert new["advice"].str.endswith(".").all()
+    assert training_refuses(folder) == (fault.severity == STOPS)
 
 
-@pytest.mark.parametrize(("release", "subjects"), [("BIDS", 5), ("R2.0", 3), ("R3.0", 6)])
-def test_a_clean_data_set_has_no_finding(release, subjects, healthy):
-    findings = healthy(release, subjects)
-    # R3.0's sixth mask is 0.99999 by design; R2.0's Testing scans have rows, and their files are there.
-    assert set(findings["what is wrong"]) <= {"holds 0.9999999998 for 1"}
-    assert len(findings) == (release == "R3.0")
+# R3.0's sixth mask is 0.99999 by design; R2.0's Testing scans have rows, and their files are there.
+@pytest.mark.parametrize(("release", "subjects", "kinds"), [("BIDS", 2, 0), ("R2.0", 3, 0), ("R3.0", 6, 1), ("R1.1", 6, 3)])
+def test_a_clean_data_set_has_only_the_known_oddities_of_its_release_as_notes(release, subjects, kinds, healthy):
+    issues = healthy(release, subjects)
+    assert set(issues["severity"]) <= {NOTE}
+    assert len(set(issues["check"])) == kinds
 
 
-def test_the_known_oddities_of_r11_are_notes(data_set, transform):
-    findings = findings_of(data_set("R1.1", 6), transform)
-    assert set(findings["how bad"]) == {NOTE}
-    assert len(set(findings["check"])) == 3
-
-
-def test_a_phantom_has_nothing_suspicious(phantom_dir, transform):
-    findings = findings_of(phantom_dir, transform)
-    assert set(findings["how bad"]) <= {NOTE}
+def test_a_phantom_has_nothing_suspicious(phantom_dir):
+    assert set(issues_of(phantom_dir)["severity"]) <= {NOTE}
 
 
 def test_allowed_masks_are_notes_and_training_takes_them(data_set):
     folder = data_set()
     FAULTS["empty mask"].make(folder)
-    lenient = trained_through(allow_empty=True)
-    findings = findings_of(folder, lenient, allow_empty=True)
-    assert findings["how bad"].tolist() == [NOTE]
-    assert "zero everywhere" in findings["what is wrong"][0]
-    assert not training_refuses(folder, lenient)
+    issues = issues_of(folder, allow_empty=True)
+    assert issues["severity"].tolist() == [NOTE]
+    assert "zero everywhere" in issues["issue"][0]
+    assert not training_refuses(folder, allow_empty=True)
 
 
-def test_all_faults_of_a_scan_are_found_at_once_the_worst_first(data_set, transform):
+def test_all_faults_are_found_at_once_the_worst_first_also_those_of_incomplete_scans(data_set):
     folder = data_set()
-    for name in ("NaN", "empty mask", "hidden", "row without files"):
+    for name in ("NaN", "no mask", "hidden", "row without files"):
         FAULTS[name].make(folder)
-    findings = findings_of(folder, transform)
-    assert findings["how bad"].tolist() == [STOPS, STOPS, NOTE, NOTE]
+    assert issues_of(folder)["severity"].tolist() == [STOPS, STOPS, NOTE, NOTE]
 
 
-def test_files_of_incomplete_scans_are_looked_at_too(data_set, transform):
-    folder = data_set()
-    FAULTS["NaN"].make(folder)
-    FAULTS["no mask"].make(folder)
-    assert len(findings_of(folder, transform)) == 2
-
-
-def test_persons_in_two_releases_stop_training_or_are_noted(data_set, transform):
+def test_persons_in_two_releases_stop_training_or_are_noted(data_set):
     folder = data_set("R1.1", 2).parent
     data_set("R2.0", 2)
-    linked = findings_of(folder, transform).query("check == 'persons in several releases'")
-    assert linked["how bad"].tolist() == [NOTE]
-    assert linked["what is wrong"].tolist() == ["shows 031768, who is also in R1.1"]
+    linked = issues_of(folder).query("check == 'persons in several releases'")
+    assert linked["severity"].tolist() == [NOTE]
+    assert linked["issue"].tolist() == ["shows 031768, who is also in R1.1"]
     one(folder, "*.xlsx").unlink()
-    assert findings_of(folder, transform)["what is wrong"].str.contains("may be in two releases").sum() == 5
+    assert issues_of(folder)["issue"].str.contains("may be in two releases").sum() == 5
 
 
 def refuse(error):
@@ -345,15 +273,15 @@ def refuse(error):
 
 
 def test_whatever_else_stops_training_is_found_by_training_itself(data_set):
-    findings = findings_of(data_set(), refuse(UserError("lesion voxels lie outside the window")))
-    assert findings["how bad"].tolist() == [STOPS] * 3
-    assert findings["what is wrong"].str.contains("lie outside the window").all()
+    issues = issues_of(data_set(), refuse(UserError("lesion voxels lie outside the window")))
+    assert issues["severity"].tolist() == [STOPS] * 3
+    assert issues["issue"].str.contains("lie outside the window").all()
 
 
-def test_a_fault_of_the_program_is_no_finding(data_set):
+def test_a_fault_of_the_program_is_no_issue(data_set):
     """It ends the doctor with its traceback and names the scan."""
     with pytest.raises(RuntimeError) as error:
-        findings_of(data_set(), refuse(KeyError("brain")))
+        issues_of(data_set(), refuse(KeyError("brain")))
     assert user_error(error.value) is None
     assert isinstance(root(error.value), KeyError)
     assert any(note.startswith("while preparing ") and "_T1w.nii.gz" in note for note in error.value.__notes__)
@@ -363,7 +291,7 @@ def test_the_command_writes_the_table_and_ends_with_status_1_where_training_woul
     folder = data_set()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     run_command("doctor", "resunet", dataset_dir=str(folder), run_dir=str(tmp_path / "run"), spacing_mm=8)
-    assert "Nothing found." in capsys.readouterr().out
+    assert "No issues found." in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "run/doctor.csv").columns.tolist() == COLUMNS
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -373,43 +301,29 @@ def test_the_command_writes_the_table_and_ends_with_status_1_where_training_woul
     assert ended.value.code == 1
     (row,) = pd.read_csv(tmp_path / "mine.csv").to_dict("records")
     assert row["file"] == str(file.relative_to(folder))
-    assert row["how bad"] == STOPS
+    assert row["severity"] == STOPS
     shown = capsys.readouterr().out
     assert "is zero everywhere" in shown
-    assert "1 findings" in shown
+    assert "1 issues" in shown
 
 
-def test_suspicions_and_notes_leave_the_status_alone(data_set, transform, tmp_path):
+def test_suspicions_and_notes_leave_the_status_alone(data_set, tmp_path):
     folder = data_set()
     FAULTS["corner mask"].make(folder)
     FAULTS["hidden"].make(folder)
-    examine(folder, transform, tmp_path / "doctor.csv")
-    assert pd.read_csv(tmp_path / "doctor.csv")["how bad"].tolist() == [SUSPICIOUS, NOTE]
+    examine(folder, training_transform(), tmp_path / "doctor.csv")
+    assert pd.read_csv(tmp_path / "doctor.csv")["severity"].tolist() == [SUSPICIOUS, NOTE]
 
 
-def test_many_findings_of_one_check_are_printed_in_part_and_written_whole():
+def test_many_issues_of_one_check_are_printed_in_part_and_written_whole():
     rows = [(f"{number}.nii", "is hidden", NOTE, "Remove it.", "hidden files") for number in range(13)]
-    text = as_text(pd.DataFrame(rows, columns=COLUMNS))
+    text = format_issues(pd.DataFrame(rows, columns=COLUMNS))
     assert "9.nii" in text
     assert "10.nii" not in text
     assert "… and 3 more: hidden files" in text
 
 
-@pytest.mark.parametrize(
-    ("row", "side"),
-    [
-        ({"Primary Stroke Location Hemisphere": "Left", "# Strokes RH Cortical": 1}, "left"),
-        ({"Primary Stroke Location Hemisphere": "Brainstem"}, ""),
-        ({"# Strokes LH Cortical": 0, "# Strokes RH subcortical": 2}, "right"),
-        ({"# Lesions LH Subcortical": 1, "# Lesions RH Subcortical": 1}, ""),
-        ({}, ""),
-    ],
-)
-def test_the_side_of_a_lesion_in_a_table(row, side):
-    assert side_in_table(row) == side
-
-
 def test_the_documentation_lists_every_check():
     text = (ROOT / "docs/data.md").read_text()
     for check in CHECKS:
-        assert f"| {check.finds} | {check.how_bad} |" in text
+        assert f"| {check.title} | {check.severity} |" in text

@@ -18,11 +18,10 @@ from strokelesion.pipeline.evaluation.decision_search import (
     MIN_PEAKS,
     THRESHOLDS,
     DecisionSearch,
-    best_decision,
-    score_table,
+    find_best_decision,
+    score_rules,
 )
-from strokelesion.pipeline.evaluation.lesion_matching import lesion_f1, matched, pair_lesions
-from strokelesion.pipeline.models.description import Decision
+from strokelesion.pipeline.evaluation.lesion_matching import compute_lesion_f1, find_matched, pair_lesions
 from strokelesion.transforms import DecideLesionsd
 
 SPACING_MM = (2.0, 2.5, 4.0)
@@ -48,7 +47,7 @@ def scores_as_decided(item, *rule):
         return 1.0, 1.0
     pairs = pair_lesions(decided[0].numpy(), item["label"][0].numpy(), 26)
     dice = 2 * float((decided & item["label"]).sum()) / float(decided.sum() + item["label"].sum())
-    return dice, lesion_f1(*matched(pairs, 0.25))
+    return dice, compute_lesion_f1(*find_matched(pairs, 0.25))
 
 
 @settings(max_examples=10)
@@ -57,7 +56,7 @@ def test_what_the_search_measures_is_what_the_decision_does(seed, blur):
     item = scan(seed, blur)
     if seed % 2:
         item["label"] = torch.zeros_like(item["label"])
-    measured = score_table(item["pred"][1:].as_tensor().sum(0), item["label"][0], np.prod(SPACING_MM) / 1000)
+    measured = score_rules(item["pred"][1:].as_tensor().sum(0), item["label"][0], np.prod(SPACING_MM) / 1000)
     rules = product(THRESHOLDS, MIN_COMPONENTS_ML, MIN_PEAKS)
     np.testing.assert_allclose(measured.reshape(-1, 2), [scores_as_decided(item, *rule) for rule in rules])
 
@@ -65,7 +64,7 @@ def test_what_the_search_measures_is_what_the_decision_does(seed, blur):
 def test_nothing_predicted_scores_zero_with_every_rule():
     truth = torch.zeros(SHAPE, dtype=torch.bool)
     truth[1, 2, 3] = True
-    assert not score_table(torch.zeros(SHAPE), truth, 0.02).any()
+    assert not score_rules(torch.zeros(SHAPE), truth, 0.02).any()
 
 
 def searched(*iterations):
@@ -96,53 +95,31 @@ def test_the_table_is_the_mean_over_all_scans_and_healthy_ones_vote_for_finding_
     search = searched([first], [healthy, second])
     assert len(search.scores) == 3
     assert set(np.unique(search.scores[1])) == {0, 1}
-    table = search.table()
+    table = search.average_scores()
     assert len(table) == len(THRESHOLDS) * len(MIN_COMPONENTS_ML) * len(MIN_PEAKS)
     row = table.query("threshold == 0.35 and min_component_ml == 0.1 and min_peak == 0.6").iloc[0]
     expected = np.mean([scores_as_decided(item, 0.35, 0.1, 0.6) for item in (first, healthy, second)], axis=0)
     assert row[["dice", "lesion_f1"]].tolist() == pytest.approx(expected)
     with pytest.raises(ValueError, match="no held-out scan has a lesion"):
-        searched([healthy]).table()
+        searched([healthy]).average_scores()
 
 
-def test_the_sizes_and_thresholds_are_those_of_the_documentation():
-    assert (min(THRESHOLDS), max(THRESHOLDS), len(THRESHOLDS)) == (0.1, 0.9, 17)
-    assert list(THRESHOLDS) == sorted(set(THRESHOLDS))
-    plain = Decision()
-    assert (plain.threshold, plain.min_component_ml, plain.min_peak) == (0.5, 0.0, 0.0)
-    assert plain.threshold in THRESHOLDS
-    assert plain.min_component_ml in MIN_COMPONENTS_ML
-    assert plain.min_peak in MIN_PEAKS
-
-
-def rule(threshold, min_component_ml, min_peak=0.0):
-    return Decision(threshold=threshold, min_component_ml=min_component_ml, min_peak=min_peak)
-
-
+# Columns: threshold, least volume, least peak, Dice, lesion-wise F1.
 @pytest.mark.parametrize(
     ("rows", "best"),
     [
-        ([(0.1, 0.5, 0.7), (0.5, 0.0, 0.6)], (0.1, 0.5)),
-        ([(0.5, 0.0, 0.6), (0.4, 0.0, 0.7), (0.55, 0.5, 0.7)], (0.55, 0.5)),
-        ([(0.55, 0.2, 0.7), (0.55, 0.1, 0.7), (0.55, 0.5, 0.7)], (0.55, 0.1)),
-        ([(0.55, 0.0, 0.7), (0.45, 0.0, 0.7)], (0.45, 0.0)),
-        ([(0.9, 0.0, 0.7 + 1e-12), (0.5, 0.0, 0.7)], (0.5, 0.0)),
-        ([(0.3, 0.2, 0.704), (0.5, 0.05, 0.7), (0.5, 0.02, 0.69)], (0.5, 0.05)),
+        ([(0.1, 0.5, 0, 0.7, 0.5), (0.5, 0, 0, 0.6, 0.5)], 0),
+        ([(0.5, 0, 0, 0.6, 0.5), (0.4, 0, 0, 0.7, 0.5), (0.55, 0.5, 0, 0.7, 0.5)], 2),
+        ([(0.55, 0.2, 0, 0.7, 0.5), (0.55, 0.1, 0, 0.7, 0.5), (0.55, 0.5, 0, 0.7, 0.5)], 1),
+        ([(0.55, 0, 0, 0.7, 0.5), (0.45, 0, 0, 0.7, 0.5)], 1),
+        ([(0.9, 0, 0, 0.7 + 1e-12, 0.5), (0.5, 0, 0, 0.7, 0.5)], 1),
+        ([(0.3, 0.2, 0, 0.704, 0.5), (0.5, 0.05, 0, 0.7, 0.5), (0.5, 0.02, 0, 0.69, 0.5)], 1),
+        ([(0.5, 0, 0.7, 0.7, 0.4), (0.4, 0.1, 0.7, 0.697, 0.6), (0.45, 0.1, 0.7, 0.6, 0.9), (0.55, 0.2, 0.7, 0.7, 0.598)], 3),
+        ([(0.4, 0, 0.9, 0.7, 0.5), (0.4, 0, 0.6, 0.7, 0.5), (0.4, 0, 0.8, 0.7, 0.5)], 1),
     ],
 )
-def test_the_highest_dice_wins_and_of_those_as_good_the_plainest(rows, best):
+def test_the_highest_dice_wins_then_the_highest_f1_and_of_those_as_good_the_plainest(rows, best):
     """Whatever the order of the rows; what differs by rounding is equal."""
     for order in (rows, rows[::-1]):
-        table = pd.DataFrame(order, columns=["threshold", "min_component_ml", "dice"]).assign(lesion_f1=0.5, min_peak=0.0)
-        assert best_decision(table) == rule(*best)
-
-
-def test_of_rules_with_equal_dice_the_one_that_finds_more_lesions_wins():
-    rows = [(0.5, 0.0, 0.7, 0.4), (0.4, 0.1, 0.697, 0.6), (0.45, 0.1, 0.6, 0.9), (0.55, 0.2, 0.7, 0.598)]
-    table = pd.DataFrame(rows, columns=["threshold", "min_component_ml", "dice", "lesion_f1"]).assign(min_peak=0.7)
-    assert best_decision(table) == rule(0.55, 0.2, 0.7)
-
-
-def test_of_rules_as_good_the_one_that_asks_for_the_lowest_peak_wins():
-    table = pd.DataFrame({"min_peak": [0.9, 0.6, 0.8]}).assign(threshold=0.4, min_component_ml=0.0, dice=0.7, lesion_f1=0.5)
-    assert best_decision(table) == rule(0.4, 0.0, 0.6)
+        table = pd.DataFrame(order, columns=["threshold", "min_component_ml", "min_peak", "dice", "lesion_f1"])
+        assert tuple(vars(find_best_decision(table)).values()) == rows[best][:3]

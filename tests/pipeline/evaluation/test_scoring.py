@@ -16,8 +16,8 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 from stand_ins import DarkIsLesion
 
-from strokelesion.pipeline.cohorts.layouts import read_cohort
 from strokelesion.pipeline.cohorts.records import NAMES
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.evaluation.predicted_masks import match_predictions
 from strokelesion.pipeline.evaluation.scoring import score_predictions
 from strokelesion.pipeline.runtime.errors import user_error
@@ -54,18 +54,25 @@ def predicted(release_dir, tmp_path):
 def score(run_command, predicted, tmp_path):
     """Run the command `scoring` over the miniature; returns the folder of scores."""
     root, folder = predicted
+    where = {"dataset_dir": str(root), "predictions": str(folder), "run_dir": str(tmp_path / "run"), "name": "peer"}
 
     def run(**options):
-        where = {"dataset_dir": str(root), "predictions": str(folder), "run_dir": str(tmp_path / "run"), "name": "peer"}
         run_command("scoring", "resunet", **{**where, **options})
         return Path({**where, **options}["run_dir"]) / "evaluation" / "held_out"
 
     return run
 
 
-def message_of(error):
+@pytest.fixture
+def refused(score):
     """Return what a user is told."""
-    return str(user_error(error.value))
+
+    def run(**options):
+        with pytest.raises(RuntimeError) as error:
+            score(**options)
+        return str(user_error(error.value))
+
+    return run
 
 
 @pytest.fixture
@@ -91,23 +98,19 @@ def test_tables_pictures_and_where_they_come_from_are_written(score, predicted, 
     assert len(lesions) == sum(counts)
     assert lesions["volume_ml"].sum() == pytest.approx(scores.query("lesion == 'both'")["truth_ml"].sum())
 
+    worst = pd.read_csv(folder / "worst.csv")
+    assert worst["dice"].is_monotonic_increasing
+    image = nib.load(records[0]["image"])
+    sizes = [Image.open(io.BytesIO((folder / name).read_bytes())).size for name in worst["picture"]]
+    assert set(sizes) == {(3 * image.shape[0], image.shape[1])}  # T1, truth, prediction side by side; voxels are cubes
+    assert sorted(path.name for path in (folder / "worst").iterdir()) == [f"{n:02d}.png" for n in range(1, len(worst) + 1)]
+
     about = json.loads((folder / "about.json").read_text())
     assert (about["network"], about["loss"], about["fold"]) == ("peer", "-", "-")
     assert about["settings"] == {"dataset_dir": str(predicted[0]), "sub_lesions": "masks"}
     printed = capsys.readouterr().out
     assert f"Scores of {len(records)} scans" in printed
     assert f"{main.mean():.3f}" in printed
-
-
-def test_the_worst_scans_are_pictured_worst_first(score, predicted):
-    folder = score()
-    worst = pd.read_csv(folder / "worst.csv")
-    assert worst["dice"].is_monotonic_increasing
-    image = nib.load(read_cohort(predicted[0])[0]["image"])
-    for name in worst["picture"]:
-        picture = Image.open(io.BytesIO((folder / name).read_bytes()))
-        assert picture.size == (3 * image.shape[0], image.shape[1])  # T1, truth, prediction side by side; voxels are cubes
-    assert sorted(path.name for path in (folder / "worst").iterdir()) == [f"{n:02d}.png" for n in range(1, len(worst) + 1)]
 
 
 def scorable(root):
@@ -130,63 +133,29 @@ def test_neither_the_order_of_scans_nor_of_work_changes_a_byte(predicted, tmp_pa
     assert len(written[0]) == 4 + len(items)
 
 
-def rewrite(path, change):
-    image = nib.load(path)
-    data, affine = change(np.asarray(image.dataobj).astype(np.float32), image.affine.copy())
-    nib.save(nib.Nifti1Image(data, affine), path)
-
-
-def with_nan(data, affine):
-    data[0, 0, 0] = np.nan
-    return data, affine
-
-
-def moved(data, affine):
-    affine[0, 3] += 8
-    return data, affine
-
-
-def cropped(data, affine):
-    return data[1:], affine
-
-
-def test_every_prediction_that_cannot_be_scored_is_named_and_no_table_is_written(score, predicted):
-    paths = sorted(predicted[1].rglob("*.nii.gz"))
-    for path, change in zip(paths, (with_nan, moved, cropped), strict=False):
-        rewrite(path, change)
-    label = nib.load(paths[3])
-    probabilities = np.full((*label.shape, 3), 0.4, dtype=np.float32)
+def test_every_prediction_that_cannot_be_scored_is_named_and_no_table_is_written(refused, predicted):
+    paths = sorted(predicted[1].rglob("*.nii.gz"))[:4]
+    images = list(map(nib.load, paths))
+    data, affines = [image.get_fdata(dtype=np.float32) for image in images], [image.affine.copy() for image in images]
+    data[0][0, 0, 0] = np.nan
+    affines[1][0, 3] += 8
+    data[2] = data[2][1:]
+    for path, values, affine in zip(paths, data, affines, strict=True):
+        nib.save(nib.Nifti1Image(values, affine), path)
+    probabilities = np.full((*data[3].shape, 3), 0.4, dtype=np.float32)
     probabilities[1, 2, 3, 0] = 1.2
-    nib.save(nib.Nifti1Image(probabilities, label.affine), str(paths[3]).replace("_lesion", "_probabilities"))
-    with pytest.raises(RuntimeError) as error:
-        score()
-    message = message_of(error)
+    nib.save(nib.Nifti1Image(probabilities, affines[3]), str(paths[3]).replace("_lesion", "_probabilities"))
+    message = refused()
     assert "4 predictions cannot be scored" in message
-    for path in paths[:4]:
-        assert str(path) in message
-    for reason in ("holds nan", "8.0 mm apart", "is not on the grid of", "_probabilities.nii.gz runs from 0.4 to 1.2"):
-        assert reason in message
+    reasons = ("holds nan", "8.0 mm apart", "is not on the grid of", "_probabilities.nii.gz runs from 0.4 to 1.2")
+    assert all(words in message for words in (*map(str, paths), *reasons))
     assert not (predicted[1].parent / "run" / "evaluation").exists()
 
 
-def test_probability_maps_that_agree_with_perfect_labels_have_an_area_of_one(score, predicted):
-    record = read_cohort(predicted[0])[0]
-    label, affine = truth_of(record)
-    probabilities = np.eye(3, dtype=np.float32)[label]
-    path = sorted(predicted[1].rglob("*_lesion.nii.gz"))[0]
-    nib.save(nib.Nifti1Image(probabilities, affine), str(path).replace("_lesion", "_probabilities"))
-    scores = pd.read_csv(score() / "scores.csv")
-    area = scores.query("lesion == 'main'")["isles26_pr_auc"]
-    assert area.iloc[0] == 1
-    assert area.iloc[1:].isna().all()
-
-
-def test_the_scores_of_a_run_are_not_replaced_by_those_of_other_predictions(score, tmp_path):
+def test_the_scores_of_a_run_are_not_replaced_by_those_of_other_predictions(refused, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "last.pt").touch()
-    with pytest.raises(RuntimeError) as error:
-        score()
-    assert "is the run of a network, with scores of its own" in message_of(error)
+    assert "is the run of a network, with scores of its own" in refused()
 
 
 def test_what_is_no_users_error_keeps_its_traceback(predicted, tmp_path):
@@ -223,9 +192,10 @@ def test_what_inference_wrote_is_scored_also_after_the_data_set_was_moved(
     pd.testing.assert_frame_equal(again, scores)
 
 
-def test_evaluating_is_inference_and_scoring(run_command, score, dark, predicted, tmp_path):
+def test_evaluating_is_inference_and_scoring_without_the_scores_of_before(run_command, score, dark, predicted, tmp_path):
     root, run_dir = predicted[0], tmp_path / "evaluated"
-    run_command("evaluating", "resunet", dataset_dir=str(root), run_dir=str(run_dir), scored="all", **dark)
+    where = {"dataset_dir": str(root), "run_dir": str(run_dir), "scored": "all", **dark}
+    run_command("evaluating", "resunet", **where)
     evaluation = run_dir / "evaluation" / "all"
     scores = scores_in(score(predictions=str(evaluation / "predictions")))
     pd.testing.assert_frame_equal(scores_in(evaluation), scores)
@@ -233,21 +203,13 @@ def test_evaluating_is_inference_and_scoring(run_command, score, dark, predicted
     assert (about["network"], about["settings"]["weights"]) == ("DarkIsLesion", "dark.pt")
     assert about["settings"]["spacing_mm"] == [8.0, 8.0, 8.0]
 
-
-def test_scores_of_an_earlier_evaluation_are_gone_before_the_next_and_done_scans_are_kept(
-    run_command, dark, predicted, tmp_path
-):
-    root, run_dir = predicted[0], tmp_path / "evaluated"
-    where = {"dataset_dir": str(root), "run_dir": str(run_dir), "scored": "all", **dark}
-    run_command("evaluating", "resunet", **where)
-    evaluation = run_dir / "evaluation" / "all"
     before = {path: path.stat().st_mtime_ns for path in evaluation.rglob("*_mask.nii.gz")}
     Path(read_cohort(root)[0]["image"]).write_bytes(b"no image")
     with pytest.raises(SystemExit) as end:
         run_command("evaluating", "resunet", **where)
     assert end.value.code == 1
     assert not (evaluation / "scores.csv").exists()
-    assert {path: path.stat().st_mtime_ns for path in evaluation.rglob("*_mask.nii.gz")} == before
+    assert {path: path.stat().st_mtime_ns for path in evaluation.rglob("*_mask.nii.gz")} == before, "they are kept"
 
 
 def test_flat_folders_and_bids_masks_of_other_software_are_scored(score, release_dir, tmp_path):
@@ -267,7 +229,5 @@ def test_flat_folders_and_bids_masks_of_other_software_are_scored(score, release
 
 
 @pytest.mark.parametrize("missing", ["name", "predictions", "run_dir"])
-def test_what_has_no_default_is_asked_for(missing, score):
-    with pytest.raises(RuntimeError) as error:
-        score(**{missing: None})
-    assert f"--{missing} is missing" in message_of(error)
+def test_what_has_no_default_is_asked_for(missing, refused):
+    assert f"--{missing} is missing" in refused(**{missing: None})

@@ -10,9 +10,9 @@ from dicom_files import SECONDARY_CAPTURE, SYNTAXES, write_enhanced, write_serie
 from monai.transforms import Orientation
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import name_scans
 from strokelesion.pipeline.inference.dicom import find_series, number
-from strokelesion.pipeline.inference.provenance import digest, scan_sources
+from strokelesion.pipeline.inference.provenance import scan_sources, sha256_of_scan
+from strokelesion.pipeline.inference.result_names import name_scans
 from strokelesion.pipeline.inference.scans import common_folder, find_scans
 from strokelesion.transforms import LoadScand
 from strokelesion.transforms.sample_error import SampleError
@@ -130,7 +130,7 @@ def test_every_echo_is_a_scan(tmp_path):
     for echo, item in enumerate(scans.values(), start=1):
         require_volume(item, volume(echo))
         assert item["image"].sidecar["EchoTime"] == pytest.approx(0.0025 * echo)
-    assert len({digest(item) for item in scans.values()}) == 2
+    assert len({sha256_of_scan(item) for item in scans.values()}) == 2
 
 
 @pytest.mark.parametrize(
@@ -229,10 +229,10 @@ def test_sources_are_folders_and_the_hash_is_of_the_content(tmp_path):
     in_two_folders(tmp_path)
     (item,) = find_scans(tmp_path)
     assert scan_sources(item) == [str(tmp_path / "a"), str(tmp_path / "b")]
-    before = digest(item)
+    before = sha256_of_scan(item)
     with open(tmp_path / "b/1_0015.dcm", "ab") as file:
         file.write(b"\0\0")
-    assert digest(item) != before
+    assert sha256_of_scan(item) != before
 
 
 def test_series_beside_images_are_mentioned_and_taken_when_named(tmp_path):

@@ -14,7 +14,6 @@ from strokelesion.pipeline.inference.lesion_table import (
     read_atlas,
     region_rows,
     scan_row,
-    values_in,
 )
 
 SHAPE, VOXEL_ML = (20, 24, 16), 2 * 3 * 4 / 1000
@@ -55,23 +54,18 @@ def test_the_row_of_a_scan(scan):
     assert row["lesions"] == 2
     volumes = [row[f"{part}_ml"] / VOXEL_ML for part in ("total", "main", "sub", "left", "right")]
     assert volumes == pytest.approx([27, 24, 3, 25, 2])
+    healthy = SegmentedScan(np.zeros_like(scan.labels), scan.probability, 10.0, scan.affine, scan.to_mni)
+    assert (lesion_rows(healthy), scan_row(healthy)["total_ml"]) == ([], 0)
 
 
 def test_without_a_place_in_mni_space_there_are_volumes_but_no_sides(scan):
     lost = SegmentedScan(scan.labels, scan.probability, float("nan"), scan.affine, None)
-    row = scan_row(lost)
+    row, first = scan_row(lost), lesion_rows(lost)[0]
     assert row["total_ml"] == pytest.approx(27 * VOXEL_ML)
-    assert np.isnan([row["left_ml"], row["right_ml"]]).all()
-    first = lesion_rows(lost)[0]
     assert first["hemisphere"] == ""
-    assert np.isnan([first[key] for key in ("brain_percent", "centroid_x_mm", "peak_z_mm", "gray_percent")]).all()
+    lacking = (first[key] for key in ("brain_percent", "centroid_x_mm", "peak_z_mm", "gray_percent"))
+    assert np.isnan([row["left_ml"], row["right_ml"], *lacking]).all()
     assert region_rows(lost, Atlas(np.ones((2, 2, 2), int), np.eye(4), {1: "all"})) == []
-
-
-def test_a_healthy_scan_has_no_row_of_a_lesion(scan):
-    healthy = SegmentedScan(np.zeros_like(scan.labels), scan.probability, 10.0, scan.affine, scan.to_mni)
-    assert lesion_rows(healthy) == []
-    assert scan_row(healthy)["total_ml"] == 0
 
 
 def test_tissue_shares_are_those_of_the_template():
@@ -113,9 +107,3 @@ def test_what_is_no_atlas_is_refused(values, columns, message, tmp_path):
     pd.DataFrame([[1, "a"]], columns=columns).to_csv(tmp_path / "atlas.csv", index=False)
     with pytest.raises(UserError, match=message):
         read_atlas(tmp_path / "atlas.nii", tmp_path / "atlas.csv")
-
-
-def test_beyond_the_edge_there_is_nothing():
-    volume = np.arange(1, 9).reshape(2, 2, 2)
-    found = values_in(volume, np.eye(4), np.array([[0.4, 0.4, 1.4], [1, 1, 1], [2, 0, 0], [-1, 0, 0]]))
-    assert found.tolist() == [2, 8, 0, 0]

@@ -5,7 +5,6 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.registrations import RememberedRegistrations
 from strokelesion.transforms.registration import Registration
 
@@ -59,15 +58,11 @@ def test_a_damaged_file_is_made_anew(register, asked, content, tmp_path):
     register(**asked)
     (path,) = (tmp_path / "results/registrations").iterdir()
     path.write_text(content)
-    assert register(**asked).correlation == 2 / 7
-    assert register(**asked).correlation == 2 / 7
+    assert [register(**asked).correlation for _ in range(2)] == [2 / 7] * 2
 
 
 def test_what_failed_is_tried_again(asked, tmp_path):
-    def fail(*_):
-        raise UserError("no place")
-
     for _ in range(2):
-        with pytest.raises(UserError, match="no place"):
-            RememberedRegistrations(tmp_path, fail)(**asked)
+        with pytest.raises(ZeroDivisionError):
+            RememberedRegistrations(tmp_path, lambda *_: 1 / 0)(**asked)
     assert not list(tmp_path.iterdir())

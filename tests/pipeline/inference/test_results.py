@@ -1,8 +1,10 @@
 """Results of new scans: the files of each scan, scans that are done already, and the tables of all scans."""
 
+import hashlib
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -13,9 +15,9 @@ import torch
 from monai.data import MetaTensor
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import name_scans
 from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas
-from strokelesion.pipeline.inference.results import NOT_PLACED, Results
+from strokelesion.pipeline.inference.result_names import name_scans
+from strokelesion.pipeline.inference.results import NOT_PLACED, Results, read_sidecar, sha256_of_scan
 from strokelesion.transforms import DecideLesionsd
 from strokelesion.transforms.registration import Registration
 
@@ -74,22 +76,19 @@ def results(tmp_path):
 
 
 def test_a_scan_leaves_a_mask_on_its_grid_and_a_sidecar_that_says_how(results, item, name, outcome, tmp_path):
-    results().write(name, item, outcome)
-    folder = tmp_path / "out/sub-01/ses-b/anat"
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "sub-01_ses-b_label-lesion_mask.json",
-        "sub-01_ses-b_label-lesion_mask.nii.gz",
-    ]
-    mask = nib.load(folder / "sub-01_ses-b_label-lesion_mask.nii.gz")
+    done = results()
+    done.write(name, item, outcome)
+    files = ["sub-01_ses-b_label-lesion_mask.json", "sub-01_ses-b_label-lesion_mask.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out/sub-01/ses-b/anat").iterdir()) == files
+    mask = nib.load(done.path(name, "mask.nii.gz"))
     assert mask.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(mask.affine, AFFINE)
     assert np.bincount(np.asarray(mask.dataobj).ravel()).tolist() == [int(np.prod(SHAPE)) - 28, 27, 1]
-    sidecar = json.loads((folder / "sub-01_ses-b_label-lesion_mask.json").read_text())
-    assert sidecar["Labels"] == {"1": "main lesion", "2": "sub-lesion"}
-    assert sidecar["Sources"] == [item["image"]]
-    assert sidecar["ToMNI152NLin2009aSym"] == SHIFT.tolist()
-    assert sidecar["Settings"]["weights"] == "w"
-    assert sidecar["Warnings"] == []
+    sidecar = read_sidecar(done.path(name, "mask.json"))
+    expected = {"Labels": {"1": "main lesion", "2": "sub-lesion"}, "Sources": [item["image"]], "Warnings": []}
+    expected |= {"ToMNI152NLin2009aSym": SHIFT.tolist(), "Settings": done.asked}
+    assert {key: sidecar[key] for key in expected} == expected
+    assert done.asked["weights"] == "w"
 
 
 def test_on_request_probabilities_and_all_of_it_in_mni_space(results, item, name, outcome, tmp_path):
@@ -116,29 +115,33 @@ def test_on_request_the_brain_too(results, item, name, outcome, tmp_path):
 
 
 def test_what_is_done_is_not_done_again_unless_the_scan_or_the_settings_changed(results, item, name, outcome):
-    first = results()
+    atlases = (Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: region}) for region in ("all", "none"))
+    first, other_atlas = (results(atlas=atlas) for atlas in atlases)
     assert not first.is_done(name, item)
     first.write(name, item, outcome)
     assert first.is_done(name, item)
-    assert not results(overwrite=True).is_done(name, item)
-    assert not results(probabilities=True).is_done(name, item)
-    assert not results(brains=True).is_done(name, item)
-    assert not results(settings={"weights": "others"}).is_done(name, item)
-    atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: "all"})
-    assert not results(atlas=atlas).is_done(name, item)
+    others = [{"overwrite": True}, {"probabilities": True}, {"brains": True}, {"settings": {"weights": "others"}}]
+    others = [results(atlas=first.atlas, **wanted) for wanted in others]
+    assert not any(other.is_done(name, item) for other in (*others, other_atlas, results()))
     with open(item["image"], "ab") as file:
         file.write(b"!")
     assert not first.is_done(name, item)
 
 
-def test_a_lost_mask_or_a_damaged_sidecar_is_made_again(results, item, name, outcome):
+@pytest.mark.parametrize("damage", [lambda path: path("mask.json").write_text("{"), lambda path: path("mask.nii.gz").unlink()])
+def test_a_lost_mask_or_a_damaged_sidecar_is_made_again(results, item, name, outcome, damage):
     done = results()
     done.write(name, item, outcome)
-    done.path(name, "mask.json").write_text("{")
+    damage(partial(done.path, name))
     assert not done.is_done(name, item)
-    done.write(name, item, outcome)
-    done.path(name, "mask.nii.gz").unlink()
-    assert not done.is_done(name, item)
+
+
+def test_a_scan_is_known_by_all_its_files(tmp_path):
+    header, voxels = tmp_path / "scan.hdr", tmp_path / "scan.img"
+    header.write_bytes(b"header")
+    alone = sha256_of_scan({"image": str(header)})
+    voxels.write_bytes(b"voxels")
+    assert sha256_of_scan({"image": str(header)}) == hashlib.sha256(b"headervoxels").hexdigest() != alone
 
 
 def test_tables_gather_all_scans_and_failures_say_why(results, item, name, outcome, tmp_path):
@@ -180,43 +183,37 @@ def test_where_the_registration_fails_there_are_volumes_and_a_warning(results, i
 
 
 def test_a_fault_of_the_registration_is_no_warning(results, item, name, outcome):
-    def fail(*_):
-        raise ValueError("a fault")
-
-    done = results(register=fail)
-    with pytest.raises(ValueError, match="a fault"):
+    done = results(register=lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
         done.write(name, item, outcome)
     assert not done.is_done(name, item)
 
 
-def test_the_brain_is_registered_without_a_look_at_its_lesions(results, item, name, outcome):
-    seen = []
-    results(register=lambda *given: seen.append(given[2]) or Registration(SHIFT, 0.9)).write(name, item, outcome)
-    assert int(seen[0].sum()) == 28
-
-
 @pytest.mark.parametrize(("earlier", "warnings"), [(SHIFT, []), (np.full((4, 4), np.nan), [NOT_PLACED])])
-def test_a_registration_begins_where_the_scan_was_brought_to(results, item, name, outcome, earlier, warnings):
+def test_a_registration_knows_the_lesions_and_where_the_scan_was_brought_to(results, item, name, outcome, earlier, warnings):
     outcome["scan_to_mni"] = torch.from_numpy(earlier)
     seen = []
-    done = results(register=lambda *given: seen.append(given[3]) or Registration(SHIFT, 0.9))
+    done = results(register=lambda *given: seen.extend(given[2:]) or Registration(SHIFT, 0.9))
     done.write(name, item, outcome)
-    assert json.loads(done.path(name, "mask.json").read_text())["Warnings"] == warnings
-    assert seen[0] is None if warnings else np.array_equal(seen[0], SHIFT)
+    assert read_sidecar(done.path(name, "mask.json"))["Warnings"] == warnings
+    assert int(seen[0].sum()) == 28
+    assert seen[1] is None if warnings else np.array_equal(seen[1], SHIFT)
 
 
 def test_more_lesion_than_there_can_be_is_warned_of(results, item, name, outcome, tmp_path):
     outcome["pred"][:, :8] = torch.tensor([0.1, 0.9, 0.0])[:, None, None, None]
     done = results()
     done.write(name, item, outcome)
-    sidecar = json.loads(done.path(name, "mask.json").read_text())
+    sidecar = read_sidecar(done.path(name, "mask.json"))
     assert "35% of the brain is called lesion" in sidecar["Warnings"][0]
 
 
-def test_the_data_set_passes_the_validator_of_bids(results, item, name, outcome, tmp_path):
+def test_the_data_set_says_what_it_is_and_passes_the_validator_of_bids(results, item, name, outcome, tmp_path):
     atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: "all"})
     done = results(probabilities=True, in_mni=True, pages=True, atlas=atlas)
     done.describe()
+    about = json.loads((tmp_path / "out/dataset_description.json").read_text())
+    assert (about["DatasetType"], about["GeneratedBy"][0]["Name"]) == ("derivative", "strokelesion")
     done.write(name, item, outcome)
     done.gather([name], {"bad.nii": "no T1"})
     validator = Path(sys.executable).with_name("bids-validator-deno")
@@ -224,13 +221,6 @@ def test_the_data_set_passes_the_validator_of_bids(results, item, name, outcome,
     assert "[ERROR]" not in found.stdout + found.stderr
     assert found.returncode == 0
     assert "1 - Subjects" in found.stdout + found.stderr
-
-
-def test_the_data_set_says_what_it_is(results, tmp_path):
-    results().describe()
-    about = json.loads((tmp_path / "out/dataset_description.json").read_text())
-    assert about["DatasetType"] == "derivative"
-    assert about["GeneratedBy"][0]["Name"] == "strokelesion"
 
 
 def test_what_earlier_settings_asked_for_does_not_stay_beside_new_masks(results, item, name, outcome, tmp_path):

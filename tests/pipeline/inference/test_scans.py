@@ -4,37 +4,27 @@ import threading
 import weakref
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
 from checkout import ROOT
 from configured import configured
 from ignite.engine import Events
-from model_files import write_model
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
+from refusals import refusal
 
 from strokelesion.networks import ResUNet, UserError
 from strokelesion.pipeline.inference.scans import common_folder, find_scans, predict_scans
 from strokelesion.pipeline.models.model_files import read_model
-from strokelesion.pipeline.runtime.errors import user_error
+
+FILES = """a/T1.nii.gz a/T1_lesion.nii.gz a/T1_probabilities.nii.gz c/LesionStudy_[7].NII.GZ b/T1.mha b/.hidden.nii b/notes.txt
+bids/sub-01/anat/sub-01_T1w.nii.gz bids/sub-01/anat/sub-01_T2w.nii.gz
+bids/derivatives/sub-01/anat/sub-01_desc-lesion_mask.nii.gz"""
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in [
-        "a/T1.nii.gz",
-        "a/T1_lesion.nii.gz",
-        "a/T1_probabilities.nii.gz",
-        "c/LesionStudy_[7].NII.GZ",
-        "b/T1.mha",
-        "b/.hidden.nii",
-        "b/notes.txt",
-        "bids/sub-01/anat/sub-01_T1w.nii.gz",
-        "bids/sub-01/anat/sub-01_T2w.nii.gz",
-        "bids/derivatives/sub-01/anat/sub-01_desc-lesion_mask.nii.gz",
-    ]:
+    for name in FILES.split():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -58,16 +48,16 @@ def test_scans_are_found(folder, scans, found):
     assert [item["image"] for item in find_scans(folder / scans)] == [str(folder / name) for name in found]
 
 
-@pytest.mark.parametrize("nothing", ["nowhere", "*.dcm"])
-def test_what_holds_no_scan_is_refused(folder, nothing):
-    with pytest.raises(UserError, match=r"found no scan at .*\.nii\.gz.*DICOM series\. Check --scans"):
-        find_scans(folder / nothing)
-
-
-def test_scans_that_would_write_the_same_mask_are_refused(folder):
+def test_what_holds_no_scan_or_two_for_one_mask_is_refused(folder, run_command):
+    for nothing in ("nowhere", "*.dcm"):
+        with pytest.raises(UserError, match=r"found no scan at .*\.nii\.gz.*DICOM series\. Check --scans"):
+            find_scans(folder / nothing)
     (folder / "b/T1.nii.gz").touch()
     with pytest.raises(UserError, match=r"T1\.mha and .*T1\.nii\.gz would write the same mask"):
         find_scans(folder / "b")
+    assert find_scans(None) == []
+    said = refusal(run_command, "inference", "resunet")
+    assert "got no scans; expected a file, a folder or a glob: --scans /data/new" in said
 
 
 @pytest.mark.parametrize(("participants", "found"), [("01", 1), ("sub-01,02", 3), (["2", "02"], 3), (10, 1), ((10, "01"), 2)])
@@ -82,13 +72,6 @@ def test_participants_narrow_a_bids_data_set(tmp_path, participants, found):
 def test_participants_without_a_scan_are_named(folder):
     with pytest.raises(UserError, match=r"1 participants without a scan:\s+07\s+Expected"):
         find_scans(folder / "bids", "01,07")
-
-
-def test_naming_nothing_is_no_scan_and_refused_by_inference(run_command):
-    assert find_scans(None) == []
-    with pytest.raises(RuntimeError) as error:
-        run_command("inference", "resunet")
-    assert "got no scans; expected a file, a folder or a glob: --scans /data/new" in str(user_error(error.value))
 
 
 def test_the_pretrained_model_is_applied_unless_another_one_is_named(folder, tmp_path, monkeypatch):
@@ -108,42 +91,37 @@ def test_the_pretrained_model_is_applied_unless_another_one_is_named(folder, tmp
             assert config[name] == value
 
 
+def outcomes_of(numbers, network=lambda image: image, load=None):
+    """Predict images that are full of their numbers."""
+    load = load or (lambda number: {"image": torch.full((1, 4, 5), float(number))})
+    evaluator = SupervisedEvaluator(device="cpu", val_data_loader=[1], network=torch.nn.Identity())
+    evaluator.inferer = lambda image, _: network(image)
+    return predict_scans(evaluator, Dataset(list(numbers), load))
+
+
 def test_each_scan_is_loaded_and_predicted_once_and_errors_stay_with_their_scan():
     loaded, predicted = [], []
 
-    def load(item):
-        loaded.append(item["image"])
-        if item["image"] == 2:
+    def load(number):
+        loaded.append(number)
+        if number == 2:
             raise OSError("cannot read 2")
-        return {"image": torch.full((1, 4, 5), float(item["image"]))}
+        return {"image": torch.full((1, 4, 5), float(number))}
 
-    def network(image):
-        predicted.append(float(image.mean()))
-        return image
-
-    dataset = Dataset([{"image": number} for number in (1, 2, 3)], load)
-    evaluator = SupervisedEvaluator(device="cpu", val_data_loader=[1, 2, 3], network=torch.nn.Identity())
-    evaluator.inferer = lambda image, _: network(image)
-    outcomes = list(predict_scans(evaluator, dataset))
-    assert loaded == [1, 2, 3]
+    outcomes = list(outcomes_of((1, 2, 3), lambda image: predicted.append(float(image.mean())) or image, load))
+    assert loaded == [number for number, _ in outcomes] == [1, 2, 3]
     assert predicted == [1.0, 3.0]
-    assert [item["image"] for item, _ in outcomes] == [1, 2, 3]
     assert [isinstance(outcome, Exception) for _, outcome in outcomes] == [False, True, False]
     assert float(outcomes[2][1]["pred"].mean()) == 3
-
-
-def evaluator_of(network):
-    evaluator = SupervisedEvaluator(device="cpu", val_data_loader=[1], network=torch.nn.Identity())
-    evaluator.inferer = lambda image, _: network(image)
-    return evaluator
+    assert list(outcomes_of(())) == []
 
 
 def test_the_next_scan_is_loaded_while_one_is_computed_and_no_more():
     begun = [threading.Event() for _ in range(4)]
 
-    def load(item):
-        begun[item["image"]].set()
-        return {"image": torch.full((1, 4, 5), float(item["image"]))}
+    def load(number):
+        begun[number].set()
+        return {"image": torch.full((1, 4, 5), float(number))}
 
     def network(image):
         number = int(image.mean())
@@ -151,13 +129,13 @@ def test_the_next_scan_is_loaded_while_one_is_computed_and_no_more():
         assert not any(event.is_set() for event in begun[number + 2 :])
         return image
 
-    dataset = Dataset([{"image": number} for number in range(4)], load)
-    outcomes = [outcome for _, outcome in predict_scans(evaluator_of(network), dataset)]
-    assert [int(outcome["pred"].mean()) for outcome in outcomes] == [0, 1, 2, 3]
+    assert [int(outcome["pred"].mean()) for _, outcome in outcomes_of(range(4), network, load)] == [0, 1, 2, 3]
 
 
 def test_a_run_that_ends_before_it_loads_its_scan_leaves_the_next_one_its_own():
-    evaluator, starts = evaluator_of(lambda image: image), iter([OSError("no start"), None, None])
+    evaluator = SupervisedEvaluator(device="cpu", val_data_loader=[1], network=torch.nn.Identity())
+    evaluator.inferer = lambda image, _: image
+    starts = iter([OSError("no start"), None, None])
 
     def start(_):
         if error := next(starts):
@@ -173,58 +151,33 @@ def test_a_run_that_ends_before_it_loads_its_scan_leaves_the_next_one_its_own():
 def test_nothing_is_held_of_scans_that_are_done():
     loaded = []
 
-    def load(item):
-        image = torch.full((1, 4, 5), float(item["image"]))
+    def load(number):
+        image = torch.full((1, 4, 5), float(number))
         loaded.append(weakref.ref(image))
         return {"image": image}
 
-    for number, (_, outcome) in enumerate(predict_scans(evaluator_of(lambda x: x), Dataset([{"image": 1}] * 4, load))):
+    for number, (_, outcome) in enumerate(outcomes_of([1] * 4, load=load)):
         assert isinstance(outcome, dict)
         assert all(reference() is None for reference in loaded[: number + 1])
 
 
-def test_scans_of_a_cohort_are_predicted_as_alone(oriented, run_command, tmp_path):
-    """While one goes back to its own grid, the next one leaves its own, through the same transforms."""
-    arguments = {"channels": [4, 8]}
-    model = write_model(tmp_path / "fresh.pt", ResUNet(**arguments), "strokelesion.networks.ResUNet", arguments)
-    paths = [Path(str(item["image"])) for item in oriented.values()]
+def test_stopping_between_scans_and_ctrl_c_end_the_loading_too():
+    loaded, before = [], threading.active_count()
 
-    def predicted(name, scans):
-        where = {"scans": str(scans), "output_dir": str(tmp_path / name), "weights": model}
-        run_command("inference", "resunet", save_probabilities=True, amp=False, pages=False, **where)
-        return [nib.load(path).get_fdata() for path in sorted((tmp_path / name).rglob("*probseg.nii.gz"))]
-
-    together = predicted("together", paths[0].parent.parent / "*" / "T1w.nii.gz")
-    alone = [predicted(path.parent.name, path) for path in sorted(paths)]
-    assert len(together) == len(alone) == len(oriented)
-    assert all(np.array_equal(one, other) for one, (other,) in zip(together, alone, strict=True))
-
-
-def test_stopping_between_scans_ends_the_loading_too():
-    loaded = []
-    dataset = Dataset(list(range(9)), lambda number: loaded.append(number) or {"image": torch.zeros(1, 2, 2)})
-    before = threading.active_count()
-    outcomes = predict_scans(evaluator_of(lambda x: x), dataset)
-    next(outcomes)
-    outcomes.close()
-    assert loaded == [0, 1]
-    assert threading.active_count() == before
-
-
-def test_ctrl_c_stops_all_and_not_only_its_scan():
-    loaded = []
-    dataset = Dataset(list(range(9)), lambda number: loaded.append(number) or {"image": torch.zeros(1, 2, 2)})
+    def load(number):
+        loaded.append(number)
+        return {"image": torch.zeros(1, 2, 2)}
 
     def interrupted(image):
         raise KeyboardInterrupt
 
+    outcomes = outcomes_of(range(9), load=load)
+    next(outcomes)
+    outcomes.close()
     with pytest.raises(KeyboardInterrupt):
-        list(predict_scans(evaluator_of(interrupted), dataset))
-    assert loaded == [0, 1]
-
-
-def test_no_scans_are_no_work():
-    assert list(predict_scans(evaluator_of(lambda x: x), Dataset([], None))) == []
+        list(outcomes_of(range(9), interrupted, load))
+    assert loaded == [0, 1, 0, 1]
+    assert threading.active_count() == before
 
 
 def test_outputs_repeat_the_folders_below_the_common_one(folder):

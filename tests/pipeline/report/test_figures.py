@@ -1,31 +1,26 @@
 """What the figures draw is what the frames hold; every axis is named, every n stated, no text covers another."""
 
-from itertools import pairwise
-
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from report_frames import FOLDS, experiments, of, report
 
-from strokelesion.pipeline.evaluation.comparison import interval
+from strokelesion.pipeline.evaluation.comparison import bootstrap_interval
 from strokelesion.pipeline.report import figures
-from strokelesion.pipeline.report.figure_style import styled
+from strokelesion.pipeline.report.figures import styled
 
 STUDY = report()
 SHOWN = of(STUDY.scores)
 DRAWN = {
-    "dice_by_volume": (figures.dice_by_volume, SHOWN),
-    "recall_by_size": (figures.recall_by_size, of(STUDY.lesions)),
-    "bland_altman": (figures.bland_altman, SHOWN),
-    "dice_by_site": (figures.dice_by_site, SHOWN),
-    "learning_curves": (figures.learning_curves, STUDY.history),
-    "nine_cells": (figures.nine_cells, STUDY.table),
+    "dice_by_volume": (figures.draw_dice_by_volume, SHOWN),
+    "recall_by_size": (figures.draw_recall_by_size, of(STUDY.lesions)),
+    "bland_altman": (figures.draw_bland_altman, SHOWN),
+    "dice_by_site": (figures.draw_dice_by_site, SHOWN),
+    "learning_curves": (figures.draw_learning_curves, STUDY.history),
+    "nine_cells": (figures.draw_nine_cells, STUDY.table),
 }
-EVERY_FIGURE = pytest.mark.parametrize("name", DRAWN)
 
 
 def draw(name):
@@ -44,16 +39,8 @@ def tick_texts(axis):
 
 def scan(**values):
     """One row of scores."""
-    row = {
-        "lesion": "main",
-        "person": "p",
-        "site": "R001",
-        "truth_ml": 10.0,
-        "pred_ml": 10.0,
-        "dice": 0.5,
-        "volume_difference_ml": 0.0,
-    }
-    return row | values
+    row = {"lesion": "main", "person": "p", "site": "R001", "truth_ml": 10.0, "pred_ml": 10.0, "dice": 0.5}
+    return row | {"volume_difference_ml": 0.0} | values
 
 
 def lesion(volume_ml, is_touched=True, is_matched=True, person="p"):
@@ -61,54 +48,47 @@ def lesion(volume_ml, is_touched=True, is_matched=True, person="p"):
 
 
 @pytest.mark.parametrize(
-    ("name", "labels"),
-    {
-        "dice_by_volume": [("true volume of the main lesion (ml, log scale)", "Dice")],
-        "recall_by_size": [("volume of the true lesion (ml)", "share of the true lesions")],
-        "bland_altman": [("mean of true and predicted volume (ml)", "predicted − true volume (ml)")],
-        "dice_by_site": [("Dice of the main lesion", "site, worst first")],
-        "learning_curves": [("", "training loss"), ("epoch", "validation Dice, main")],
-        "nine_cells": [("Dice of the main lesion", "network and loss, highest first"), ("Dice of the sub-lesion", "")],
-    }.items(),
+    ("name", "n", "labels"),
+    [
+        ("dice_by_volume", "60 scans of 52 persons", [("true volume of the main lesion (ml, log scale)", "Dice")]),
+        (
+            "recall_by_size",
+            f"{len(of(STUDY.lesions))} lesions of 52 persons",
+            [("volume of the true lesion (ml)", "share of the true lesions")],
+        ),
+        (
+            "bland_altman",
+            "60 scans of 52 persons; main lesion",
+            [("mean of true and predicted volume (ml)", "predicted − true volume (ml)")],
+        ),
+        ("dice_by_site", "60 scans of 52 persons", [("Dice of the main lesion", "site, worst first")]),
+        (
+            "learning_curves",
+            f"{9 * FOLDS} runs (experiments × folds)",
+            [("", "training loss"), ("epoch", "validation Dice, main")],
+        ),
+        (
+            "nine_cells",
+            "60 scans with a main lesion",
+            [("Dice of the main lesion", "network and loss, highest first"), ("Dice of the sub-lesion", "")],
+        ),
+    ],
 )
-def test_every_axis_has_its_name_and_unit(name, labels):
-    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in draw(name).axes] == labels
+def test_every_figure_states_its_n_and_every_axis_its_name_and_unit(name, n, labels):
+    figure = draw(name)
+    assert figure.axes[0].get_title(loc="left") == f"n = {n}"
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == labels
 
 
-@pytest.mark.parametrize(
-    ("name", "n"),
-    {
-        "dice_by_volume": "n = 60 scans of 52 persons",
-        "recall_by_size": f"n = {len(of(STUDY.lesions))} lesions of 52 persons",
-        "bland_altman": "n = 60 scans of 52 persons; main lesion",
-        "dice_by_site": "n = 60 scans of 52 persons",
-        "learning_curves": f"n = {9 * FOLDS} runs (experiments × folds)",
-        "nine_cells": "n = 60 scans with a main lesion",
-    }.items(),
-)
-def test_every_figure_states_its_n(name, n):
-    assert draw(name).axes[0].get_title(loc="left") == n
-
-
-@EVERY_FIGURE
-def test_equal_frames_give_equal_bytes_whatever_the_users_settings(name):
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_png_hangs_neither_on_the_users_settings_nor_on_when_and_by_what_it_was_made(name):
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 10}):
-        unusual = figures.png(draw(name))
-    assert figures.png(draw(name)) == unusual
-
-
-@EVERY_FIGURE
-def test_a_png_says_neither_when_nor_by_what_it_was_made(name):
-    content = figures.png(draw(name))
+        before = dict(matplotlib.rcParams)
+        content = figures.encode_png(draw(name))
+        assert dict(matplotlib.rcParams) == before
+    assert figures.encode_png(draw(name)) == content
     assert content.startswith(b"\x89PNG")
     assert not any(chunk in content for chunk in (b"tEXt", b"iTXt", b"tIME"))
-
-
-@EVERY_FIGURE
-def test_matplotlibs_settings_are_left_as_they_were(name):
-    before = dict(matplotlib.rcParams)
-    figures.png(draw(name))
-    assert dict(matplotlib.rcParams) == before
 
 
 @styled
@@ -129,7 +109,7 @@ def many_sites():
     return pd.DataFrame([scan(site=f"R{number:03d}-university-hospital", dice=number / 60) for number in range(55)])
 
 
-@pytest.mark.parametrize("figure", [*map(draw, DRAWN), figures.dice_by_site(many_sites())], ids=[*DRAWN, "55 sites"])
+@pytest.mark.parametrize("figure", [*map(draw, DRAWN), figures.draw_dice_by_site(many_sites())], ids=[*DRAWN, "55 sites"])
 def test_no_text_covers_another_or_leaves_the_figure(figure):
     boxes, paper = written(figure)
     assert len(boxes) > 5
@@ -139,43 +119,27 @@ def test_no_text_covers_another_or_leaves_the_figure(figure):
     assert not [(one, other) for place, one in enumerate(boxes) for other in boxes[:place] if one.overlaps(other)]
 
 
-def test_dice_by_volume_draws_each_scan_that_has_the_lesion():
-    for name, count in (("main", 60), ("sub", 20)):
-        rows = SHOWN[(SHOWN["lesion"] == name) & (SHOWN["truth_ml"] > 0)]
-        drawn = points(figures.dice_by_volume(SHOWN, name).axes[0])
-        assert len(drawn) == count
-        assert drawn == sorted(zip(rows["truth_ml"], rows["dice"], strict=True))
-
-
-def test_dice_by_volume_names_the_human_tracers_at_their_dice():
-    axes = draw("dice_by_volume").axes[0]
+@pytest.mark.parametrize(("name", "count"), [("main", 60), ("sub", 20)])
+def test_dice_by_volume_draws_each_scan_that_has_the_lesion_and_the_human_tracers(name, count):
+    rows = SHOWN[(SHOWN["lesion"] == name) & (SHOWN["truth_ml"] > 0)]
+    axes = figures.draw_dice_by_volume(SHOWN, name).axes[0]
+    assert len(points(axes)) == count
+    assert points(axes) == sorted(zip(rows["truth_ml"], rows["dice"], strict=True))
     assert [line.get_ydata()[0] for line in axes.lines] == [0.727, 0.839]
-    assert {text.get_text(): text.xy[1] for text in axes.texts} == {
-        "between tracers .727": 0.727,
-        "same tracer twice .839": 0.839,
-    }
+    tracers = {"between tracers .727": 0.727, "same tracer twice .839": 0.839}
+    assert {text.get_text(): text.xy[1] for text in axes.texts} == tracers
 
 
-@pytest.mark.parametrize(
-    ("volume_ml", "name"),
-    [(0.0999, "< 0.1"), (0.1, "0.1 to 1"), (1, "1 to 10"), (9.999, "1 to 10"), (10, "10 to 50"), (50, "≥ 50"), (1e4, "≥ 50")],
-)
-def test_a_lesion_on_a_border_is_in_the_bin_above(volume_ml, name):
-    assert list(figures.size_bins(pd.Series([volume_ml]))) == [name]
-
-
-@given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=30))
-def test_every_lesion_is_in_one_bin_and_larger_ones_never_in_a_lower_one(volumes_ml):
-    bins = figures.size_bins(pd.Series(sorted(volumes_ml)))
-    places = [figures.SIZE_NAMES.index(name) for name in bins]
-    assert all(lower <= upper for lower, upper in pairwise(places))
+def test_a_lesion_on_a_border_is_in_the_bin_above():
+    bins = figures.bin_sizes(pd.Series([0.0999, 0.1, 1, 9.999, 10, 50, 1e4]))
+    assert list(bins) == ["< 0.1", "0.1 to 1", "1 to 10", "1 to 10", "10 to 50", "≥ 50", "≥ 50"]
 
 
 def test_recall_by_size_draws_shares_counted_by_hand():
     # 0.1 to 1 ml: three of four touched, one of four matched; >= 50 ml: one, touched and not matched.
     found = [(True, True), (True, False), (True, False), (False, False)]
     rows = [lesion(0.5, *hit, person=f"p{number}") for number, hit in enumerate(found)] + [lesion(80, True, False)]
-    axes = figures.recall_by_size(pd.DataFrame(rows)).axes[0]
+    axes = figures.draw_recall_by_size(pd.DataFrame(rows)).axes[0]
     touched, matched = (line.get_ydata() for line in axes.lines)
     np.testing.assert_array_equal(touched, [np.nan, 0.75, np.nan, np.nan, 1])
     np.testing.assert_array_equal(matched, [np.nan, 0.25, np.nan, np.nan, 0])
@@ -186,38 +150,26 @@ def test_recall_by_size_draws_shares_counted_by_hand():
 def test_recall_by_size_draws_the_intervals_over_persons():
     lesions = of(STUDY.lesions)
     middle = lesions[(lesions["volume_ml"] >= 1) & (lesions["volume_ml"] < 10)]
-    bars = figures.recall_by_size(lesions).axes[0].collections
+    bars = figures.draw_recall_by_size(lesions).axes[0].collections
     for column, bar in zip(("is_touched", "is_matched"), bars, strict=True):
         low, high = np.asarray(bar.get_segments()[2])[:, 1]
-        assert (low, high) == interval(middle[column], middle["person"])[1:]
+        assert (low, high) == bootstrap_interval(middle[column], middle["person"])[1:]
 
 
 def test_bland_altman_draws_mean_and_limits_counted_by_hand():
     # Differences 2, -1, 3 ml: mean 4/3, variance (4/9 + 49/9 + 25/9) / 2 = 13/3.
     pairs = [(10.0, 12.0), (20.0, 19.0), (30.0, 33.0)]
     rows = [scan(truth_ml=truth, pred_ml=pred, volume_difference_ml=pred - truth) for truth, pred in pairs]
-    axes = figures.bland_altman(pd.DataFrame(rows)).axes[0]
+    axes = figures.draw_bland_altman(pd.DataFrame(rows)).axes[0]
     assert points(axes) == [(11.0, 2.0), (19.5, -1.0), (31.5, 3.0)]
     limit = 1.96 * (13 / 3) ** 0.5
     np.testing.assert_allclose([line.get_ydata()[0] for line in axes.lines], [4 / 3, 4 / 3 + limit, 4 / 3 - limit])
     assert [text.get_text() for text in axes.texts] == ["mean +1.3 ml", "+1.96 SD +5.4 ml", "−1.96 SD −2.7 ml"]
 
 
-def test_every_point_of_bland_altman_is_inside_its_axes():
-    axes = draw("bland_altman").axes[0]
-    for x, y in points(axes):
-        assert axes.get_xlim()[0] <= x <= axes.get_xlim()[1]
-        assert axes.get_ylim()[0] < y < axes.get_ylim()[1]
-
-
 def test_dice_by_site_lists_the_worst_site_first_with_its_n():
-    rows = [
-        scan(site="good", dice=0.8),
-        scan(site="bad", dice=0.1),
-        scan(site="bad", dice=0.5),
-        scan(site="empty", truth_ml=0.0),
-    ]
-    axes = figures.dice_by_site(pd.DataFrame(rows)).axes[0]
+    rows = [scan(site=site, dice=dice) for site, dice in (("good", 0.8), ("bad", 0.1), ("bad", 0.5))]
+    axes = figures.draw_dice_by_site(pd.DataFrame([*rows, scan(site="empty", truth_ml=0.0)])).axes[0]
     assert tick_texts(axes.yaxis) == ["bad (n = 2)", "good (n = 1)"]
     assert axes.yaxis_inverted()
     assert points(axes) == [(0.1, 0), (0.5, 0), (0.8, 1)]
@@ -248,31 +200,28 @@ def test_learning_curves_have_a_color_a_network_and_a_line_style_a_loss():
 def test_nine_cells_draws_the_table_with_the_highest_main_dice_first():
     figure = draw("nine_cells")
     main = STUDY.table[STUDY.table["lesion"] == "main"].sort_values("dice", ascending=False)
-    assert tick_texts(figure.axes[0].yaxis) == [f"{row.network}  {row.loss}" for row in main.itertuples()]
+    names = list(zip(main["network"], main["loss"], strict=True))
+    assert tick_texts(figure.axes[0].yaxis) == ["  ".join(name) for name in names]
     assert figure.axes[0].yaxis_inverted()
     for axes, name in zip(figure.axes, ("main", "sub"), strict=True):
-        rows = (
-            STUDY.table[STUDY.table["lesion"] == name]
-            .set_index(["network", "loss"])
-            .loc[list(zip(main["network"], main["loss"], strict=True))]
-        )
+        rows = STUDY.table[STUDY.table["lesion"] == name].set_index(["network", "loss"]).loc[names]
         np.testing.assert_array_equal(axes.lines[0].get_xdata(), rows["dice"])
         np.testing.assert_array_equal([segment[:, 0] for segment in axes.collections[0].get_segments()], rows[["low", "high"]])
 
 
 def test_nine_cells_without_any_sub_lesion_says_so():
-    axes = figures.nine_cells(STUDY.table[STUDY.table["lesion"] != "sub"]).axes[1]
+    axes = figures.draw_nine_cells(STUDY.table[STUDY.table["lesion"] != "sub"]).axes[1]
     assert np.isnan(axes.lines[0].get_xdata()).all()
     assert axes.get_title(loc="left") == "n = 0 scans with a sub-lesion"
 
 
 def test_one_scan_is_drawn_without_intervals_and_without_a_warning():
-    for function in (figures.dice_by_volume, figures.bland_altman, figures.dice_by_site):
-        assert figures.png(function(pd.DataFrame([scan()])))
-    assert figures.png(figures.recall_by_size(pd.DataFrame([lesion(1.0)])))
+    for function in (figures.draw_dice_by_volume, figures.draw_bland_altman, figures.draw_dice_by_site):
+        assert figures.encode_png(function(pd.DataFrame([scan()])))
+    assert figures.encode_png(figures.draw_recall_by_size(pd.DataFrame([lesion(1.0)])))
 
 
 def test_dollar_signs_in_names_are_no_mathematics():
-    axes = figures.dice_by_site(pd.DataFrame([scan(site="$a_b$")])).axes[0]
+    axes = figures.draw_dice_by_site(pd.DataFrame([scan(site="$a_b$")])).axes[0]
     assert not axes.yaxis.get_ticklabels()[0].get_text().startswith("$")
-    assert figures.png(axes.figure)
+    assert figures.encode_png(axes.figure)

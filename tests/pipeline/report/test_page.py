@@ -12,14 +12,21 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from report_frames import of, report
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.comparison import IDENTITY
-from strokelesion.pipeline.report.page import METRICS, Report, measured_here, number, p_value, ranking, render, write_page
+from strokelesion.pipeline.report.page import (
+    METRICS,
+    Report,
+    average_for_comparison,
+    format_number,
+    format_p,
+    rank_experiments,
+    render,
+    write_page,
+)
 from strokelesion.pipeline.report.published import PUBLISHED
 
 FIGURES = ("nine_cells", "dice_by_volume", "recall_by_size", "bland_altman", "dice_by_site", "learning_curves")
@@ -69,13 +76,10 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_report_is_a_page_its_figures_and_its_tables(written):
+def test_a_report_is_a_page_its_figures_and_its_tables_always_the_same_bytes(written, tmp_path):
     tables = {f"{name}.csv" for name in (*FRAMES, "published")}
     pictures = {f"figures/{name}.png" for name in (*FIGURES, "worst_01", "worst_02", "worst_03")}
     assert {path.as_posix() for path in contents(written.parent)} == {"index.html"} | tables | pictures
-
-
-def test_equal_reports_are_equal_byte_by_byte(written, tmp_path):
     assert contents(write_page(report(), tmp_path).parent) == contents(written.parent)
 
 
@@ -105,18 +109,11 @@ def test_the_page_loads_nothing_and_runs_nothing(written):
         assert attributes.get("href", "#").startswith("#")
         assert not any(name.startswith("on") for name in attributes)
     assert not re.search(r"url\(|@import|https?://", page)
-    policies = [meta["content"] for meta in elements.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
-    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
-
-
-def test_links_lead_to_sections_of_the_page(written):
-    elements = Elements(written.read_text())
     assert [link["href"] for link in elements.of("a")] == [f"#{section['id']}" for section in elements.of("section")]
     assert tuple(section["id"] for section in elements.of("section")) == SECTIONS
-
-
-def test_every_picture_is_described(written):
-    assert all(len(image["alt"]) > 20 for image in Elements(written.read_text()).of("img"))
+    assert all(len(image["alt"]) > 20 for image in elements.of("img"))
+    policies = [meta["content"] for meta in elements.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
 
 
 def test_names_from_the_data_are_shown_as_they_are_and_never_run(tmp_path):
@@ -135,27 +132,23 @@ def test_names_from_the_data_are_shown_as_they_are_and_never_run(tmp_path):
     assert f"T1, truth and prediction of {site} {evil} ses-1" in [image["alt"] for image in Elements(page).of("img")]
 
 
-def test_every_experiment_is_a_cell_with_dice_interval_p_and_n():
+def test_every_experiment_is_a_cell_with_dice_interval_p_and_n_and_the_best_is_named_first():
     text = seen(html())
+    best = report().table.query("is_best and lesion == 'main'").iloc[0]
+    named = f"Best on main lesions: {best.network} with {best.loss} , mean Dice {format_number(best.dice)}"
+    assert text.index(named) < text.index("Which experiment is best")
     for row in report().table[report().table["lesion"] != "both"].itertuples():
-        test = {"main": "best", "sub": "reference"}[row.lesion] if row.is_best else p_value(row.p_holm)
-        assert f"{row.lesion} {number(row.dice)} [{number(row.low)}, {number(row.high)}] {test} n = {row.scans}" in text
+        test = {"main": "best", "sub": "reference"}[row.lesion] if row.is_best else format_p(row.p_holm)
+        interval = f"[{format_number(row.low)}, {format_number(row.high)}]"
+        assert f"{row.lesion} {format_number(row.dice)} {interval} {test} n = {row.scans}" in text
 
 
 def test_an_experiment_that_was_not_run_is_a_dash():
     table = report().table
     cells = html(table=table[(table["network"] != "unet") | (table["loss"] != "cce")])
     grid = cells[cells.index('class="cells"') : cells.index("</tbody>")]
-    assert [" ".join(re.sub(r"<[^>]*>", " ", cell).split()) for cell in re.findall(r"<td.*?</td>", grid, re.DOTALL)].count(
-        "–"
-    ) == 1
-
-
-def test_the_best_experiment_is_named_first_with_those_not_distinguished():
-    text = seen(html())
-    best = report().table.query("is_best and lesion == 'main'").iloc[0]
-    assert f"Best on main lesions: {best.network} with {best.loss} , mean Dice {number(best.dice)}" in text
-    assert text.index("Best on main lesions") < text.index("Which experiment is best")
+    texts = [" ".join(re.sub(r"<[^>]*>", " ", text).split()) for text in re.findall(r"<td.*?</td>", grid, re.DOTALL)]
+    assert texts.count("–") == 1
 
 
 @pytest.mark.parametrize(
@@ -169,17 +162,10 @@ def test_the_best_experiment_is_named_first_with_those_not_distinguished():
     ],
 )
 def test_an_experiment_is_called_lower_only_when_the_test_says_so(p_holm, difference, kind):
-    best = {
-        "network": "unet",
-        "loss": "dice",
-        "lesion": "main",
-        "dice": 0.6,
-        "is_best": True,
-        "p_holm": np.nan,
-        "difference": np.nan,
-    }
+    best = {"network": "unet", "loss": "dice", "lesion": "main", "dice": 0.6, "is_best": True, "p_holm": np.nan}
+    best["difference"] = np.nan
     other = best | {"loss": "cce", "dice": 0.5, "is_best": False, "p_holm": p_holm, "difference": difference}
-    ranked = ranking(pd.DataFrame([best, other]))
+    ranked = rank_experiments(pd.DataFrame([best, other]))
     assert ranked["best"].loss == "dice"
     kinds = {key: [row.loss for row in ranked[key]] for key in ("equals", "lower", "higher", "untested")}
     assert kinds == {key: ["cce"] if key == kind else [] for key in kinds}
@@ -190,50 +176,42 @@ def test_one_experiment_alone_is_compared_with_none():
     assert "there is nothing to compare it with" not in seen(html())
 
 
-def test_every_measure_of_the_scores_is_on_the_page():
-    named = [metric.column for group in METRICS.values() for metric in group]
-    measures = [column for column in report().scores.columns if column not in (*IDENTITY, "truth_ml", "pred_ml")]
-    assert sorted(named) == sorted(measures)
-
-
 def shown_measure(row, decimals):
     """A mean as the page shows it; a dash where nothing was measured."""
     if not row.scans:
         return "–"
-    mean, low, high = (number(value, decimals) for value in (row.mean, row.low, row.high))
+    mean, low, high = (format_number(value, decimals) for value in (row.mean, row.low, row.high))
     return f"{mean} [{low}, {high}] n = {row.scans}"
 
 
-def test_every_measure_is_shown_with_interval_and_n():
+def test_every_measure_and_every_false_alarm_is_shown_with_interval_and_n():
     text, summary = seen(html()), of(report().summary)
-    for metric in (metric for group in METRICS.values() for metric in group):
+    metrics = [metric for group in METRICS.values() for metric in group]
+    assert {metric.column for metric in metrics} == {*report().scores.columns} - {*IDENTITY, "truth_ml", "pred_ml"}
+    for row in of(report().false_alarms).itertuples():
+        assert f"{row.lesion} {row.scans} {row.with_alarm} {format_number(row.share)}" in text
+    for metric in metrics:
         rows = summary[summary["metric"] == metric.column].set_index("lesion").loc[["main", "sub", "both"]]
         assert " ".join([metric.label, *(shown_measure(row, metric.decimals) for row in rows.itertuples())]) in text
 
 
-def test_false_alarms_are_counted():
-    text = seen(html())
-    for row in of(report().false_alarms).itertuples():
-        assert f"{row.lesion} {row.scans} {row.with_alarm} {number(row.share)}" in text
-
-
-def test_published_numbers_stand_with_their_protocol_and_those_of_the_keras_study_only_beside_seed_dice():
+def test_published_numbers_stand_with_their_protocol_and_those_of_the_keras_study_only_beside_keras_dice():
     text, scores = seen(html()), of(report().scores)
     for row in PUBLISHED:
         assert row.protocol
-        assert (row.compare_with == "seed_dice") == ("Keras study" in row.source)
+        assert (row.compare_with == "keras_dice") == ("Keras study" in row.source)
         same = scores[scores["lesion"] == {"all": "both"}.get(row.lesion, row.lesion)]
-        here = f"{number(same[row.compare_with].mean())} {row.compare_with}" if row.compare_with else "–"
+        here = f"{format_number(same[row.compare_with].mean())} {row.compare_with}" if row.compare_with else "–"
         assert " ".join(f"{row.protocol} {row.further} {row.lesion} {row.dice} {here}".split()) in text
 
 
 def test_scans_without_a_class_count_beside_the_keras_studys_numbers_as_it_counted_them():
     scores = pd.DataFrame(
-        {"lesion": ["main", "main", "sub", "sub", "both", "both"], "seed_dice": [0.5, 0.7, 0.0, 0.2, 0.5, 0.7]}
+        {"lesion": ["main", "main", "sub", "sub", "both", "both"], "keras_dice": [0.5, 0.7, 0.0, 0.2, 0.5, 0.7]}
     )
     scores = scores.assign(dice=[0.5, 0.7, np.nan, 0.4, 0.5, 0.7], atlas22_dice=1.0, isles26_dice=1.0)
-    here = measured_here(scores)
-    assert here["sub", "seed_dice"] == pytest.approx(0.1)
+    here = average_for_comparison(scores)
+    assert here["sub", "keras_dice"] == pytest.approx(0.1)
     assert here["sub", "dice"] == pytest.approx(0.4)
     assert here["all", "dice"] == pytest.approx(0.6)
 
@@ -266,65 +244,23 @@ def test_an_unknown_experiment_to_show_is_refused_with_those_there_are(tmp_path)
     assert not any(tmp_path.iterdir())
 
 
-@given(st.floats(-1e6, 1e6), st.integers(0, 4))
-def test_numbers_are_read_back_as_they_were_to_their_last_digit(value, decimals):
-    text = number(value, decimals)
-    assert abs(float(text.replace("−", "-")) - value) <= 0.5 * 10**-decimals + 1e-9
-    assert len(text.partition(".")[2]) == decimals
-
-
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.5774, ".577"), (-0.02, "−.020"), (0.9999, "1.000"), (1.25, "1.250"), (10.05, "10.050"), (0, ".000"), (np.nan, "–")],
+    ("shown", "text"),
+    [
+        *[(format_number(value), text) for value, text in ((0.5774, ".577"), (-0.02, "−.020"), (0.9999, "1.000"), (0, ".000"))],
+        *[(format_number(value), text) for value, text in ((1.25, "1.250"), (10.05, "10.050"), (np.nan, "–"))],
+        *[(format_number(value, 1), text) for value, text in ((0.04, "0.0"), (-23.35, "−23.4"))],
+        *[(format_p(p), text) for p, text in ((0.0009, "p < .001"), (0.001, "p = .001"), (np.nan, "not tested"))],
+    ],
 )
-def test_shares_lose_the_zero_before_the_point(value, text):
-    assert number(value) == text
-
-
-@pytest.mark.parametrize(("p", "text"), [(0.0009, "p < .001"), (0.001, "p = .001"), (1, "p = 1.000"), (np.nan, "not tested")])
-def test_p_values_are_written_as_in_papers(p, text):
-    assert p_value(p) == text
+def test_numbers_are_written_as_in_papers(shown, text):
+    assert shown == text
 
 
 def browse(page, profile, *arguments):
-    done = subprocess.run(
-        [
-            BROWSER,
-            *OFFLINE.split(),
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            f"--user-data-dir={profile}",
-            *arguments,
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    options = [*OFFLINE.split(), "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", *arguments]
+    done = subprocess.run([BROWSER, *options, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
-
-
-def screenshot(page, profile):
-    """What the browser shows of the whole page, as an array `(H, W, 3)`."""
-    target = profile.with_suffix(".png")
-    browse(page, profile, f"--screenshot={target}")
-    return np.asarray(Image.open(target).convert("RGB")).astype(int)
-
-
-def with_flat_pictures(page, target):
-    """Write the page with each picture replaced by one of its size in a color of its own; return the colors."""
-    colors = iter([(200, 20 * place + 10, 90) for place in range(12)])
-    used = []
-
-    def flat(source):
-        used.append(next(colors))
-        size = Image.open(io.BytesIO(base64.b64decode(source[1]))).size
-        stream = io.BytesIO()
-        Image.new("RGB", size, used[-1]).save(stream, "PNG")
-        return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-    target.write_text(re.sub(r"data:image/png;base64,([^\"]+)", flat, page.read_text()))
-    return used
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome is installed")
@@ -332,12 +268,28 @@ def test_a_browser_shows_the_whole_page_with_ink_in_every_picture(written, tmp_p
     dom = browse(written, tmp_path / "profile", "--dump-dom")
     assert all(f'id="{section}"' in dom for section in SECTIONS)
     assert dom.rstrip().endswith("</footer>\n\n</body></html>")
-    assert [image["src"][:15] for image in Elements(dom).of("img")] == ["data:image/png;"] * 9
-    shown = screenshot(written, tmp_path / "profile")
+    colors = [(200, 20 * number + 10, 90) for number in range(len(Elements(dom).of("img")))]
+    assert len(colors) == 9
+    # The same page with flat pictures says where each one is on the screen.
+    sources = iter(colors)
     flat = tmp_path / "flat.html"
-    colors = with_flat_pictures(written, flat)
-    places = screenshot(flat, tmp_path / "profile")
+    flat.write_text(re.sub(r"data:image/png;base64,[^\"]+", lambda uri: paint(uri[0], next(sources)), written.read_text()))
+    shown, painted = (screenshot(page, tmp_path / "profile") for page in (written, flat))
     for color in colors:
-        picture = shown[(places == color).all(axis=2)]
+        picture = shown[(painted == color).all(axis=2)]
         assert len(picture) > 100 * 100, f"the picture painted {color} is not on the screenshot"
         assert (picture.min(axis=1) < 150).mean() > 0.01
+
+
+def screenshot(page, profile):
+    """Return what the browser shows of the whole page `(H, W, 3)`."""
+    target = profile.with_suffix(".png")
+    browse(page, profile, f"--screenshot={target}")
+    return np.asarray(Image.open(target).convert("RGB")).astype(int)
+
+
+def paint(uri, color):
+    """Return a picture of one color with the size of another one, as a data URI."""
+    stream = io.BytesIO()
+    Image.new("RGB", Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).size, color).save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -7,21 +7,6 @@ from monai.data import MetaTensor
 from strokelesion.pipeline.synthesis.head_tissues import add_surroundings, classify, has_surroundings
 from strokelesion.transforms.synthesis.tissues import Tissue, is_brain, is_inside_skull
 
-LEVELS = {
-    Tissue.WHITE: 110.0, Tissue.CORTEX: 75.0, Tissue.HIPPOCAMPUS: 75.0, Tissue.VENTRICLE: 25.0, Tissue.CSF: 25.0,
-    Tissue.BONE: 4.0, Tissue.SOFT: 60.0, Tissue.SKIN: 80.0, Tissue.AIR: 0.0,
-}  # fmt: skip
-
-
-def t1(tissues, bright_share=0):
-    levels = torch.zeros(len(Tissue))
-    levels[[int(tissue) for tissue in LEVELS]] = torch.tensor(list(LEVELS.values()))
-    noise = torch.Generator().manual_seed(0)
-    image = levels[tissues.as_tensor().long()] + 3 * torch.rand(tissues.shape, generator=noise)
-    corners = torch.rand(tissues.shape, generator=noise) < bright_share
-    image[corners & (tissues.as_tensor() == Tissue.AIR)] = 100.0
-    return MetaTensor(image, affine=tissues.affine)
-
 
 def dice(first, second):
     return float(2 * (first & second).sum() / (first.sum() + second.sum()))
@@ -34,7 +19,7 @@ def brain_only():
 
 def test_a_t1_falls_into_fluid_gray_white_and_ventricle():
     truth = head.tissues()
-    found = classify(t1(truth), is_inside_skull(truth.as_tensor())).as_tensor()
+    found = classify(head.t1(), is_inside_skull(truth.as_tensor())).as_tensor()
     for tissue in (Tissue.WHITE, Tissue.VENTRICLE, Tissue.CSF):
         assert dice(found == tissue, truth.as_tensor() == tissue) > 0.9, tissue.name
     gray = (truth.as_tensor() == Tissue.CORTEX) | (truth.as_tensor() == Tissue.HIPPOCAMPUS)
@@ -51,17 +36,13 @@ def test_gaps_of_a_labeled_brain_become_fluid_and_nothing_labeled_changes():
     assert dice(whole == Tissue.CSF, was_brain) > 0.9
     assert torch.equal(whole[labeled.as_tensor() > 0], labeled.as_tensor()[labeled.as_tensor() > 0])
     assert not has_surroundings(whole)
+    assert has_surroundings(head.tissues().as_tensor())
 
 
 def test_around_a_labeled_brain_what_is_bright_becomes_unknown_but_no_noise_in_the_air():
     truth = head.tissues().as_tensor()
-    whole = add_surroundings(brain_only(), t1(head.tissues(), bright_share=0.01)).as_tensor()
+    whole = add_surroundings(brain_only(), head.t1(bright_share=0.01)).as_tensor()
     scalp = (truth == Tissue.SOFT) | (truth == Tissue.SKIN)
     assert dice((whole == Tissue.UNKNOWN) & (truth != Tissue.CSF), scalp) > 0.95
     assert ((whole == Tissue.UNKNOWN) & (truth == Tissue.AIR)).sum() < 0.01 * scalp.sum()
     assert (whole[truth == Tissue.BONE] == Tissue.AIR).float().mean() > 0.95
-
-
-def test_a_map_with_scalp_has_surroundings_and_a_brain_has_none():
-    assert has_surroundings(head.tissues().as_tensor())
-    assert not has_surroundings(brain_only().as_tensor())

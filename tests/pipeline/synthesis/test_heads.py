@@ -10,7 +10,6 @@ import torch
 from monai.data import MetaTensor
 from nibabel.affines import apply_affine
 from nibabel.orientations import axcodes2ornt, ornt_transform
-from test_head_tissues import t1
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.synthesis import heads as heads_module
@@ -22,7 +21,7 @@ TO_MNI = np.array([[1.1, 0.1, 0, 5], [0, 1.2, 0, -3], [0, 0.1, 0.9, 7], [0, 0, 0
 
 
 @pytest.fixture(autouse=True)
-def quick_registration(monkeypatch):
+def registrations(monkeypatch):
     """A known affine in place of the registration, which has tests of its own; returns the list of its calls."""
     calls = []
     monkeypatch.setattr(heads_module, "register_to_mni", lambda tissues: calls.append(tissues) or TO_MNI)
@@ -30,23 +29,25 @@ def quick_registration(monkeypatch):
 
 
 def write(path, volume, axcodes="RAS"):
-    nifti = nib.Nifti1Image(volume.as_tensor()[0].numpy(), volume.affine.numpy())
     turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axcodes))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nifti.as_reoriented(turn), path)
+    nib.save(nib.Nifti1Image(volume.as_tensor()[0].numpy(), volume.affine.numpy()).as_reoriented(turn), path)
     return str(path)
 
 
-def numbers_of(tissues):
-    """A tissue map in FreeSurfer's numbers."""
+def label_map():
+    """The small head in FreeSurfer's numbers."""
     table = torch.zeros(len(Tissue), dtype=torch.int32)
     for tissue, numbers in FREESURFER.items():
         table[int(tissue)] = numbers[-1]
-    return MetaTensor(table[tissues.as_tensor().long()], affine=tissues.affine)
+    return MetaTensor(table[head.tissues().as_tensor().long()], affine=head.affine())
 
 
-def prepare(item, folder, **options):
-    return prepare_heads([item], folder / "cache", spacing_mm=head.SPACING_MM, workers=1, **options)[0]
+@pytest.fixture
+def prepare(tmp_path):
+    """Prepare a head; returns where its files are."""
+    return lambda item, **options: prepare_heads([item], tmp_path / "cache", spacing_mm=head.SPACING_MM, workers=1, **options)[
+        0
+    ]
 
 
 def read(path):
@@ -56,20 +57,24 @@ def read(path):
 
 @pytest.fixture
 def labeled(tmp_path):
-    labels = write(tmp_path / "a_labels.nii.gz", numbers_of(head.tissues()))
-    return {"person": "a", "labels": labels, "image": write(tmp_path / "a_T1w.nii.gz", t1(head.tissues()))}
+    labels = write(tmp_path / "a_labels.nii.gz", label_map())
+    return {"person": "a", "labels": labels, "image": write(tmp_path / "a_T1w.nii.gz", head.t1())}
 
 
 @pytest.fixture
 def bare(tmp_path):
-    return {"person": "b", "image": write(tmp_path / "b_T1w.nii", t1(head.tissues()))}
+    return {"person": "b", "image": write(tmp_path / "b_T1w.nii", head.t1())}
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
 
 
 def test_label_maps_and_t1s_are_paired_across_folders(tmp_path):
     names = ["one/b_labels.nii.gz", "one/sub-1_dseg.nii", "two/sub/sub-1_T1w.nii.gz", "two/a_T1w.mgz", "two/c_aseg.mgz"]
-    for name in [*names, "one/.d_labels.nii", "two/e_lesion.nii.gz", "two/f_T1w.txt"]:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
+    touch(tmp_path, *names, "one/.d_labels.nii", "two/e_lesion.nii.gz", "two/f_T1w.txt")
     assert find_heads(f"{tmp_path / 'one'}, {tmp_path / 'two'}") == [
         {"person": "a", "image": str(tmp_path / names[3])},
         {"person": "b", "labels": str(tmp_path / names[0])},
@@ -81,16 +86,15 @@ def test_label_maps_and_t1s_are_paired_across_folders(tmp_path):
 def test_a_folder_without_heads_and_two_label_maps_of_a_person_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"found no head in .*X_T1w\.nii\.gz"):
         find_heads(tmp_path)
-    for name in ("a_labels.nii", "a_aseg.mgz"):
-        (tmp_path / name).touch()
+    touch(tmp_path, "a_labels.nii", "a_aseg.mgz")
     with pytest.raises(UserError, match=r"a_aseg\.mgz and .*a_labels\.nii are both labels of a"):
         find_heads(tmp_path)
 
 
 @pytest.mark.parametrize("axcodes", ["RAS", "LIA", "PSR"])
-def test_each_tissue_stays_where_it_was_seen_through_the_registration(tmp_path, axcodes):
-    labels = write(tmp_path / "a_labels.nii.gz", numbers_of(head.tissues()), axcodes)
-    tissues, affine = read(prepare({"person": "a", "labels": labels}, tmp_path)["tissues"])
+def test_each_tissue_stays_where_it_was_seen_through_the_registration(tmp_path, prepare, axcodes):
+    labels = write(tmp_path / "a_labels.nii.gz", label_map(), axcodes)
+    tissues, affine = read(prepare({"person": "a", "labels": labels})["tissues"])
     truth = head.tissues()
     for tissue in (Tissue.HIPPOCAMPUS, Tissue.VENTRICLE, Tissue.SKIN):
         place = apply_affine(truth.affine.numpy(), np.argwhere(truth[0].numpy() == tissue)).mean(0)
@@ -99,8 +103,8 @@ def test_each_tissue_stays_where_it_was_seen_through_the_registration(tmp_path, 
         assert (tissues == tissue).sum() == (truth == tissue).sum()
 
 
-def test_prepared_heads_are_bytes_and_floats_on_one_grid_cropped_to_the_head(tmp_path, labeled):
-    prepared = prepare(labeled, tmp_path)
+def test_prepared_heads_are_cropped_on_one_grid_and_kept_until_a_file_changes(prepare, labeled, registrations):
+    prepared = prepare(labeled)
     (tissues, affine), (image, same) = read(prepared["tissues"]), read(prepared["image"])
     assert (tissues.dtype, image.dtype) == (np.uint8, np.float32)
     assert tissues.shape == image.shape
@@ -109,21 +113,11 @@ def test_prepared_heads_are_bytes_and_floats_on_one_grid_cropped_to_the_head(tmp
     assert (found.min(0) <= MARGIN_VOXELS).all()
     assert (np.array(tissues.shape) - 1 - found.max(0) <= MARGIN_VOXELS).all()
     assert np.median(image[tissues == Tissue.WHITE]) > np.median(image[tissues == Tissue.CORTEX]) > 70
-
-
-def test_a_prepared_head_is_kept_until_its_file_changes(tmp_path, labeled, quick_registration):
-    first = prepare(labeled, tmp_path)
-    assert prepare(labeled, tmp_path) == first
-    assert len(quick_registration) == 1
-    write(Path(labeled["image"]), t1(head.tissues(), bright_share=0.01))
-    assert prepare(labeled, tmp_path) != first
-    assert len(quick_registration) == 2
-
-
-def test_a_t1_without_labels_needs_its_brain_extracted(tmp_path, bare, quick_registration):
-    with pytest.raises(UserError, match=r"1 heads are T1s without labels:\n.*b_T1w\.nii\nExpected.*extract_brain"):
-        prepare(bare, tmp_path)
-    assert not quick_registration
+    assert prepare(labeled) == prepared
+    assert len(registrations) == 1
+    write(Path(labeled["image"]), head.t1(bright_share=0.01))
+    assert prepare(labeled) != prepared
+    assert len(registrations) == 2
 
 
 def inside_skull(image):
@@ -131,35 +125,32 @@ def inside_skull(image):
     return is_inside_skull(head.tissues().as_tensor())
 
 
-def test_a_t1_with_its_brain_extracted_has_all_kinds_of_tissue(tmp_path, bare):
-    tissues, _ = read(prepare(bare, tmp_path, extract_brain=inside_skull)["tissues"])
-    assert set(np.unique(tissues)) == {
-        Tissue.AIR, Tissue.WHITE, Tissue.CORTEX, Tissue.VENTRICLE, Tissue.CSF, Tissue.UNKNOWN,
-    }  # fmt: skip
+def test_a_t1_without_labels_needs_its_brain_extracted_and_then_has_all_kinds_of_tissue(prepare, bare, labeled, registrations):
+    with pytest.raises(UserError, match=r"1 heads are T1s without labels:\n.*b_T1w\.nii\nExpected.*extract_brain"):
+        prepare(bare)
+    assert not registrations
+    prepared = prepare(bare, extract_brain=inside_skull)
+    tissues, _ = read(prepared["tissues"])
+    kinds = {Tissue.AIR, Tissue.WHITE, Tissue.CORTEX, Tissue.VENTRICLE, Tissue.CSF, Tissue.UNKNOWN}
+    assert set(np.unique(tissues)) == kinds
     assert is_brain(torch.from_numpy(tissues)).sum() == pytest.approx(int(is_brain(head.tissues()).sum()), rel=0.05)
+    assert prepare(bare, extract_brain=lambda image: image > 10) != prepared
+    assert prepare(labeled, extract_brain=inside_skull) == prepare(labeled)
 
 
-def test_another_way_to_extract_brains_makes_other_heads(tmp_path, bare, labeled):
-    def everything(image):
-        return image > 10
-
-    assert prepare(bare, tmp_path, extract_brain=inside_skull) != prepare(bare, tmp_path, extract_brain=everything)
-    assert prepare(labeled, tmp_path, extract_brain=inside_skull) == prepare(labeled, tmp_path)
-
-
-def test_the_file_of_a_head_that_cannot_be_prepared_is_named(tmp_path, labeled):
-    write(Path(labeled["labels"]), numbers_of(head.tissues()) * 0 + 7.5)
+def test_the_file_of_a_head_that_cannot_be_prepared_is_named(tmp_path, prepare, labeled):
+    write(Path(labeled["labels"]), label_map() * 0 + 7.5)
     with pytest.raises(UserError, match=r"cannot prepare .*a_labels\.nii\.gz and .*a_T1w\.nii\.gz: .*whole numbers"):
-        prepare(labeled, tmp_path)
+        prepare(labeled)
     assert not list(tmp_path.glob("cache/*"))
 
 
-def test_labels_alone_on_a_coarser_grid_than_the_t1_decide_the_grid(tmp_path, labeled):
-    fine = t1(head.tissues()).as_tensor().repeat_interleave(2, 1)
+def test_labels_alone_on_a_coarser_grid_than_the_t1_decide_the_grid(prepare, labeled):
+    fine = head.t1().as_tensor().repeat_interleave(2, 1)
     affine = head.affine() @ torch.diag(torch.tensor([0.5, 1, 1, 1], dtype=torch.float64))
     affine[0, 3] -= head.SPACING_MM / 4
     write(Path(labeled["image"]), MetaTensor(fine, affine=affine))
-    prepared = prepare(labeled, tmp_path)
+    prepared = prepare(labeled)
     (tissues, _), (image, _) = read(prepared["tissues"]), read(prepared["image"])
     assert tissues.shape == image.shape
     assert np.median(image[tissues == Tissue.WHITE]) == pytest.approx(111.5, abs=2)

@@ -7,36 +7,23 @@ import pytest
 import small_head as head
 import torch
 from configured import configured
+from refusals import refusal
 
 from strokelesion.networks import CommandLineError, UserError
-from strokelesion.pipeline.cohorts.layouts import read_cohort
-from strokelesion.pipeline.runtime.errors import user_error
-from strokelesion.pipeline.synthesis.cohort import Material, compose_records, write_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
+from strokelesion.pipeline.synthesis.cohort import compose_records, write_cohort
 from strokelesion.pipeline.training.slice_store import SliceDataset, store_path
 from strokelesion.transforms import ExtractSlicesd, Recipe
 from strokelesion.transforms.synthesis import SCANNERS, RandPaintTissuesd, simulated_scanner
 
-SCANS = 5
+SCANS = 3
 
 
 @pytest.fixture
 def material(tmp_path):
     """Two prepared heads of ellipsoids and three masks."""
-    affine = head.affine().numpy()
-
-    def written(name, volume):
-        path = tmp_path / f"{name}.nii"
-        nib.save(nib.Nifti1Image(volume, affine), path)
-        return str(path)
-
-    heads = [{"person": name, "tissues": written(name, head.tissues()[0].numpy())} for name in ("anna", "bert")]
     places = {"one": (-40.0, -10.0, 15.0), "two": (40.0, -30.0, 20.0), "three": (-30.0, -50.0, 25.0)}
-    balls = {name: head.ball(center, (12.0, 16.0, 14.0)).numpy().astype(np.uint8) for name, center in places.items()}
-    rows = [
-        {"person": name, "path": written(name, ball), "volume_ml": ball.sum() * 0.027, "components": 1}
-        for name, ball in balls.items()
-    ]
-    return Material(heads, pd.DataFrame(rows))
+    return head.material(tmp_path, ("anna", "bert"), **places)
 
 
 def chain_of(**options):
@@ -69,44 +56,38 @@ def test_a_synthetic_cohort_is_read_as_r1_1_and_made_once(material, compose, tmp
     read = read_cohort(release)
     assert [record["subject"] for record in read] == sorted(record["subject"] for record in records)
     assert {record["release"] for record in read} == {"R1.1"}
-    before = {path: path.stat().st_mtime_ns for path in release.rglob("*.nii.gz")}
-    write_cohort(records, compose, tmp_path / "synthetic")
-    assert {path: path.stat().st_mtime_ns for path in release.rglob("*.nii.gz")} == before
-    assert f"{SCANS} were there" in capsys.readouterr().out
-    table = pd.read_csv(tmp_path / "synthetic" / "composition.csv")
-    assert set(table["head"]) <= {"anna", "bert"}
-
-
-def test_a_folder_of_scans_made_of_something_else_is_refused(material, compose, tmp_path):
-    write_cohort(compose_records(material, "held_out", 1), compose, tmp_path)
-    with pytest.raises(UserError, match="composed otherwise, 400000 for one"):
-        write_cohort(compose_records(material, "held_out", 2, seed=1), compose, tmp_path)
-    write_cohort(compose_records(material, "held_out", 2), compose, tmp_path)
-    assert len(pd.read_csv(tmp_path / "composition.csv")) == 2
-
-
-@pytest.mark.parametrize(("command", "bundle"), [("synthesis", "synthesis"), ("training", "resunet_synthetic")])
-def test_heads_must_be_named(command, bundle, run_command, tmp_path):
-    where = {"material_dir": str(tmp_path / "material")}
-    where |= {"run_dir": str(tmp_path / "run")} if command == "training" else {"output_dir": str(tmp_path / "synthetic")}
-    with pytest.raises(RuntimeError) as error:
-        run_command(command, bundle, **where)
-    assert "--heads is missing; expected a folder of label maps or T1 scans" in str(user_error(error.value))
-    assert not (tmp_path / "material").exists()
-
-
-def test_files_of_a_scan_share_a_grid_and_the_lesion_lies_in_the_brain(material, compose, tmp_path):
-    release = write_cohort(compose_records(material, "held_out", 2, lesion_free=0), compose, tmp_path)
     for t1 in release.rglob("*t1w_deface*"):
-        folder, name = t1.parent, t1.name.split("_")[0]
-        image, lesion, brain = (
-            nib.load(folder / f"{name}_{kind}_stx.nii.gz") for kind in ("t1w_deface", "LesionSmooth", "BrainMask")
-        )
+        names = (t1.name, *(t1.name.replace("t1w_deface", kind) for kind in ("LesionSmooth", "BrainMask")))
+        image, lesion, brain = (nib.load(t1.with_name(name)) for name in names)
         assert image.shape == lesion.shape == brain.shape == (49, 58, 47)
         assert np.array_equal(image.affine, lesion.affine)
         inside = np.asarray(lesion.dataobj) > 0
         assert inside.any()
         assert (np.asarray(brain.dataobj)[inside] > 0).all()
+    before = {path: path.stat().st_mtime_ns for path in release.rglob("*.nii.gz")}
+    write_cohort(records, compose, tmp_path / "synthetic")
+    assert {path: path.stat().st_mtime_ns for path in release.rglob("*.nii.gz")} == before
+    assert f"{SCANS} were there" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "synthetic" / "synthetic_scans.csv")
+    assert set(table["head"]) <= {"anna", "bert"}
+
+
+def test_a_folder_of_scans_made_of_something_else_is_refused(material, compose, tmp_path):
+    write_cohort(compose_records(material, "held_out", 1), compose, tmp_path)
+    with pytest.raises(UserError, match="made otherwise, 400000 for one"):
+        write_cohort(compose_records(material, "held_out", 2, seed=1), compose, tmp_path)
+    write_cohort(compose_records(material, "held_out", 2), compose, tmp_path)
+    assert len(pd.read_csv(tmp_path / "synthetic_scans.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "bundle", "out"), [("synthesis", "synthesis", "output_dir"), ("training", "resunet_synthetic", "run_dir")]
+)
+def test_heads_must_be_named(command, bundle, out, run_command, tmp_path):
+    where = {"material_dir": str(tmp_path / "material"), out: str(tmp_path / "out")}
+    said = refusal(run_command, command, bundle, **where)
+    assert "--heads is missing; expected a folder of label maps or T1 scans" in said
+    assert not (tmp_path / "material").exists()
 
 
 def test_training_takes_records_without_any_scan_on_disk(material, compose, tmp_path):

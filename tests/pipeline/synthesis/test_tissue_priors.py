@@ -25,14 +25,10 @@ def write_head(folder, person, gain, shift=0.0, tissues=MEASURED):
     levels[[int(tissue) for tissue in TRUTH]] = [TRUTH[tissue] + shift * (tissue != Tissue.WHITE) for tissue in TRUTH]
     image = levels[codes] + SD * np.random.default_rng(0).standard_normal(codes.shape)
     image[..., 5::6] = image[..., 6::6] = 9.0
-    return {"person": person, **save(folder, person, tissues=codes.astype(np.uint8), image=(gain * image).astype(np.float32))}
-
-
-def save(folder, person, **volumes):
-    paths = {name: str(folder / f"{person}_{name}.nii") for name in volumes}
-    for name, volume in volumes.items():
-        nib.save(nib.Nifti1Image(volume, np.eye(4)), paths[name])
-    return paths
+    paths = {name: str(folder / f"{person}_{name}.nii") for name in ("tissues", "image")}
+    for path, volume in zip(paths.values(), (codes.astype(np.uint8), (gain * image).astype(np.float32)), strict=True):
+        nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
+    return {"person": person, **paths}
 
 
 @pytest.fixture
@@ -55,14 +51,11 @@ def test_spread_within_heads_and_between_heads_are_told_apart(heads):
     assert pooled.loc["CSF", "mean"] == pooled.loc["VENTRICLE", "mean"]
 
 
-def test_heads_without_t1_are_passed_over_and_none_with_t1_is_refused(heads):
+def test_heads_without_t1_are_passed_over_and_none_with_t1_or_a_missing_tissue_is_refused(heads, tmp_path):
     bare = {"person": "c", "tissues": heads[0]["tissues"]}
     assert set(measure_priors([bare, heads[1]])["person"]) == {"b"}
     with pytest.raises(UserError, match="no head has a T1"):
         measure_priors([bare])
-
-
-def test_a_tissue_that_no_head_shows_is_named(tmp_path):
     without = [tissue for tissue in MEASURED if tissue != Tissue.PUTAMEN]
     with pytest.raises(UserError, match="PUTAMEN"):
         pool_priors(measure_priors([write_head(tmp_path, "a", 1.0, tissues=without)]))
@@ -74,15 +67,12 @@ def test_written_priors_have_the_form_of_the_installed_ones(tmp_path, heads):
         assert list(table["tissue"]) == [tissue.name for tissue in Tissue if tissue != Tissue.AIR]
 
 
-def test_installed_priors_have_the_contrast_of_a_t1():
-    mean = installed().set_index("tissue")["mean"]
+def test_installed_priors_have_the_contrast_of_a_t1_and_say_what_was_chosen_by_hand():
+    table = installed().set_index("tissue")
+    mean = table["mean"]
     assert mean["WHITE"] == pytest.approx(1, abs=0.03)
     assert mean["CSF"] < mean["CHOROID"] < mean["CORTEX"] < mean["THALAMUS"] < mean["WHITE"]
     assert mean["BONE"] < mean["CORTEX"] < mean["MARROW"]
-
-
-def test_installed_priors_say_what_was_chosen_by_hand():
-    table = installed().set_index("tissue")
     by_hand = table["source"].str.startswith("chosen by hand")
     assert set(table.index[by_hand]) == {tissue.name for tissue in CHOSEN}
     assert table.loc[[tissue.name for tissue in MEASURED], "source"].str.startswith("measured on").all()

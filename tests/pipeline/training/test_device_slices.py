@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_slices import chain
 
-from strokelesion.pipeline.cohorts.layouts import read_cohort
+from strokelesion.pipeline.cohorts.survey import read_cohort
 from strokelesion.pipeline.training.device_slices import DeviceSlices, has_room, slice_loader
 from strokelesion.pipeline.training.slice_sampler import SliceSampler
 from strokelesion.pipeline.training.slice_store import SliceDataset

@@ -1,0 +1,17 @@
+"""What a check of the doctor reports about one file."""
+
+from typing import NamedTuple
+
+
+class Issue(NamedTuple):
+    """Issue of a file, with advice.
+
+    Attributes:
+        file: Path of the file.
+        what: Description of the issue. It continues a sentence that starts with the file name, without a full stop.
+        advice: Advice in full sentences.
+    """
+
+    file: str
+    what: str
+    advice: str

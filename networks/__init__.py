@@ -1,4 +1,4 @@
-"""Networks for slices, their losses and inferers; tensors in, tensors out, nothing known of scans or folders.
+"""Networks for slices, their losses and inferers. They handle tensors and do not depend on scans or folders.
 
 unet, segnet, resunet     the networks of the Keras study; slice_network is what they share
 fused_upsampling          the faster decoder of the ResUNet

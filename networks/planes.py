@@ -1,4 +1,4 @@
-"""Planes in which a volume is sliced, and functions of volumes that look at the slices of one plane or of several."""
+"""Planes in which a volume is sliced, and means of predictions over planes."""
 
 from collections.abc import Callable, Sequence
 from functools import reduce

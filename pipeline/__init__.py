@@ -1,12 +1,12 @@
-"""Data sets: folders in, checkpoints, masks, tables and pages out.
+"""Process data sets: read folders, write checkpoints, masks, tables and pages.
 
 The rooms, in order; `ROOMS` in `tests/test_layers.py` says exactly which may import which:
 
     runtime       errors, files and derived files, processes, locks
     pictures.py   one scan as a picture
     cohorts       layouts of data sets, records of scans, splits
-    models        a model on disk: what it says of itself, its weights, its application
-    options       all options once, their checks; how options and models get into a running bundle
+    models        model files: description, weights, application
+    options       all options and their checks; transfer of options and models to the running bundle
     training      slice store, sampler, checkpoints, curves
     inference     finding scans, segmenting them, derivatives, lesion tables, pages
     evaluation    measures, scoring, decision rules, release, comparison
@@ -14,6 +14,7 @@ The rooms, in order; `ROOMS` in `tests/test_layers.py` says exactly which may im
     synthesis     heads, lesion masks and the cohorts made of them; the phantom
     doctor        what is wrong with a data set
 
-A data set to train on goes cohorts -> training -> models. A new scan goes models -> inference (`new_scans`, then `results`). A
-scan with a known lesion goes inference -> evaluation -> report.
+A data set to train on goes cohorts -> training -> models. A new scan goes models -> inference (`new_scans`, then
+`results`); `preprocessing` and `postprocessing` of `bundles/resunet.json` are the steps before and after the network. A scan
+with a known lesion goes inference -> evaluation -> report.
 """

@@ -2,6 +2,8 @@
 
 In the order of a scan:
 
+    content.py            placeholders of git-annex and git-lfs, packed files under other names
+    conversion.py         DICOM series to NIfTI, by dcm2niix
     reading.py            files to volumes, after a check of their headers
     masks.py              mask files to one label map
     preparation.py        bias field, MNI space

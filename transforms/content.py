@@ -1,4 +1,4 @@
-"""What a file really holds: a scan, a placeholder of git-annex or git-lfs, or packed bytes whose name says otherwise."""
+"""Check the content of a file: a scan, a placeholder of git-annex or git-lfs, or packed data under another suffix."""
 
 import os
 import tempfile

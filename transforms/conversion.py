@@ -1,7 +1,7 @@
 """Convert one DICOM series to NIfTI with dcm2niix, so that slices, echoes, phases and frames are sorted as the field expects.
 
 dcm2niix sorts slices by position, joins and splits what lies under one series, drops doubled files, reads compressed ones, and
-says what is doubtful. Its images and its words are read here; no slice is sorted by this project.
+reports doubtful series. This module reads its images and messages; it sorts no slices itself.
 
 Source: Li et al. 2016, "The first step for neuroimaging data analysis: DICOM to NIfTI conversion",
 doi:10.1016/j.jneumeth.2016.03.001.

@@ -1,7 +1,8 @@
 """From class probabilities to a label map: the threshold for lesion voxels, and the removal of unlikely lesions.
 
-The values come from the model's description unless they are given as options (`pipeline/options/workflow.py`). For a new scan,
-`Results.write` in `pipeline/inference/results.py` applies the rule on the scan's own grid.
+The command `release` chooses the values (`pipeline/evaluation/decision_search.py`) and stores them in the model's description.
+Options override them (`pipeline/options/model_options.py`). For a new scan, `Results.write` in `pipeline/inference/results.py`
+applies the rule on the scan's own grid.
 """
 
 from collections.abc import Hashable, Mapping

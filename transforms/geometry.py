@@ -1,4 +1,4 @@
-"""Voxels in space, once for all: the MNI grid, volumes of voxels, boxes, sampling at points, resampling and distances.
+"""Geometry of voxel grids: the MNI grid, volumes of voxels, boxes, sampling at points, resampling and distances.
 
 A grid is a size `(X, Y, Z)` with an affine `(4, 4)` from voxels to millimeters in RAS.
 """

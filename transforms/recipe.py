@@ -1,4 +1,4 @@
-"""Fingerprints of all that decides a result, by which results are found again on disk; a chain of transforms that has one."""
+"""Chains of transforms with a fingerprint. The fingerprint identifies stored results."""
 
 import hashlib
 import inspect

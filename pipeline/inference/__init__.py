@@ -1,1 +1,15 @@
-"""Segment a folder of scans: masks, tables and pages."""
+"""Segment a folder of scans: masks, tables and pages.
+
+In the order of a scan:
+
+    candidates.py      which files of a folder are scans
+    dicom.py           which images of DICOM series are scans
+    scans.py           scans as items; their prediction one by one
+    new_scans.py       the command `inference`: skip, segment, gather
+    results.py         decision, numbers and warnings of a scan; its files and all tables
+    lesion_table.py    numbers of lesions
+    registrations.py   registrations to MNI space, stored
+    scan_pages.py      pages to look at
+    result_names.py    BIDS names of results
+    provenance.py      which scan a result was made from
+"""

@@ -1,7 +1,7 @@
-"""Decide which files of a folder are scans, and say of every other image why it is not.
+"""Decide which files of a folder are scans, and give a reason for each image that is left out.
 
 Known layouts: BIDS (`*_T1w`; derivatives and sourcedata are passed over), FreeSurfer subjects (`mri/T1.mgz`, else
-`mri/orig.mgz`), nnU-Net (`imagesTr` and `imagesTs`, channel 0000). In other folders all images are scans but masks and maps.
+`mri/orig.mgz`), nnU-Net (`imagesTr` and `imagesTs`, channel 0000). In other folders all images except masks and maps are scans.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Find the DICOM series among files, name them by patient and series, and leave out images that cannot be a T1 of a head.
 
-A series is known by its UIDs, wherever its files are. ITK reads a few tags of each file; `convert_series` (dcm2niix) says
-which images a series holds. A study also has images that are no T1: localizers, phases, other contrasts, other modalities.
+Series are identified by their UIDs, in any folder. ITK reads a few tags of each file; `convert_series` (dcm2niix) lists the
+images of a series. A study also has images that are no T1: localizers, phases, other contrasts, other modalities.
 Each is left out with a reason.
 """
 

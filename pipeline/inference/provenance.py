@@ -1,4 +1,4 @@
-"""Which scan a result belongs to: its sources, the hash of their content, and results of other scans in the folder."""
+"""Link a result to its scan: source files, the hash of their content, and results of other scans in the folder."""
 
 import hashlib
 import json

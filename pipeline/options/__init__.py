@@ -1,1 +1,1 @@
-"""Every option once, and how options and models get into a running bundle."""
+"""Define and check all options, and put options and models into the running bundle."""

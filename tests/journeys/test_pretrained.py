@@ -23,7 +23,7 @@ def head():
 def test_the_lesion_model_finds_the_lesion(head, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     nib.save(nib.Nifti1Image(head["image"][0].numpy(), head["image"].affine.numpy()), tmp_path / "head.nii.gz")
-    options = {"scans": "head.nii.gz", "output_dir": "masks", "pages": False, "engine": "torch", "device": "cpu"}
+    options = {"scans": "head.nii.gz", "output_dir": "masks", "pages": False, "device": "cpu"}
     run(run_id="inference", config_file=str(BUNDLES / "resunet.json"), logging_file=False, **options)
     found = nib.load(next(Path("masks").rglob("*_label-lesion_mask.nii.gz"))).get_fdata() > 0
     assert dice(found, head["lesions"][0].numpy() > 0) >= LESION_DICE

@@ -139,7 +139,8 @@ class RandPlaceHeadd(Randomizable, MapTransform):
 
 def scaled(lesion: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a lesion's mask `(1, x, y, z)`, cropped to its bounding box, and its affine with scaling and flip."""
-    mask = (plain(lesion["mask"]) > 0.5).float()
+    values = plain(lesion["mask"])
+    mask = (values > 0.5 * values.max()).float()  # files may hold 0 and 255, with rounding noise
     affine = plain(lesion["mask"].affine).double()
     box = bounding_box(mask[0], margin=2)
     center = affine[:3, :3] @ mask[0].nonzero().double().mean(0) + affine[:3, 3]

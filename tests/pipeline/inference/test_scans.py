@@ -125,7 +125,7 @@ def test_the_next_scan_is_loaded_while_one_is_computed_and_no_more():
 
     def network(image):
         number = int(image.mean())
-        assert number == 3 or begun[number + 1].wait(timeout=30)
+        assert number == 3 or begun[number + 1].wait(timeout=600)
         assert not any(event.is_set() for event in begun[number + 2 :])
         return image
 

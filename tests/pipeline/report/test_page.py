@@ -259,7 +259,7 @@ def test_numbers_are_written_as_in_papers(shown, text):
 
 def browse(page, profile, *arguments):
     options = [*OFFLINE.split(), "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", *arguments]
-    done = subprocess.run([BROWSER, *options, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([BROWSER, *options, page.as_uri()], capture_output=True, text=True, timeout=600, check=True)
     return done.stdout
 
 

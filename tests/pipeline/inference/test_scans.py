@@ -17,7 +17,7 @@ from strokelesion.networks import ResUNet, UserError
 from strokelesion.pipeline.inference.scans import common_folder, find_scans, predict_scans
 from strokelesion.pipeline.models.model_files import read_model
 
-FILES = """a/T1.nii.gz a/T1_lesion.nii.gz a/T1_probabilities.nii.gz c/LesionStudy_[7].NII.GZ b/T1.mha b/.hidden.nii b/notes.txt
+FILES = """a/T1.nii.gz a/T1_lesion.nii.gz a/T1_probabilities.nii.gz c/Lesionstudy_[7].NII.GZ b/T1.mha b/.hidden.nii b/notes.txt
 bids/sub-01/anat/sub-01_T1w.nii.gz bids/sub-01/anat/sub-01_T2w.nii.gz
 bids/derivatives/sub-01/anat/sub-01_desc-lesion_mask.nii.gz"""
 
@@ -36,8 +36,8 @@ def folder(tmp_path):
     [
         ("a", ["a/T1.nii.gz"]),
         ("b", ["b/T1.mha"]),
-        ("c", ["c/LesionStudy_[7].NII.GZ"]),
-        ("c/LesionStudy_[7].NII.GZ", ["c/LesionStudy_[7].NII.GZ"]),
+        ("c", ["c/Lesionstudy_[7].NII.GZ"]),
+        ("c/Lesionstudy_[7].NII.GZ", ["c/Lesionstudy_[7].NII.GZ"]),
         ("bids", ["bids/sub-01/anat/sub-01_T1w.nii.gz"]),
         ("a/T1.nii.gz", ["a/T1.nii.gz"]),
         ("*/T1*", ["a/T1.nii.gz", "a/T1_lesion.nii.gz", "a/T1_probabilities.nii.gz", "b/T1.mha"]),

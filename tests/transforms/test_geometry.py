@@ -18,9 +18,9 @@ from strokelesion.transforms.geometry import (
     is_outside,
     look_up,
     lower_envelopes,
+    match_grid,
     mni_grid,
     reach,
-    require_same_grid,
     resampled,
     sample_at,
     spread_from,
@@ -64,11 +64,11 @@ def test_a_box_holds_the_mask_and_its_margin_within_the_volume(array):
 
 def test_images_on_other_grids_are_refused():
     image = MetaTensor(torch.ones(1, 9, 8, 7), affine=grid((1, 1, 1)))
-    require_same_grid(image, MetaTensor(torch.ones(3, 9, 8, 7), affine=grid((1, 1, 1.01))))
+    match_grid(image, MetaTensor(torch.ones(3, 9, 8, 7), affine=grid((1, 1, 1.01))))
     with pytest.raises(UserError, match=r"\(7, 8, 9\).*not on the grid"):
-        require_same_grid(image, MetaTensor(torch.ones(1, 7, 8, 9), affine=grid((1, 1, 1))))
+        match_grid(image, MetaTensor(torch.ones(1, 7, 8, 9), affine=grid((1, 1, 1))))
     with pytest.raises(UserError, match=r"corners 3\.0 mm apart"):
-        require_same_grid(image, MetaTensor(torch.ones(1, 9, 8, 7), affine=grid((1, 1, 1.5))))
+        match_grid(image, MetaTensor(torch.ones(1, 9, 8, 7), affine=grid((1, 1, 1.5))))
 
 
 def test_points_take_values_between_voxels_or_of_the_nearest_and_0_outside():

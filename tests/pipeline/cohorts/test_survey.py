@@ -185,7 +185,7 @@ def test_missing_masks_and_missing_scans_come_in_one_message_with_a_count(releas
 @pytest.mark.parametrize(
     ("file", "rival"),
     [
-        ("sub-01_label-lesion_mask.nii", "sub-01_desc-second_mask.nii"),
+        ("sub-01_label-lesion_mask.nii", "sub-01_label-lesion_desc-second_mask.nii"),
         ("sub-01_T1w.nii.gz", "sub-01_run-2_T1w.nii.gz"),
     ],
 )

@@ -34,9 +34,9 @@ def training_transform(**options):
 
 
 def write_data_set(folder, release="BIDS", subjects=2):
-    """Write a miniature without the hidden files that real releases have."""
+    """Write a miniature without the hidden files and brain masks that real releases have."""
     written = write_release(folder, release, subjects=subjects)
-    for path in folder.rglob(".*"):
+    for path in [*folder.rglob(".*"), *folder.rglob("*_desc-brain_mask*")]:
         path.unlink()
     return written
 
@@ -134,7 +134,7 @@ def removed(pattern, named):
 
 def rival(folder):
     first = one(folder, MASK)
-    return [first, Path(shutil.copy(first, first.with_name("sub-01_desc-second_mask.nii")))]
+    return [first, Path(shutil.copy(first, first.with_name("sub-01_label-lesion_desc-second_mask.nii")))]
 
 
 def of_table(change):

@@ -88,8 +88,9 @@ def turn_axes(volume: MetaTensor, turn: NDArray[Any]) -> MetaTensor:
     shape, axes = volume.shape[1:], turn[:, 0].astype(int)
     values = volume.as_tensor().flip([axis + 1 for axis in range(3) if turn[axis, 1] < 0])
     values = values.permute(0, *(int(axis) + 1 for axis in np.argsort(axes))).contiguous()
-    affine = np.asarray(volume.affine, dtype=float) @ inv_ornt_aff(turn, shape)
-    return MetaTensor(values, affine=torch.from_numpy(affine), meta=dict(volume.meta))
+    turned = MetaTensor(values, meta=dict(volume.meta))
+    turned.affine = torch.from_numpy(np.asarray(volume.affine, dtype=float) @ inv_ornt_aff(turn, shape))
+    return turned
 
 
 def corner_shift_mm(shape: Sequence[int], one: Any, other: Any) -> float:

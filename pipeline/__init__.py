@@ -4,14 +4,14 @@ The rooms, in order; `ROOMS` in `tests/test_layers.py` says exactly which may im
 
     runtime       errors, files and derived files, processes, locks
     pictures.py   one scan as a picture
-    cohorts       layouts of data sets, records of scans, splits; the phantom
+    cohorts       layouts of data sets, records of scans, splits
     models        a model on disk: what it says of itself, its weights, its application
     options       all options once, their checks; how options and models get into a running bundle
     training      slice store, sampler, checkpoints, curves
     inference     finding scans, segmenting them, derivatives, lesion tables, pages
     evaluation    measures, scoring, decision rules, release, comparison
     report        experiments, runs, figures, the page
-    synthesis     heads, lesion masks and the cohorts made of them
+    synthesis     heads, lesion masks and the cohorts made of them; the phantom
     doctor        what is wrong with a data set
 
 A data set to train on goes cohorts -> training -> models. A new scan goes models -> inference (`new_scans`, then `results`). A

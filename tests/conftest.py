@@ -12,8 +12,8 @@ from atlas import anatomy, grid, save_nifti, write_release
 from checkout import ROOT
 from hypothesis import settings
 
-from strokelesion.pipeline.cohorts.phantom import write_phantom
 from strokelesion.pipeline.options.option_checks import options_taken
+from strokelesion.pipeline.synthesis.phantom import write_phantom
 
 # Files are brought to the disk, which takes as long as the disk likes.
 settings.register_profile("no deadline", deadline=None)
@@ -26,11 +26,11 @@ ORIENTATIONS = {"RAS": 0, "LAS": 0, "LPS": 0, "PSR": 0, "PSL": 0, "oblique": 20}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the folders `journeys` and `hostile` with the name of their tier."""
+    """Mark the tests of the folders `journeys` and `hostile` with the name of their tier, except those marked as slow."""
     tiers = {"journeys": pytest.mark.journey, "hostile": pytest.mark.hostile}
     for item in items:
-        if marker := tiers.get(item.path.parent.name):
-            item.add_marker(marker)
+        if (tier := tiers.get(item.path.parent.name)) and not item.get_closest_marker("slow"):
+            item.add_marker(tier)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,15 +16,14 @@ import torch
 from augmented_slices import SPATIAL, augmented, labels_of, smooth_batch
 from checkout import ROOT
 from configured import configured
-from lesion_network import INFARCT, NEIGHBORS, dice, pretrained_network
+from lesion_network import NEIGHBORS, dice, pretrained_network, slab_with_lesion
 from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys
 
 from strokelesion.networks import ResUNet
-from strokelesion.pipeline.cohorts.phantom_anatomy import render
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.model_files import read_model
-from strokelesion.pipeline.options import settings
+from strokelesion.pipeline.options import option_checks
 from strokelesion.pipeline.training.device_slices import DeviceSlices
 
 DEVICE = os.environ.get("STROKELESION_CUDA_TESTS_ON", "cuda")
@@ -214,7 +213,7 @@ def test_a_compiled_network_learns_the_same(train, tmp_path, monkeypatch):
     if not IS_CUDA:
         compile_network = torch.compile
         monkeypatch.setattr(torch, "compile", lambda network, **how: compile_network(network, backend="eager"))
-        monkeypatch.setattr(settings.shutil, "which", lambda name: name)
+        monkeypatch.setattr(option_checks.shutil, "which", lambda name: name)
     state, compiled = train(tmp_path / "compiled", compile=True, **options)
     assert losses(compiled) == pytest.approx(losses(eager), rel=COMPILED_TOLERANCE)
     assert not any("_orig_mod" in key for key in state["network"])
@@ -271,11 +270,7 @@ def test_two_processes_train_and_validate_together_and_take_mean_and_variance_ov
 @pytest.fixture(scope="module")
 def scan():
     """Eight slices of 1 mm and 192x224 through the infarct of a phantom, `(1, H, W, D)`, scaled on its tissue."""
-    image, (mask,) = render([INFARCT], 2.0, 1.0, np.random.default_rng(0), np.random.default_rng(1))
-    middle = int(mask.sum(axis=(0, 1)).argmax())
-    slab = torch.from_numpy(image)[None, None, ..., middle - 2 : middle + 2]
-    fine = torch.nn.functional.interpolate(slab / slab[slab > 10].median(), scale_factor=2.0, mode="trilinear")
-    return fine[0, :, 3:195, 5:229]
+    return slab_with_lesion(2, 2)[0, :, 3:195, 5:229]
 
 
 @pytest.fixture(scope="module")

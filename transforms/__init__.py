@@ -29,7 +29,7 @@ from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.masks import BinarizeMasksd, FuseSubmasksd, LabelLesionsd, LoadMasksd
 from strokelesion.transforms.prediction_check import CheckPredictiond
 from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
-from strokelesion.transforms.reading import LoadScand, SeriesReader
+from strokelesion.transforms.reading import LoadScand
 from strokelesion.transforms.recipe import Recipe
 from strokelesion.transforms.slices import CropToBraind, CropToTissued, ExtractSlicesd, TurnToPlaned
 
@@ -54,7 +54,6 @@ __all__ = [
     "RandAugmentSlicesd",
     "Recipe",
     "ScaleTissued",
-    "SeriesReader",
     "StripHeadd",
     "TurnToPlaned",
     "is_tissue",

@@ -18,12 +18,15 @@ import numpy as np
 import torch
 from monai.config import KeysCollection, PathLike
 from monai.data import ImageReader, ITKReader, MetaTensor, NibabelReader
-from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
-from monai.utils import ImageMetaKey, ensure_tuple
+from monai.transforms import EnsureChannelFirst, MapTransform
+from monai.transforms.io.array import switch_endianness
+from monai.utils import ImageMetaKey
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
+from strokelesion.transforms.content import named_by_content, require_content
+from strokelesion.transforms.conversion import DicomImage, convert_series
 from strokelesion.transforms.geometry import voxel_ml
 from strokelesion.transforms.sample_error import SampleError
 
@@ -47,25 +50,16 @@ MOST_LITERS = 250.0
 LEAST_SHEAR = 0.01
 # Fields of MetaImage and NRRD headers that name the file with the voxels.
 _NAMED = re.compile(rb"^(?:data ?file\s*:|ElementDataFile\s*[=:])([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+# Paths of links and conversions that the user never sees.
+TEMPORARY = r"[^\s'\"]*/(?:scan|series)_\w{8}/[^\s'\"]*"
 logger = logging.getLogger(__name__)
 
 
-class SeriesReader(ITKReader):
-    """Read the files of one DICOM series, in the order of its slices, as one volume.
-
-    MONAI's reader expects a folder and warns if it holds several series. It stacks a list of files as channels.
-    """
-
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
-        """Return the volume as an ITK image."""
-        return itk.imread([str(file) for file in ensure_tuple(data)], **{**self.kwargs, **kwargs})
-
-
 class LoadScand(MapTransform):
-    """Load a scan: NIfTI, Analyze and .mgz with nibabel, other formats with ITK, a DICOM series as one volume.
+    """Load a scan: NIfTI, Analyze and FreeSurfer's with nibabel, DICOM with dcm2niix, other formats with ITK.
 
     Args:
-        keys: Path, or files of a series in order; replaced by a volume `(1, X, Y, Z)` with affine (RAS, mm).
+        keys: Path or `DicomImage`; replaced by a volume `(1, X, Y, Z)` with affine (RAS, mm).
         name_key: Key of the name of a series, as a path; results are named after it.
 
     Raises:
@@ -86,71 +80,79 @@ class LoadScand(MapTransform):
         return sample
 
 
-def load_volume(source: PathLike | Sequence[PathLike], name: str = "", dtype: type = np.float32) -> MetaTensor:
-    """Load a file, or the files of a DICOM series, as one volume `(1, X, Y, Z)` with affine (RAS, mm).
+def load_volume(source: PathLike | DicomImage, name: str = "", dtype: type = np.float32) -> MetaTensor:
+    """Load a file, or an image of a DICOM series, as one volume `(1, X, Y, Z)` with affine (RAS, mm).
 
     Args:
-        source: Path, or files of a series in order.
+        source: Path, or an image of a series.
         name: Name in messages and results; the path by default.
         dtype: Type of the values.
 
     Raises:
-        SampleError: If the source cannot be read, is damaged, or has several volumes; a fourth axis of length 1 is allowed.
+        SampleError: If the source cannot be read, is damaged or has several volumes; a fourth
+            axis of length 1 is allowed.
     """
-    name = name or str(ensure_tuple(source)[0])
+    name = name or (source.folders[0] if isinstance(source, DicomImage) else str(source))
     try:
-        loaded = read(source, dtype)
+        loaded = read_series(source, dtype) if isinstance(source, DicomImage) else read(str(source), dtype)
+    except SampleError:
+        raise
     except PermissionError:
         raise SampleError(name, "may not be read: permission denied", "Let yourself read it, or move it away.") from None
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
+        reason = re.sub(TEMPORARY, name, reason)
         raise SampleError(
             name, f"cannot be read: {reason}", "Get the file again from where it came, or move it away."
         ) from None
-    if is_analyze(str(ensure_tuple(source)[0])):
+    if not isinstance(source, DicomImage) and is_analyze(str(source)):
         logger.warning("%s is in the format Analyze, which does not say where left is: taken to be where x is large", name)
     volume: Any = EnsureChannelFirst(channel_dim="no_channel")(one_volume(loaded, name))
     volume.meta[ImageMetaKey.FILENAME_OR_OBJ] = name
     return MetaTensor(volume)
 
 
-def read(source: PathLike | Sequence[PathLike], dtype: type) -> MetaTensor:
-    """Return the image in a file, or in the files of a series, after a check of its header.
+def read_series(source: DicomImage, dtype: type) -> MetaTensor:
+    """Return an image of a DICOM series."""
+    if source.objection:
+        raise UserError(source.objection)
+    with convert_series(source.files) as converted:
+        paths = [str(image.path) for image in converted.images if image.suffix == source.suffix]
+        if not paths:
+            raise UserError("its files have changed since they were listed")
+        return read(paths[0], dtype)
 
-    The affine of a NIfTI file is its sform if there is one. MONAI instead prefers the form that agrees with the voxel sizes in
-    the header; scan and mask would then be placed differently.
-    """
-    reader, files = reader_of(source, dtype), [str(file) for file in ensure_tuple(source)]
-    for file in files:
-        open(file, "rb").close()  # the readers do not distinguish damaged from forbidden files
-    affine = None
-    if isinstance(reader, NibabelReader):
-        affine = torch.from_numpy(check_nibabel_file(files[0]))
-    else:
-        check_itk_file(files[0], len(files))
-    # With the reader in the call, MONAI tries no other reader and reports the error of this one.
-    loaded: Any = LoadImage(image_only=True, dtype=dtype)(source, reader=reader)
-    if affine is None:
-        check_grid(loaded.shape[:3], loaded.affine.numpy())
-    else:
-        loaded.affine = loaded.meta["original_affine"] = affine
-    return MetaTensor(loaded)
+
+def read(path: str, dtype: type) -> MetaTensor:
+    """Return the image in a file, after a check of its header."""
+    require_content(Path(path))
+    open(path, "rb").close()  # the readers do not distinguish damaged from forbidden files
+    if not path.lower().endswith(NIBABEL_SUFFIXES):
+        check_itk_file(path)
+        # ITK reads directly into floating-point numbers: its Python wrapping lacks signed 8-bit and some 64-bit images.
+        reader = ITKReader(pixel_type=itk.D if dtype == np.float64 else itk.F)
+        read_by_itk = read_with(reader, path, dtype)
+        check_grid(tuple(read_by_itk.shape[:3]), read_by_itk.affine.numpy())
+        return read_by_itk
+    with named_by_content(path) as named:
+        affine = torch.from_numpy(check_nibabel_file(named))
+        loaded = read_with(NibabelReader(), named, dtype)
+    loaded.affine = loaded.meta["original_affine"] = affine
+    return loaded
+
+
+def read_with(reader: ImageReader, path: str, dtype: type) -> MetaTensor:
+    """Return the image that one reader of MONAI reads; `LoadImage` would also try all others and hide the error of this one."""
+    values, meta = reader.get_data(reader.read(path))
+    # Torch takes no big-endian numbers.
+    meta = switch_endianness(meta, "<")  # type: ignore[no-untyped-call]
+    read_by_it: Any = MetaTensor.ensure_torch_and_prune_meta(values.astype(dtype), meta)
+    return MetaTensor(read_by_it)
 
 
 def is_analyze(path: str) -> bool:
     """Return whether a file is part of an Analyze pair, which has no orientation; NIfTI pairs have one."""
     return path.lower().endswith((".hdr", ".img")) and not isinstance(nib.load(path), nib.Nifti1Pair)
-
-
-def reader_of(source: PathLike | Sequence[PathLike], dtype: type) -> ImageReader:
-    """Return the reader of a file, or of the files of a series.
-
-    ITK reads directly into floating-point numbers, because its Python wrapping lacks signed 8-bit and some 64-bit images.
-    """
-    pixel_type = itk.D if dtype == np.float64 else itk.F
-    if not isinstance(source, str | Path):
-        return SeriesReader(pixel_type=pixel_type)
-    return NibabelReader() if str(source).lower().endswith(NIBABEL_SUFFIXES) else ITKReader(pixel_type=pixel_type)
 
 
 def one_volume(image: MetaTensor, name: str) -> MetaTensor:
@@ -199,8 +201,8 @@ def check_nibabel_file(path: str) -> NDArray[np.float64]:
     return affine
 
 
-def check_itk_file(path: str, count: int = 1) -> None:
-    """Refuse a file, or a series of `count` files, that ITK cannot read or that needs too much memory."""
+def check_itk_file(path: str) -> None:
+    """Refuse a file that ITK cannot read or that needs too much memory."""
     io = itk.ImageIOFactory.CreateImageIO(path, itk.CommonEnums.IOFileMode_ReadMode)
     if io is None:
         raise UserError("it is in no format that is known here; expected NIfTI, MetaImage, NRRD, FreeSurfer's or DICOM")
@@ -211,25 +213,25 @@ def check_itk_file(path: str, count: int = 1) -> None:
     shape = tuple(int(io.GetDimensions(axis)) for axis in range(io.GetNumberOfDimensions()))
     if len(shape) not in ITK_AXES:  # ITK would load the whole file before it refuses it
         raise UserError(f"it has {len(shape)} axes; expected {ITK_AXES[0]} to {ITK_AXES[-1]}. Convert it to one 3D volume")
-    check_size(Promise((*shape, count), int(io.GetComponentSize()), 0, voxel_file(Path(path))), DEFLATE_RATIO)
+    check_size(Promise(shape, int(io.GetComponentSize()), 0, voxel_file(Path(path))), DEFLATE_RATIO)
 
 
 def voxel_file(path: Path) -> Path | None:
     """Return the file that holds the voxels of a MetaImage or NRRD header; None for other formats (unknown compression).
 
-    Only a `.mhd` may name a file, and only one in its folder. Other headers could make the reader load any file of the computer
-    as an image.
+    Only a `.mhd` or `.nhdr` may name a file, and only one in its folder. Other headers could make the reader load any file of
+    the computer as an image.
     """
     kind = path.suffix.lower()
-    if kind not in (".mha", ".mhd", ".nrrd"):
+    if kind not in (".mha", ".mhd", ".nrrd", ".nhdr"):
         return None
     with path.open("rb") as file:
         found = _NAMED.search(file.read(SLACK_BYTES))
     named = found[1].decode(errors="replace").strip() if found else "LOCAL"
     if named == "LOCAL":
         return path
-    if kind != ".mhd" or named != Path(named).name or not (beside := path.with_name(named)).is_file():
-        raise UserError(f"its header says that its voxels are in {named!r}; allowed is a file beside a .mhd")
+    if kind not in (".mhd", ".nhdr") or named != Path(named).name or not (beside := path.with_name(named)).is_file():
+        raise UserError(f"its header says that its voxels are in {named!r}; allowed is a file beside a .mhd or .nhdr")
     return beside
 
 

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 NAMES = ["release", "site", "person", "subject", "session"]
 # Only R2.0's table links persons of the first releases to persons of the later ones.
 LINK_COLUMNS = ("ATLAS 1.2 Subject ID", "INDI Subject ID")
+# INDI subject IDs of phantoms. R1.1 has 31768 to 31987, so nobody is taken for a patient.
+PHANTOM_IDS = range(99001, 99221)
 
 
 class Record(TypedDict):
@@ -55,6 +57,11 @@ def link_persons(records: Sequence[Record]) -> list[Record]:
     if len(persons) < len(subjects):
         logger.info("%d subjects are %d persons: tables link the others.", len(subjects), len(persons))
     return linked
+
+
+def is_phantom_subject(subject: str) -> bool:
+    """Return whether a subject has the name of a phantom."""
+    return subject.isdigit() and int(subject) in PHANTOM_IDS
 
 
 def find_unlinked(records: Sequence[Record]) -> list[Record]:

@@ -8,17 +8,20 @@ the tables. Independent runs each take a part; a last run over all scans then fi
 `results.py` decides which voxels are lesion, and writes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import pandas as pd
 from monai.data import Dataset
 from monai.engines import Evaluator
 
 from strokelesion.networks import UserError
+from strokelesion.pipeline.inference.provenance import earlier_names, require_own
 from strokelesion.pipeline.inference.result_names import ScanName, name_scans
-from strokelesion.pipeline.inference.results import FAILURES, Results
-from strokelesion.pipeline.inference.scans import common_folder, failure, finish, predict_scans, scan_name
+from strokelesion.pipeline.inference.results import FAILURES, Results, write_tsv
+from strokelesion.pipeline.inference.scans import INPUTS, Scans, common_folder, failure, finish, predict_scans, scan_name
 from strokelesion.pipeline.runtime.locks import claimed
 from strokelesion.pipeline.runtime.processes import is_first, merged, share
 
@@ -37,14 +40,17 @@ def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, 
             tables are written. None segments all scans.
 
     Raises:
-        UserError: when there is no scan, two scans have the same name, or another run uses the folder, unless each run
-            segments another part.
+        UserError: when there is no scan, two scans have the same name, the folder holds a result of another scan under the
+            name of one of these, or another run uses the folder, unless each run segments another part.
         SystemExit: with status 1 when any scan failed; the other scans are still segmented.
     """
     items: Sequence[Mapping[str, Any]] = dataset.data
     if not items:
         raise UserError("got no scans; expected a file, a folder or a glob: --scans /data/new.")
     names = dict(zip(map(scan_name, items), name_scans(items, common_folder(items)), strict=True))
+    # The command `evaluating` has a folder of its own, and replaces the predictions in it.
+    if isinstance(items, Scans) and not results.overwrite:
+        require_own(Path(results.folder), {names[scan_name(item)]: item for item in items})
     with claimed(results.folder, "output_dir", None if part is None else part[0]):
         if part is None:
             segment_all(evaluator, dataset, names, results)
@@ -58,11 +64,20 @@ def segment_all(evaluator: Evaluator, dataset: Dataset, names: Names, results: R
         if is_first():
             results.clear(list(names.values()))
             results.describe()
+            write_inputs(Path(results.folder) / INPUTS, names, getattr(dataset.data, "left_out", ()))
     before, failed = segment_share(evaluator, dataset, names, results)
     if is_first():
-        results.gather([name for path, name in names.items() if path not in failed], failed)
+        done = [name for path, name in names.items() if path not in failed]
+        results.gather([*done, *earlier_names(Path(results.folder), names.values())], failed)
         reasons = f", reasons in {results.folder}/{FAILURES}" if failed else ""
         finish(len(names), failed, f"segmented{said(before)}, results in {results.folder}{reasons}")
+
+
+def write_inputs(path: Path, names: Names, left_out: Iterable[tuple[str, str]]) -> None:
+    """Write the table of what was found: scans with the names of their results, and what is left out, with the reason."""
+    rows = [[scan, "yes", str(name), None] for scan, name in names.items()]
+    rows += [[other, "no", None, why] for other, why in left_out]
+    write_tsv(path, pd.DataFrame(rows, columns=["path", "taken", "scan", "reason"]))
 
 
 def segment_part(evaluator: Evaluator, dataset: Dataset, names: Names, results: Results, part: tuple[int, int]) -> None:

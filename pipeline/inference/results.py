@@ -3,6 +3,7 @@
     dataset_description.json
     lesions.tsv, volumes.tsv, regions.tsv   one row per lesion, per scan, and per region of the given atlas
     failures.tsv                            scans that failed, and the reasons
+    inputs.tsv                              scans that were found, files that are no scans, and the reasons
     index.html, pages/                      overview page of all scans, and one page per scan
     registrations/                          registrations to MNI space, stored so that no brain is registered twice
     .bidsignore                             lists the files above that are not part of BIDS
@@ -34,11 +35,11 @@ from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
+from strokelesion.pipeline.inference.provenance import is_made_from, read_sidecar, scan_sources, series_uid, sha256_of_scan
 from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
 from strokelesion.pipeline.inference.result_names import ScanName
 from strokelesion.pipeline.inference.scan_pages import write_cohort_page, write_scan_page
-from strokelesion.pipeline.inference.scans import scan_name
-from strokelesion.pipeline.runtime.derived_files import sha256_of_files
+from strokelesion.pipeline.inference.scans import INPUTS
 from strokelesion.pipeline.runtime.files import DECIMALS, remove_parts, write_bytes, write_json, write_nifti, write_text
 from strokelesion.pipeline.runtime.locks import LOCK
 from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
@@ -105,7 +106,7 @@ class Results:
         }
         write_json(Path(self.folder) / "dataset_description.json", about)
         tables = [f"{table}.tsv" for table in COLUMNS]
-        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, "index.html", "pages", REGISTRATIONS, LOCK))
+        ignored = "".join(f"{name}\n" for name in (*tables, FAILURES, INPUTS, "index.html", "pages", REGISTRATIONS, LOCK))
         write_text(Path(self.folder) / ".bidsignore", ignored)
 
     def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:
@@ -113,7 +114,7 @@ class Results:
         sidecar = read_sidecar(self.path(name, "mask.json"))
         if self.overwrite or not self.path(name, "mask.nii.gz").exists():
             return False
-        return sidecar.get("Settings") == self.asked and sidecar.get("InputSHA256") == sha256_of_scan(item)
+        return sidecar.get("Settings") == self.asked and is_made_from(sidecar, item)
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -133,6 +134,7 @@ class Results:
         probabilities = outcome["pred"]
         labels = self.decide.decide(probabilities).as_subclass(torch.Tensor)
         scan, warnings = measure(labels, probabilities, outcome, self.register)
+        warnings += getattr(item["image"], "doubts", ())
         self.write_volumes(name, labels, probabilities)
         if self.brains:
             brain = outcome["scan_brain"]
@@ -171,7 +173,8 @@ class Results:
         return {
             "Type": "Lesion",
             "Labels": LABEL_NAMES,
-            "Sources": [scan_name(item)],
+            "Sources": scan_sources(item),
+            "SeriesInstanceUID": series_uid(item),
             "InputSHA256": sha256_of_scan(item),
             "SoftwareVersion": version("strokelesion"),
             "Settings": self.asked,
@@ -265,22 +268,6 @@ def to_mni_space(probabilities: MetaTensor, to_mni: Any) -> MetaTensor:
     there: Any = SpatialResample(mode="bilinear", padding_mode="zeros")(placed, dst_affine=affine, spatial_size=size)
     there[0] += 1 - there.sum(dim=0)
     return MetaTensor(there.as_tensor(), affine=affine)
-
-
-def sha256_of_scan(item: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a scan: of its file, of both files of a pair, or of the files of its series in order."""
-    files = [item["image"]] if isinstance(item["image"], str | Path) else item["image"]
-    voxels = [Path(file).with_suffix(".img") for file in files if Path(file).suffix == ".hdr"]
-    return sha256_of_files([*files, *filter(Path.is_file, voxels)])
-
-
-def read_sidecar(path: Path) -> dict[str, Any]:
-    """Return the content of a mask's sidecar; an empty dictionary if the file is missing or damaged."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_tsv(path: Path, table: pd.DataFrame) -> None:

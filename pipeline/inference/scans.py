@@ -4,7 +4,8 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,25 +16,32 @@ from monai.engines import Evaluator
 from tqdm import tqdm
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.dicom import find_series
+from strokelesion.pipeline.inference.candidates import IMAGE_SUFFIXES, Candidates, find_candidates, stem_of
+from strokelesion.pipeline.inference.dicom import LeftOut, NamedImage, find_series, is_dicom, whole_series
 from strokelesion.pipeline.runtime.errors import format_issue, reason, refuse, user_error
 from strokelesion.pipeline.runtime.processes import is_first
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mha", ".mhd", ".nrrd", ".hdr")
-# A file name with one of these words between separators belongs to a mask or map, not to a scan.
-MASK_WORDS = {"mask", "lesion", "label", "dseg", "probseg", "probabilities"}
 # On the CPU, oneDNN computes torch's convolutions and by default caches its preparation for each input size. Scans differ in
 # size: memory grew by 40 MB per scan, and the cache saved no time.
 NO_PRIMITIVES_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
+# Table of all that was found, beside the results.
+INPUTS = "inputs.tsv"
 logger = logging.getLogger(__name__)
 
 
-def find_scans(scans: str | Path | None, participants: str | Sequence[str] | None = None) -> list[dict[str, Any]]:
+class Scans(list[dict[str, Any]]):
+    """Scans as items with `image`; `left_out` says what was found besides, and why it is not segmented."""
+
+    def __init__(self, items: Iterable[dict[str, Any]] = (), left_out: Iterable[LeftOut] = ()) -> None:
+        super().__init__(items)
+        self.left_out = list(left_out)
+
+
+def find_scans(scans: str | Path | None, participants: str | Sequence[str] | None = None) -> Scans:
     """Return the scans that a file, a folder or a glob names, as items with `image`, sorted by path.
 
-    The search of a folder includes its subfolders. It returns all `*_T1w` images (BIDS). If there are none, it returns all
-    images without one of `MASK_WORDS` in their name. If there are none either, it returns the DICOM series that can be
-    T1-weighted, see `find_series`; then `image` is the list of files and `name` names the series. Hidden files are ignored.
+    The search of a folder includes its subfolders, see `find_candidates`. DICOM series are taken where there are no other
+    images; then `image` is a `DicomImage` and `name` a path that names it. A DICOM file stands for its whole series.
 
     Args:
         scans: File, folder or glob; None gives an empty list.
@@ -43,40 +51,78 @@ def find_scans(scans: str | Path | None, participants: str | Sequence[str] | Non
     Raises:
         UserError: when no scan was found, or a participant has no scan.
     """
-    found = [] if scans is None else find_all_scans(scans)
+    found = Scans() if scans is None else find_all_scans(scans)
     return found if participants is None else scans_of(found, participants)
 
 
-def scans_of(items: Sequence[dict[str, Any]], participants: str | Sequence[str]) -> list[dict[str, Any]]:
+def scans_of(found: Scans, participants: str | Sequence[str]) -> Scans:
     """Return the scans whose path contains one of the given subjects."""
     # The command line reads 10 as a number and 10,11 as a tuple.
     words = participants if isinstance(participants, list | tuple) else str(participants).split(",")
     wanted = {f"sub-{str(word).strip().removeprefix('sub-')}" for word in words}
-    named = [wanted.intersection(re.split(r"[/\\_]", scan_name(item))) for item in items]
+    named = [wanted.intersection(re.split(r"[/\\_]", scan_name(item))) for item in found]
     wanting = sorted(subject.removeprefix("sub-") for subject in wanted.difference(*named))
-    refuse(
-        [format_issue("participants without a scan", wanting, "Expected labels of the folders sub-*; quote those of digits.")]
-    )
-    return [item for item, subjects in zip(items, named, strict=True) if subjects]
+    advice = "Expected labels of the folders sub-*; quote those of digits."
+    refuse([format_issue("participants without a scan", wanting, advice)])
+    return Scans((item for item, subjects in zip(found, named, strict=True) if subjects), found.left_out)
 
 
-def find_all_scans(scans: str | Path) -> list[dict[str, Any]]:
+def find_all_scans(scans: str | Path) -> Scans:
     """Return all scans of a file, a folder or a glob, see `find_scans`."""
-    path = Path(scans)
-    if path.is_dir():
-        found = scans_in(path)
-        if not found and (series := find_series(path)):
-            return [{"image": list(one.files), "name": f"{one.folder}/{one.name}"} for one in series]
-    else:
-        named = [path] if path.is_file() else map(Path, glob.glob(str(scans), recursive=True))
-        found = sorted(path for path in named if path.is_file())
-    if not found:
-        raise UserError(
-            f"found no scan at {scans}; expected a file, a folder or a glob of images ({', '.join(IMAGE_SUFFIXES)}), or "
-            "a folder of DICOM series. Check --scans; quote a glob so that the shell does not expand it."
+    place = Path(scans)
+    named = [place] if os.path.lexists(place) else sorted(map(Path, glob.glob(str(scans), recursive=True)))
+    found, slices = Candidates(), []
+    for path in named:
+        if path.is_dir():
+            found.add(find_candidates(path))
+        elif is_dicom(path):
+            slices.append(path)
+        else:
+            found.images.append(path)
+    found.dicom += map(Path, whole_series(slices))
+    return as_items(found, scans)
+
+
+def as_items(found: Candidates, scans: str | Path) -> Scans:
+    """Return the candidates as items, and log what is left out.
+
+    Raises:
+        UserError: when there is none, or two would write the same mask.
+    """
+    series: list[NamedImage] = []
+    if found.images:
+        found.left_out += beside_images(found.dicom)
+    elif found.dicom:
+        series, left_out = find_series(found.dicom)
+        found.left_out += left_out
+    if not found.images and not series:
+        raise UserError(nothing_found(found, scans))
+    refuse_twins(found.images)
+    for path in found.noted:
+        logger.warning("took %s: it is named like a mask, but its values are those of a scan", path)
+    if found.left_out and is_first():
+        logger.warning(
+            "%s", format_issue("files or folders are left out", list(map(": ".join, found.left_out)), f"All: {INPUTS}.")
         )
-    refuse_twins(found)
-    return [{"image": str(path)} for path in found]
+    items = [{"image": str(path)} for path in dict.fromkeys(found.images)]
+    return Scans([*items, *({"image": one.image, "name": one.name} for one in series)], found.left_out)
+
+
+def beside_images(dicom: Sequence[Path]) -> list[LeftOut]:
+    """Return the folders of DICOM files that are left out because there are other images."""
+    count = Counter(str(path.parent) for path in dicom)
+    advice = "DICOM files beside other images; name this folder to take them"
+    return [LeftOut(folder, f"{files} {advice}") for folder, files in count.items()]
+
+
+def nothing_found(found: Candidates, scans: str | Path) -> str:
+    """Return the message that there is no scan, with what was left out."""
+    message = (
+        f"found no scan at {scans}; expected a file, a folder or a glob of images ({', '.join(IMAGE_SUFFIXES)}), or "
+        "a folder of DICOM series. Check --scans; quote a glob so that the shell does not expand it."
+    )
+    reasons = format_issue("files or folders are left out", list(map(": ".join, found.left_out)), "Name a scan, or its folder.")
+    return "\n".join(filter(None, [message, reasons]))
 
 
 def refuse_twins(scans: Sequence[Path]) -> None:
@@ -86,23 +132,6 @@ def refuse_twins(scans: Sequence[Path]) -> None:
         twin = named.setdefault(scan.with_name(stem_of(scan.name)), scan)
         if twin != scan:
             raise UserError(f"{twin} and {scan} would write the same mask; expected names of their own. Move one away.")
-
-
-def stem_of(name: str) -> str:
-    """Return a file name without its image suffix."""
-    matching = [suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)]
-    return name[: -len(max(matching, key=len))] if matching else name
-
-
-def scans_in(folder: Path) -> list[Path]:
-    """Return the image files that are scans in a folder and its subfolders."""
-    paths = sorted(folder.rglob("*"))
-    images = [path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES) and path.name[0] != "."]
-    t1w = [path for path in images if path.name.split(".")[0].endswith("_T1w")]
-    scans = t1w or [path for path in images if MASK_WORDS.isdisjoint(re.split(r"[-_.]", path.name.lower()))]
-    if len(scans) < len(images):
-        logger.info("%s: %d images are scans, %d are not by their names", folder, len(scans), len(images) - len(scans))
-    return scans
 
 
 def scan_name(item: Mapping[str, Any]) -> str:

@@ -43,6 +43,7 @@ from strokelesion.pipeline.options.settings import (
     TRAINING,
     Settings,
 )
+from strokelesion.pipeline.options.typed_texts import as_literal, plain_texts
 from strokelesion.pipeline.runtime.errors import show_error
 
 __all__ = ["apply_options", "bundle_root"]  # named in the bundle files
@@ -66,8 +67,10 @@ def apply_options() -> None:
     config = cast(dict[str, Any], parser.config)
     require_command(command, config)
     require_options(command, given, config)
+    parsed = {name: parser.get_parsed_content(name) for name in OPTIONS if name in config}
+    texts = plain_texts(given, sys.argv if is_bundle_run(sys.argv) else ())
     losses = [name for name in config.get("loss_functions", {}) if name[0] != "_"]
-    values = check({name: parser.get_parsed_content(name) for name in OPTIONS if name in config}, losses)
+    values = check(parsed | texts, losses)
     values = with_defaults(values, command, network_name(config), str(parser.get_parsed_content("bundle_root")))
     require_consistent(values)
     if command == TRAINING:
@@ -75,14 +78,13 @@ def apply_options() -> None:
     put(vars(values), parser)
     put(model_content(values, command, parser), parser)
     if command == EXPERIMENTS:
-        handed = given if is_given else {name: config[name] for name in changed(values)}
-        put({"run_options": {name: value for name, value in handed.items() if name in handed_on()}}, parser)
+        handed = {**given, **texts} if is_given else {name: config[name] for name in changed(values)}
+        put({"run_options": {name: as_literal(value) for name, value in handed.items() if name in handed_on()}}, parser)
 
 
 def put(content: Mapping[str, Any], parser: ConfigParser) -> None:
-    """Put values into a configuration in the types of JSON: tuples become lists."""
-    config = cast(dict[str, Any], parser.config)
-    config.update({name: list(value) if isinstance(value, tuple) else value for name, value in content.items()})
+    """Put values into a configuration, which reads them as they are, see `as_literal`."""
+    cast(dict[str, Any], parser.config).update({name: as_literal(value) for name, value in content.items()})
     parser.parse(reset=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.cohorts.phantom import is_phantom_subject
+from strokelesion.pipeline.cohorts.records import is_phantom_subject
 from strokelesion.pipeline.evaluation.comparison import (
     RANKED_BY,
     SCAN,

@@ -6,7 +6,7 @@ writes only slices; the command `synthesis` writes scans and masks.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from strokelesion.networks import UserError
 from strokelesion.networks.planes import AXIAL
-from strokelesion.pipeline.cohorts.phantom import RELEASE
 from strokelesion.pipeline.runtime.files import write_nifti, write_table
 from strokelesion.pipeline.runtime.workers import workers
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
@@ -29,6 +28,7 @@ from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
 from strokelesion.transforms import Recipe
 from strokelesion.transforms.geometry import voxel_ml
 
+RELEASE = "ATLAS_R1.1"
 # Six digits as in R1.1, outside the ranges of its patients and of the phantom: side, then number.
 FIRST_ID = 200_000
 IDS_PER_SIDE = 100_000
@@ -170,17 +170,23 @@ def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output
     """
     release = Path(output_dir) / RELEASE
     write_scans_table(release.parent, records)
-    missing = [record for record in records if not path_of_last_file(release, record).exists()]
     started_s = time.monotonic()
-    with workers(processes) as pool:
-        work = pool.map(partial(compose_scan, release, transform), missing)
-        for _ in tqdm(work, total=len(missing), desc="synthetic scans", unit="scan"):
-            pass
-    speed = len(missing) / max((time.monotonic() - started_s) / 60, 1e-9)
-    print(
-        f"{len(missing)} synthetic scans written to {release}, {speed:.1f} a minute; {len(records) - len(missing)} were there."
-    )
+    missing = write_missing(release, records, partial(compose_scan, release, transform), processes)
+    speed = missing / max((time.monotonic() - started_s) / 60, 1e-9)
+    print(f"{missing} synthetic scans written to {release}, {speed:.1f} a minute; {len(records) - missing} were there.")
     return release
+
+
+def write_missing(
+    release: Path, records: Sequence[Mapping[str, Any]], write: Callable[[Mapping[str, Any]], Any], processes: int
+) -> int:
+    """Write the scans that the release lacks, several in parallel, and return their number."""
+    missing = [record for record in records if not path_of_last_file(release, record).exists()]
+    with workers(processes) as pool:
+        work = pool.map(write, missing)
+        for _ in tqdm(work, total=len(missing), desc=f"scans in {release}", unit="scan", disable=not missing):
+            pass
+    return len(missing)
 
 
 def write_scans_table(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:

@@ -137,7 +137,7 @@ def draw_lesions(lesions: pd.DataFrame, rng: np.random.Generator) -> list[dict[s
     if lesions.empty:
         raise UserError("there is no lesion mask to draw from; expected those of `read_lesions`, or a larger share of them.")
     volume_ml = volume_at(rng.uniform(0, 100))
-    count = round(float(np.interp(rng.uniform(0, 100), COUNT_PERCENT, COUNT)))
+    count = draw_count(rng)
     main = draw_mask(lesions, volume_ml, count, rng)
     rest_ml = draw_rest_ml(volume_ml, count - int(main["components"]), rng)
     further = [scale_and_flip(draw_mask(lesions, part_ml, 1, rng), part_ml, rng) for part_ml in rest_ml]
@@ -147,6 +147,11 @@ def draw_lesions(lesions: pd.DataFrame, rng: np.random.Generator) -> list[dict[s
 def volume_at(percent: float) -> float:
     """Return the total lesion volume of a scan in ml at a percentile of ATLAS, interpolated in log volume."""
     return float(np.exp(np.interp(percent, VOLUME_PERCENT, np.log(VOLUME_ML))))
+
+
+def draw_count(rng: np.random.Generator) -> int:
+    """Draw the number of components of a scan from the percentiles of ATLAS."""
+    return round(float(np.interp(rng.uniform(0, 100), COUNT_PERCENT, COUNT)))
 
 
 def draw_rest_ml(volume_ml: float, count: int, rng: np.random.Generator) -> list[float]:

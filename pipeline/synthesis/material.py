@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from strokelesion.networks import UserError
+from strokelesion.pipeline.runtime.walking import walk
 
 SIDES = ("training", "validation", "held_out")
 Folders = str | Path | Sequence[str | Path]
@@ -29,8 +30,9 @@ def folders_in(folders: Folders) -> list[Path]:
 
 def files_in(folders: Folders) -> Iterator[Path]:
     """Yield all files below the folders, sorted, each once, without hidden files."""
-    paths = {path for folder in folders_in(folders) for path in folder.rglob("*")}
-    yield from (path for path in sorted(paths) if path.is_file() and not path.name.startswith("."))
+    walks = (found for folder in folders_in(folders) for found in walk(folder))
+    paths = {folder / name for folder, _, names in walks for name in names}
+    yield from (path for path in sorted(paths) if path.is_file())
 
 
 def divide(items: Sequence[Item], side: str, shares: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0) -> list[Item]:

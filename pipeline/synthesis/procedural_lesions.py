@@ -33,19 +33,23 @@ def parenchyma() -> tuple[Mask, Voxels, Floats]:
     return mask, np.argwhere(mask), gray.affine
 
 
-def procedural_lesion(volume_ml: float, rng: np.random.Generator) -> Nifti1Image:
+def procedural_lesion(volume_ml: float, rng: np.random.Generator, center_mm: tuple[float, ...] | None = None) -> Nifti1Image:
     """Return the binary mask of one lesion in MNI space at 1 mm, cropped.
 
-    1. Draw a voxel of gray or white matter as its center.
+    1. Draw a voxel of gray or white matter as its center, unless a center is given.
     2. Compute the distance of each voxel to the center, |offset / semi-axes| of an ellipsoid, plus smooth noise.
     3. Keep the nearest voxels of gray and white matter on the same side of the midline, 1,000 voxels per milliliter.
 
     Args:
         volume_ml: Volume of the lesion, at most a hemisphere.
         rng: Random number generator.
+        center_mm: Center in MNI space.
     """
     brain, voxels, affine = parenchyma()
-    center = voxels[rng.integers(len(voxels))]
+    if center_mm is None:
+        center = voxels[rng.integers(len(voxels))]
+    else:
+        center = apply_affine(np.linalg.inv(affine), center_mm).round().astype(np.int64)
     radius = (1000 * volume_ml * 3 / (4 * np.pi)) ** (1 / 3)
     start = np.maximum(center - int(REACH * radius) - 1, 0)
     stop = np.minimum(center + int(REACH * radius) + 2, brain.shape)

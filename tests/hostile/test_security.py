@@ -22,7 +22,6 @@ from stand_ins import DarkIsLesion
 
 from strokelesion.networks import ResUNet
 from strokelesion.pipeline.inference import dicom
-from strokelesion.pipeline.inference.dicom import Series
 from strokelesion.pipeline.inference.result_names import LONGEST_NAME, name_scans
 from strokelesion.pipeline.inference.scans import find_scans
 from strokelesion.pipeline.models.description import Description, Protocol
@@ -175,11 +174,10 @@ def test_nothing_reads_a_file_in_a_way_that_runs_code():
 
 @pytest.mark.parametrize("text", [*HOSTILE, *ON_DISK])
 def test_names_out_of_dicom_tags_paths_and_bids_names_stay_in_the_folder(text, tmp_path):
-    tags = {"modality": "MR", "patient": text, "number": text, "description": text, "echo_time_ms": "3"}
-    series = Series(str(tmp_path / "in"), (str(tmp_path / "in" / "1.dcm"),), 30, tags)
+    series = dicom.series_name([dicom.Header(str(tmp_path / "in" / "1.dcm"), 1, dict.fromkeys(dicom.TAGS, text))])
     paths = (f"{text}/head.nii", f"in/{text}.nii", f"sub-{text}_ses-{text}_T1w.nii", f"sub-1_{text}-2_T1w.nii")
     items = [{"image": os.path.normpath(f"{tmp_path}/in/{path}".replace("..", "up"))} for path in paths]
-    for item in (*items, {"image": list(series.files), "name": f"{series.folder}/{series.name}"}):
+    for item in (*items, {"image": None, "name": series}):
         (name,) = name_scans([item], tmp_path)
         stays(name, tmp_path / "out")
 

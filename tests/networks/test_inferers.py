@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from lesion_network import INFARCT, NEIGHBORS, dice, pretrained_network
+from lesion_network import NEIGHBORS, dice, pretrained_network, slab_with_lesion
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer, SliceInferer
 
@@ -21,7 +20,6 @@ from strokelesion.networks import (
 )
 from strokelesion.networks.inferers import with_neighbors
 from strokelesion.networks.planes import AXIAL, PLANES, in_plane
-from strokelesion.pipeline.cohorts.phantom_anatomy import render
 from strokelesion.transforms import TurnToPlaned
 
 WINDOWS = ([8, 12], 0.25)
@@ -273,10 +271,7 @@ def test_half_precision_predicts_almost_the_same_and_returns_single(network_clas
 
 def test_half_precision_calls_the_same_voxels_lesion(in_precision):
     """Six slices of 1 mm, with their neighbors, through the infarct of a phantom."""
-    image, (mask,) = render([INFARCT], 2.0, 1.0, np.random.default_rng(0), np.random.default_rng(1))
-    middle = int(mask.sum(axis=(0, 1)).argmax())
-    slab = torch.from_numpy(image)[None, None, ..., middle - 2 : middle + 3]
-    fine = F.interpolate(slab / slab[slab > 10].median(), scale_factor=2.0, mode="trilinear")
+    fine = slab_with_lesion(2, 3)
     positions = torch.arange(2, fine.shape[-1] - 2)
     slices = with_neighbors(fine, torch.stack([torch.zeros_like(positions), positions], dim=1), NEIGHBORS)
     network = pretrained_network()

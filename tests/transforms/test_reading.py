@@ -11,6 +11,7 @@ from atlas import grid
 from dicom_files import write_series
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.transforms import Orientation
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.result_names import name_scans
@@ -19,7 +20,7 @@ from strokelesion.transforms import LoadScand
 from strokelesion.transforms.reading import MOST_VOXELS, load_volume
 from strokelesion.transforms.sample_error import SampleError
 
-SHAPE, SPACING_MM = (7, 8, 21), (1.5, 1.25, 2.0)
+SHAPE, SPACING_MM = (11, 13, 21), (1.5, 1.25, 2.0)
 VALUES = np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16)
 ORIGIN_MM = (5.0, -7.0, 9.0)
 HEAD_SHAPE = (7, 8, 9)
@@ -39,13 +40,13 @@ def write(folder, kind):
     if kind == "dicom":
         write_series(folder, VALUES, SPACING_MM, ORIGIN_MM)
         return
-    if kind in ("mha", "nrrd"):
+    if kind in ("mha", "nrrd", "nhdr"):
         image = itk.image_from_array(np.ascontiguousarray(VALUES.T))
         image.SetSpacing(SPACING_MM)
         image.SetOrigin(ORIGIN_MM)
         itk.imwrite(image, str(folder / f"head.{kind}"))
         return
-    made = nib.MGHImage if kind == "mgz" else nib.Nifti1Image
+    made = nib.MGHImage if kind in ("mgz", "mgh") else nib.Nifti1Image
     values = VALUES[..., None] if kind == "4d.nii" else VALUES
     nib.save(made(values.astype(np.float32), AFFINE), folder / f"head.{kind}")
 
@@ -53,12 +54,14 @@ def write(folder, kind):
 NAMES = {"4d.nii": "sub-head4d", "dicom": "sub-P0011t1mprage"}
 
 
-@pytest.mark.parametrize("kind", ["nii", "nii.gz", "4d.nii", "mgz", "mha", "nrrd", "dicom"])
+# nibabel leaves an .mgh open until it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", ["nii", "nii.gz", "4d.nii", "mgz", "mgh", "mha", "nrrd", "nhdr", "dicom"])
 def test_a_scan_is_the_same_from_every_format_and_its_results_are_named_after_it(tmp_path, kind):
     (tmp_path / "in").mkdir()
     write(tmp_path / "in", kind)
     items = find_scans(tmp_path / "in")
-    image = LoadScand("image")(items[0])["image"]
+    image = Orientation("LPS", labels=None)(LoadScand("image")(items[0])["image"])  # dcm2niix turns the rows
     assert image.shape == (1, *SHAPE)
     np.testing.assert_array_equal(image[0].numpy(), VALUES)
     np.testing.assert_allclose(image.affine, AFFINE, atol=1e-5)

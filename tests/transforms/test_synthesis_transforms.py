@@ -253,11 +253,13 @@ def test_old_infarcts_are_darker_than_what_they_replace_and_the_rest_stays() -> 
         assert torch.allclose(after[0][far], before["image"].as_tensor()[0][far], atol=1e-3)
 
 
-def test_large_lesions_are_mostly_as_dark_as_csf() -> None:
-    before = painted(head.lesion((-38.0, -18.0, 12.0), 30.0))
+@pytest.mark.parametrize(("radius_mm", "least_cavity"), [(30.0, 0.0), (12.0, 0.8)])
+def test_large_lesions_and_those_that_must_be_cavity_are_mostly_as_dark_as_csf(radius_mm: float, least_cavity: float) -> None:
+    before = painted(head.lesion((-38.0, -18.0, 12.0), radius_mm))
     inside = before["label"].as_tensor() > 0
     csf, gray = float(before["means"][Tissue.VENTRICLE]), float(before["means"][Tissue.CORTEX])
-    painted_over = (drawn(RandPaintLesionsd(strand_prob=0), before, seed=seed)[inside] for seed in range(10))
+    paint = RandPaintLesionsd(strand_prob=0, least_cavity=least_cavity)
+    painted_over = (drawn(paint, before, seed=seed)[inside] for seed in range(10))
     assert np.median([float((after < (csf + gray) / 2).float().mean()) for after in painted_over]) > 0.6
 
 

@@ -37,13 +37,20 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         edge_mm: Range of the standard deviation of the border.
         halo: Largest weight of the gray-matter intensity in the halo, from 0 to 1.
         strand_prob: Share of scans with strands in their cavities.
+        least_cavity: Least share of cavity in a lesion, from 0 to 1; lesions with more cavity are darker and easier to find.
     """
 
     version = 1
 
-    def __init__(self, edge_mm: tuple[float, float] = (0.4, 1.2), halo: float = 0.6, strand_prob: float = 0.5) -> None:
+    def __init__(
+        self,
+        edge_mm: tuple[float, float] = (0.4, 1.2),
+        halo: float = 0.6,
+        strand_prob: float = 0.5,
+        least_cavity: float = 0.0,
+    ) -> None:
         MapTransform.__init__(self, ("image", "tissues", "lesions"))
-        self.edge_mm, self.halo, self.strand_prob = edge_mm, halo, strand_prob
+        self.edge_mm, self.halo, self.strand_prob, self.least_cavity = edge_mm, halo, strand_prob, least_cavity
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with lesions painted into `image`."""
@@ -123,7 +130,7 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         large = min(1.0, np.log1p(volume_ml) / np.log1p(LARGE_ML))
         share = float(self.R.beta(0.5 + 2.5 * large, 0.5 + 0.2 * large))
         tone = float(self.R.uniform(0.8, 1.1) if self.R.uniform() < 0.15 else self.R.uniform(0.2, 0.85))
-        return min(max(share, 0.0), 1.0), tone
+        return min(max(share, self.least_cavity), 1.0), tone
 
 
 def border(lesion: torch.Tensor, sigma_mm: float, spacing_mm: float) -> torch.Tensor:

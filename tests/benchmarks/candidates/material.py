@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from candidates.bundle import read_bundle
-from strokelesion.pipeline.cohorts.phantom import write_phantom
+from strokelesion.pipeline.synthesis.phantom import write_phantom
 
 SUBJECTS = 5  # one a fold, so that the epoch is that of four
 FILES = {"image": "t1", "label": "lesion"}

@@ -33,7 +33,7 @@ def test_predictions_are_found_under_the_scans_own_names_without_reading_a_scan(
     """R1.1 names the scans of t01 and t02 alike: their folders distinguish them."""
     root = release_dir("R1.1")
     records = read_cohort(root)
-    monkeypatch.setattr(predicted_masks, "digest", lambda item: pytest.fail("a scan was read"))
+    monkeypatch.setattr(predicted_masks, "sha256_of_scan", lambda item: pytest.fail("a scan was read"))
     folder = put(tmp_path / "predictions", *(stem(record, root) + postfix for record in records))
     put(folder, stem(records[0], root) + "_probabilities.nii.gz", "notes.txt", ".hidden.nii.gz")
     items = match_predictions(records, folder)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from strokelesion.networks import ResUNet, UserError
-from strokelesion.pipeline.evaluation import release as releasing
+from strokelesion.pipeline.evaluation.release import describe_released
 from strokelesion.pipeline.models.application import load_weights
 from strokelesion.pipeline.models.architecture import build_network
 from strokelesion.pipeline.models.description import Decision
@@ -176,5 +176,5 @@ def test_weights_that_half_precision_cannot_hold_and_wrong_names_are_refused(val
 def test_a_released_model_does_not_say_where_data_or_lists_lay(tmp_path):
     held_out = HELD_OUT.model_copy(update={"split": "/home/alice/lists/mine.csv"})
     path = write_small(tmp_path / "best.pt", held_out=held_out, training={"dataset_dir": "/home/alice/ATLAS_R1.1"})
-    summary = releasing.describe_released(read_model(path), Decision()).training
+    summary = describe_released(read_model(path), Decision()).training
     assert (summary["dataset_dir"], summary["split"]) == ("ATLAS_R1.1", "mine.csv")

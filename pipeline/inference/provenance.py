@@ -1,0 +1,101 @@
+"""Which scan a result belongs to: its sources, the hash of their content, and results of other scans in the folder."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from strokelesion.pipeline.inference.result_names import ScanName, parse_entities
+from strokelesion.pipeline.inference.scans import scan_name
+from strokelesion.pipeline.runtime.errors import format_issue, refuse
+from strokelesion.transforms.conversion import DicomImage
+
+# Ending of the file that says how a mask was made.
+SIDECAR = "mask.json"
+
+
+def scan_files(item: Mapping[str, Any]) -> list[Path]:
+    """Return the files that a scan is read from: its file, both files of a pair, or those of its DICOM series in order."""
+    image = item["image"]
+    if isinstance(image, DicomImage):
+        return [Path(file) for file in image.files]
+    path = Path(image)
+    pair = [path.with_suffix(suffix) for suffix in (".img", ".IMG") if path.suffix.lower() == ".hdr"]
+    return [path, *(voxels for voxels in pair if voxels.is_file())][:2]
+
+
+def scan_sources(item: Mapping[str, Any]) -> list[str]:
+    """Return the absolute paths that results name as their source: a file, or the folders of a DICOM series."""
+    image = item["image"]
+    paths = image.folders if isinstance(image, DicomImage) else [image]
+    return [os.path.abspath(path) for path in paths]
+
+
+def series_uid(item: Mapping[str, Any]) -> str | None:
+    """Return the SeriesInstanceUID of a DICOM series; None for another scan."""
+    return item["image"].series if isinstance(item["image"], DicomImage) else None
+
+
+def sha256_of_scan(item: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a scan's files, see `scan_files`, and of the suffix of its image in a DICOM series."""
+    sha = hashlib.sha256(item["image"].suffix.encode() if isinstance(item["image"], DicomImage) else b"")
+    for file in scan_files(item):
+        sha.update(file.read_bytes())
+    return sha.hexdigest()
+
+
+def is_made_from(sidecar: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    """Return whether a result was made from the content that a scan has now.
+
+    It was not if the scan cannot be read: loading then says why, without stopping the others.
+    """
+    try:
+        return sidecar.get("InputSHA256") == sha256_of_scan(item)
+    except OSError:
+        return False
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Return the content of a mask's sidecar; an empty dictionary if the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_of_other_scan(sidecar: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    """Return whether a sidecar describes another scan: another source or series, and another content."""
+    if "Sources" not in sidecar:
+        return False
+    known = [os.path.abspath(path) for path in sidecar["Sources"]], sidecar.get("SeriesInstanceUID")
+    return known != (scan_sources(item), series_uid(item)) and not is_made_from(sidecar, item)
+
+
+def require_own(folder: Path, names: Mapping[ScanName, Mapping[str, Any]]) -> None:
+    """Raise UserError if a folder holds results of other scans under the names of these.
+
+    Args:
+        folder: Folder of the results.
+        names: Scans by the names of their results.
+    """
+    others = []
+    for name, item in names.items():
+        known = read_sidecar(folder / name.path(SIDECAR, label="lesion"))
+        if is_of_other_scan(known, item):
+            others.append(f"{name}: of {', '.join(known['Sources'])}, and now of {scan_name(item)}")
+    advice = (
+        "Expected results of the same scans. Name a folder that holds all of them (--scans), or another --output_dir; "
+        "--overwrite true replaces the results."
+    )
+    refuse([format_issue(f"results in {folder} are of other scans", others, advice)])
+
+
+def earlier_names(folder: Path, names: Iterable[ScanName]) -> list[ScanName]:
+    """Return the names of results in a folder that are not among these: those of other runs, as in a loop over patients."""
+    known = {folder / name.path(SIDECAR, label="lesion") for name in names}
+    found = [path for path in folder.glob("sub-*/**/*_label-lesion*_mask.json") if path not in known]
+    entities = [parse_entities(path.stem) or () for path in found]
+    return [ScanName(tuple(pair for pair in pairs if pair != ("label", "lesion"))) for pairs in entities if pairs]

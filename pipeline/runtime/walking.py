@@ -1,0 +1,21 @@
+"""One walk through a folder for all commands: links are followed without loops, hidden files and folders are passed over."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def walk(root: str | Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield each folder below a root once, as `os.walk` does: folder, names of subfolders, names of files, both sorted.
+
+    A folder that several links lead to is entered once. Remove a name from the subfolders to pass it over. Links to files that
+    do not exist are yielded too, because their names say what is missing.
+    """
+    entered: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if name[0] != ".")  # os.walk enters only those that remain here
+        if (place := os.path.realpath(folder)) in entered:
+            folders.clear()
+            continue
+        entered.add(place)
+        yield Path(folder), folders, sorted(name for name in files if name[0] != ".")

@@ -48,12 +48,14 @@ _RAW = r"(?![^/]+/(?:.*/)?(?:derivatives|sourcedata)/)"  # the given folder itse
 _BIDS = r"(?P<subject>sub-[^/_]+)(?:_(?P<session>ses-[^/_]+))?_"
 _SMOOTH = r"_LesionSmooth(?P<number>_\d+)?"
 
-_LESION = re.compile(r"lesion|infarct")
+_LESION = re.compile(r"lesion|infarct|(?:^|-)stroke$")
 # A lesion's surroundings, its opposite side, and scans whose lesions were filled.
 _NO_LESION = re.compile(r"(?:non?|peri|without|healthy)-?lesion|lesional|lesion-?(?:fill|free|less|network|disconn)")
 # BIDS entities that describe how a scan was taken or where it lies, not what a mask shows.
 _OF_SCAN = ("acq", "ce", "den", "dir", "echo", "hemi", "inv", "mod", "part", "rec", "res", "run", "space", "task", "trc")
-_OTHER_CONTRAST = re.compile(r"_(?:T2w|T2star|T2starw|FLAIR|PD|PDw|PDT2|dwi|adc|trace|swi|bold|ct|angio)_", re.IGNORECASE)
+_OTHER_CONTRAST = re.compile(
+    r"[_-](?:T2w?|T2starw?|FLAIR|PDw?|PDT2|dwi|adc|trace|swi|bold|ct|angio)(?:_|lesion)", re.IGNORECASE
+)
 _OTHER_FOLDERS = ("dwi", "func", "perf", "fmap", "swi", "ct")
 _SPACE = re.compile(r"_space-([^_]+)_")
 _SPACES_OF_SCAN = ("orig", "native", "individual", "T1w", "t1w", "anat")
@@ -92,7 +94,7 @@ LAYOUTS = (
         release="BIDS",
         example="sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz",
         t1=rf"{_RAW}{_IN}anat/{_BIDS}(?:[^/]*_)?T1w{_END}",
-        mask=rf"{_IN}{_BIDS}(?P<described>[^/]*(?i:mask|roi|seg|lesions?|infarct))(?:{_END}|\.mgz)",
+        mask=rf"{_IN}{_BIDS}(?P<described>[^/]*(?i:mask|roi|seg|lesions?|infarct|stroke))(?:{_END}|\.mgz)",
         table=rf"{_RAW}{_IN}participants\.(?:tsv|csv|xlsx)",
         has_sites=True,
     ),
@@ -118,8 +120,8 @@ def identify_file(path: str) -> tuple[Layout, str, dict[str, str]] | None:
 def names_lesion(described: str) -> bool:
     """Return whether the name of a BIDS mask, without subject, session and extension, says that it shows the lesion.
 
-    A label decides: `label-L` (BIDS), `label-lesion`, `label-stroke`. Otherwise `lesion` or `infarct` must be in the name, but
-    not in an entity that describes the scan, such as `acq-lesion`. A plain `_roi` is a lesion too, as fMRIPrep takes it.
+    A label decides: `label-L` (BIDS), `label-lesion`, `label-stroke`. Otherwise `lesion`, `infarct` or `stroke` must be in the
+    name, but not in an entity that describes the scan, such as `acq-lesion`. A plain `_roi` is a lesion too, as in fMRIPrep.
     """
     *entities, suffix = described.lower().split("_")
     values = dict(entity.split("-", 1) for entity in entities if "-" in entity)
@@ -127,7 +129,7 @@ def names_lesion(described: str) -> bool:
     if suffix == "probseg" or _NO_LESION.search(described.lower()):
         return False
     if "label" in values:
-        return values["label"] in ("l", "stroke") or _LESION.search(values["label"]) is not None
+        return values["label"] == "l" or _LESION.search(values["label"]) is not None
     is_plain_roi = suffix == "roi" and {*words} <= {"t1w"}
     return is_plain_roi or any(_LESION.search(word) for word in (*words, suffix))
 

@@ -16,7 +16,7 @@ from strokelesion.networks import UserError
 
 Row = dict[str, str | float | int]
 # Columns with the site, the first one that a row has; columns with a subject whose name may be spelled in other ways.
-SITE_COLUMNS = ("site", "site_id", "siteid", "site_name", "center", "center_id", "centre", "centre_id", "hospital")
+SITE_COLUMNS = ("site", "site_id", "siteid", "site_name", "center", "center_id", "centre", "centre_id", "study_site")
 _SUBJECT = re.compile(r"(?:(?:participant|subject|sub|patient|bids)[ _-]*)?(?:id|name|number)|participant|subject|sub|patient")
 
 

@@ -13,6 +13,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.layouts import Layout, drawn_elsewhere, identify_file
 from strokelesion.pipeline.cohorts.metadata import Table, read_table
 from strokelesion.pipeline.runtime.errors import Fault
+from strokelesion.pipeline.runtime.walking import walk
 
 logger = logging.getLogger(__name__)
 
@@ -64,19 +65,12 @@ Scans = Mapping[ScanKey, ScanFiles]
 
 
 def list_files(root: Path) -> tuple[list[str], list[str]]:
-    """Return all files, and the hidden files and folders, which are skipped. A folder with several links is entered once."""
+    """Return all files, also through links, and the hidden files and folders, which are skipped."""
     files: list[str] = []
     hidden: list[str] = []
-    entered: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        if (place := os.path.realpath(folder)) in entered:
-            folders.clear()
-            continue
-        entered.add(place)
-        hidden += (os.path.join(folder, name) for name in sorted(folders + names) if name.startswith("."))
-        # In place: os.walk enters only the folders that remain in this list.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += (os.path.join(folder, name) for name in sorted(names) if not name.startswith("."))
+    for folder, _, names in walk(root):
+        files += (str(folder / name) for name in names)
+        hidden += (str(folder / name) for name in sorted(os.listdir(folder)) if name.startswith("."))
     return files, hidden
 
 

@@ -129,10 +129,10 @@ def survey_cohort(folder: str | Path) -> Survey:
 
 
 def find_without_sites(survey: Survey) -> list[str]:
-    """Return the tables that have rows but no site, although nothing else in their layout names a site."""
+    """Return the tables without any site, although nothing else in their layout names a site."""
     layouts = [layout.release for layout in LAYOUTS if "site" not in re.compile(layout.t1).groupindex]
     tables = [table for layout in layouts for table in survey.tables.get(layout, [])]
-    return [table.path for table in tables if table.rows and not any(site_of(row) for row in table.rows)]
+    return [table.path for table in tables if not any(map(site_of, table.rows))]
 
 
 def _names_by_layout(scans: Scans) -> dict[str, set[str]]:

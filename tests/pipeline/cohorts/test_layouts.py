@@ -9,7 +9,8 @@ LESIONS = [
     "label-L_mask", "label-lesion_mask", "label-lesion_roi", "T1w_label-lesion_roi", "label-L_desc-rater1_mask",
     "desc-T1lesion_mask", "space-orig_label-lesion_desc-T1lesion_mask", "acq-tfl3_run-3_T2w_desc-lesion_mask",
     "space-T1w_desc-lesion_dseg", "lesion", "lesion_mask", "LESION_MASK", "manual-lesion_mask",
-    "desc-manualLesion_mask", "label-stroke_mask", "desc-infarct_mask", "lesion_seg", "lesionmask", "roi",
+    "desc-manualLesion_mask", "label-stroke_mask", "desc-infarct_mask", "lesion_seg", "stroke",
+    "desc-stroke_mask", "lesionmask", "roi",
     "T1w_roi",
 ]
 OTHERS = [
@@ -17,7 +18,7 @@ OTHERS = [
     "label-GM_desc-lesion_mask", "dseg", "desc-aparcaseg_dseg", "label-brain_mask",
     "acq-lesion_desc-brain_mask", "task-lesion_mask", "label-lesion_probseg", "label-CSF_probseg",
     "desc-nonlesion_mask", "desc-perilesion_mask", "desc-contralesional_mask", "label-lesionfree_mask",
-    "label-cerebellum_roi", "motor_roi", "atlas-AAL_roi", "desc-motor_roi", "desc-second_mask",
+    "label-cerebellum_roi", "motor_roi", "atlas-AAL_roi", "desc-motor_roi", "desc-second_mask", "acq-stroke_mask",
 ]
 # fmt: on
 
@@ -65,6 +66,9 @@ def test_scans_and_tables_are_raw_and_masks_are_anywhere(path, kind):
         ("anat/sub-01_space-orig_label-L_desc-T1lesion_mask.nii.gz", False),
         ("anat/sub-01_T2w_desc-lesion_mask.nii.gz", True),
         ("anat/sub-01_FLAIR_label-lesion_mask.nii.gz", True),
+        ("anat/sub-01_acq-FLAIR_label-lesion_mask.nii.gz", True),
+        ("anat/sub-01_desc-T2lesion_mask.nii.gz", True),
+        ("anat/sub-01_desc-T1lesion_mask.nii.gz", False),
         ("dwi/sub-01_label-lesion_mask.nii.gz", True),
         ("anat/sub-01_space-MNI152NLin2009cAsym_label-lesion_mask.nii.gz", True),
     ],

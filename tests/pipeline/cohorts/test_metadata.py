@@ -59,7 +59,7 @@ def test_a_number_of_a_site_names_no_subject():
     assert rows_by_scan([of({"site_id": 1, "family_id": "01"})], spellings({"sub-01"})) == {}
 
 
-@pytest.mark.parametrize("column", ["site", "Site", "SITE", "site_id", "Site ID", "center", "Centre", "Hospital"])
+@pytest.mark.parametrize("column", ["site", "Site", "SITE", "site_id", "Site ID", "center", "Centre", "Study Site"])
 def test_a_site_is_found_in_each_column_of_sites(column):
     assert site_of({"participant_id": "sub-01", column: 3}) == "3"
 

@@ -163,8 +163,8 @@ def mask_reason(path: Path, names: Collection[Path]) -> str:
 
 
 def words_of(path: Path) -> set[str]:
-    """Return the words of a file name in lower case."""
-    return set(re.split(r"[-_.]", path.name.lower()))
+    """Return the words of a file name in lower case; `LesionSmooth` are two."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", path.name)}
 
 
 def values_of_mask(path: Path) -> str:

@@ -129,3 +129,9 @@ def test_a_folder_of_no_scans_says_what_it_holds(tmp_path):
     write(tmp_path, "derivatives/sub-01_T1w.nii.gz", "x_mask.nii.gz")
     with pytest.raises(UserError, match=r"found no scan(?s:.*)2 files or folders are left out(?s:.*)x_mask\.nii\.gz: a mask"):
         find_scans(tmp_path)
+
+
+def test_of_an_atlas_release_only_the_t1s_are_taken(phantom_dir):
+    found = find_scans(phantom_dir)
+    assert [item["image"] for item in found] == sorted(map(str, phantom_dir.rglob("*t1w*")))
+    assert {Path(path).name.split("_")[1] for path, _ in found.left_out} == {"LesionSmooth"}

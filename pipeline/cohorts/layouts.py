@@ -50,7 +50,9 @@ _SMOOTH = r"_LesionSmooth(?P<number>_\d+)?"
 
 _LESION = re.compile(r"lesion|infarct|(?:^|-)stroke$")
 # A lesion's surroundings, its opposite side, and scans whose lesions were filled.
-_NO_LESION = re.compile(r"(?:non?|peri|without|healthy)-?lesion|lesional|lesion-?(?:fill|free|less|network|disconn)")
+_NO_LESION = re.compile(
+    r"(?:non?|peri|without|healthy)-?lesion|(?:^|_)non?_lesion|lesional|lesion-?(?:fill|free|less|network|disconn)"
+)
 # BIDS entities that describe how a scan was taken or where it lies, not what a mask shows.
 _OF_SCAN = ("acq", "ce", "den", "dir", "echo", "hemi", "inv", "mod", "part", "rec", "res", "run", "space", "task", "trc")
 _OTHER_CONTRAST = re.compile(

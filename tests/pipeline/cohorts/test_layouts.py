@@ -17,7 +17,7 @@ OTHERS = [
     "mod-T1w_defacemask", "defacemask", "mask", "desc-brain_mask", "desc-ribbon_mask", "label-WM_mask",
     "label-GM_desc-lesion_mask", "dseg", "desc-aparcaseg_dseg", "label-brain_mask",
     "acq-lesion_desc-brain_mask", "task-lesion_mask", "label-lesion_probseg", "label-CSF_probseg",
-    "desc-nonlesion_mask", "desc-perilesion_mask", "desc-contralesional_mask", "label-lesionfree_mask",
+    "desc-nonlesion_mask", "no_lesion_mask", "desc-perilesion_mask", "desc-contralesional_mask", "label-lesionfree_mask",
     "label-cerebellum_roi", "motor_roi", "atlas-AAL_roi", "desc-motor_roi", "desc-second_mask", "acq-stroke_mask",
 ]
 # fmt: on

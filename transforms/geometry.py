@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.transforms import SpatialResample, generate_spatial_bounding_box
 from nibabel.affines import apply_affine, from_matvec
+from nibabel.orientations import inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -25,6 +26,15 @@ MNI_EXTENT_MM = (197, 233, 189)
 MNI_FIRST_MM = (-98.0, -134.0, -72.0)
 # A mask whose corners are further than this from those of its image has another grid.
 GRID_TOLERANCE_MM = 0.1
+UNTURNED = np.array([[0, 1], [1, 1], [2, 1]])  # the orientation of a volume whose axes are in order
+OF_OTHER_GRID = (
+    "If the mask was drawn on this scan, resample it to the scan with nearest neighbors. If it was drawn on another image, "
+    "such as a T2 or a template, register that image to the scan and move the mask with it."
+)
+OF_NO_GRID = (
+    "The mask has no affine (its qform and sform codes are 0). If its voxels are in the order of those of the scan, copy the "
+    "affine of the scan to it."
+)
 # If all edges of the voxels are shorter, distances to a closed mask are computed at every second voxel.
 FINE_MM = 1.5
 
@@ -42,17 +52,45 @@ def voxel_ml(affine: Any) -> float:
     return abs(float(np.linalg.det(np.asarray(affine, dtype=float)[:3, :3]))) / 1000
 
 
-def require_same_grid(image: MetaTensor, mask: MetaTensor) -> None:
-    """Raise `SampleError` unless both arrays have the same spatial shape and corners within `GRID_TOLERANCE_MM`."""
-    shapes = tuple(image.shape[1:]), tuple(mask.shape[1:])
-    shift_mm = corner_shift_mm(shapes[0], image.affine, mask.affine)
+def match_grid(image: MetaTensor, mask: MetaTensor) -> MetaTensor:
+    """Return a mask `(C, X, Y, Z)` on the grid of its image. Only the order and the direction of its axes may differ.
+
+    Voxels are moved, not interpolated: a mask that another program stored from left to right keeps each of its voxels. Axes
+    are not moved if the image or the mask has no orientation, because nibabel then guesses one.
+
+    Raises:
+        SampleError: The mask has another shape, or its corners are further than `GRID_TOLERANCE_MM` from those of the image.
+    """
+    turn = io_orientation(np.linalg.solve(np.asarray(image.affine, dtype=float), np.asarray(mask.affine, dtype=float)))
+    is_turned = is_oriented(image) and is_oriented(mask) and not np.isnan(turn).any() and not np.array_equal(turn, UNTURNED)
+    turned = turn_axes(mask, turn) if is_turned else mask
+    shapes = tuple(image.shape[1:]), tuple(turned.shape[1:])
+    shift_mm = corner_shift_mm(shapes[0], image.affine, turned.affine)
     if shapes[0] != shapes[1] or shift_mm > GRID_TOLERANCE_MM:
         raise SampleError(
             source_of(mask),
-            f"({shapes[1]} voxels) is not on the grid of {source_of(image)} ({shapes[0]} voxels; corners "
-            f"{shift_mm:.1f} mm apart); expected the same shape and affine",
-            "Resample the mask to its scan.",
+            f"({tuple(mask.shape[1:])} voxels) is not on the grid of {source_of(image)} ({shapes[0]} voxels; corners "
+            f"{shift_mm:.1f} mm apart); expected the same shape and affine, in any order of axes",
+            OF_OTHER_GRID if is_oriented(mask) else OF_NO_GRID,
         )
+    if is_turned:
+        turned.affine = image.affine  # affines that differ by rounding could later lead to different axes
+    return turned
+
+
+def is_oriented(volume: MetaTensor) -> bool:
+    """Return whether a volume has an affine of its own; a NIfTI file has none if both its codes are 0."""
+    return any(int(volume.meta.get(code, 1)) != 0 for code in ("qform_code", "sform_code"))
+
+
+def turn_axes(volume: MetaTensor, turn: NDArray[Any]) -> MetaTensor:
+    """Return a volume `(C, X, Y, Z)` with its axes in another order and direction, as nibabel's orientations `(3, 2)` say."""
+    shape, axes = volume.shape[1:], turn[:, 0].astype(int)
+    values = volume.as_tensor().flip([axis + 1 for axis in range(3) if turn[axis, 1] < 0])
+    values = values.permute(0, *(int(axis) + 1 for axis in np.argsort(axes))).contiguous()
+    turned = MetaTensor(values, meta=dict(volume.meta))
+    turned.affine = torch.from_numpy(np.asarray(volume.affine, dtype=float) @ inv_ornt_aff(turn, shape))
+    return turned
 
 
 def corner_shift_mm(shape: Sequence[int], one: Any, other: Any) -> float:

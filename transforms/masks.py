@@ -17,7 +17,7 @@ from monai.utils import ImageMetaKey, ensure_tuple
 
 from strokelesion.networks import UserError
 from strokelesion.transforms.components import largest_component
-from strokelesion.transforms.geometry import require_same_grid
+from strokelesion.transforms.geometry import match_grid
 from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.sample_error import SampleError, source_of
 
@@ -78,8 +78,7 @@ class LoadMasksd(MapTransform):
         sample = dict(data)
         for key in self.key_iterator(sample):
             masks = [load_volume(path) for path in ensure_tuple(sample[key])]
-            for mask in masks[1:]:
-                require_same_grid(masks[0], mask)
+            masks = [masks[0], *(match_grid(masks[0], mask) for mask in masks[1:])]
             sample[key] = MetaTensor(torch.cat([torch.as_tensor(mask) for mask in masks]), meta=masks[0].meta)
             sample[key].meta[ImageMetaKey.FILENAME_OR_OBJ] = ", ".join(map(source_of, masks))
         return sample
@@ -133,7 +132,7 @@ class LabelLesionsd(MapTransform):
     Args:
         keys: Main mask `(1, X, Y, Z)` and fused sub-mask, which samples need not have.
         label_key: Key of the resulting label map.
-        image_key: Key of the scan, which must have the grid of the masks.
+        image_key: Key of the scan, which must have the grid of the masks; the order of axes may differ, see `match_grid`.
         divide: Source of the classes: `masks` for the mask files, `components` to divide a main mask without sub-mask.
 
     Raises:
@@ -162,10 +161,8 @@ class LabelLesionsd(MapTransform):
         """Return the sample with its label map `(1, X, Y, Z)` as bytes."""
         sample = dict(data)
         main_key, sub_key = self.keys
-        main = sample.pop(main_key)
-        sub = sample.pop(sub_key, None)
-        for mask in (main,) if sub is None else (main, sub):
-            require_same_grid(sample[self.image_key], mask)
+        image, main, sub = sample[self.image_key], sample.pop(main_key), sample.pop(sub_key, None)
+        main, sub = match_grid(image, main), None if sub is None else match_grid(image, sub)
         if sub is None and self.divide == "components":
             sample[self.label_key] = divide_components(main)
         else:

@@ -7,7 +7,7 @@ import torch
 from monai.transforms import Transform
 
 from strokelesion.networks import UserError
-from strokelesion.transforms.geometry import require_same_grid
+from strokelesion.transforms.geometry import match_grid
 from strokelesion.transforms.masks import MAIN, SUB
 from strokelesion.transforms.sample_error import source_of
 
@@ -31,7 +31,7 @@ class CheckPredictiond(Transform):
         sample = dict(data)
         for key, check in (("pred", check_labels), ("probabilities", check_probabilities)):
             if key in sample:
-                require_same_grid(sample["image"], sample[key])
+                sample[key] = match_grid(sample["image"], sample[key])
                 check(sample[key])
                 # Affines that differ by rounding could otherwise lead to different axes in reorientation.
                 sample[key].affine = sample["image"].affine

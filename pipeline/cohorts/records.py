@@ -78,6 +78,12 @@ def find_unlinked(records: Sequence[Record]) -> list[Record]:
     return first + unlinked if both_first or (first and unlinked) else []
 
 
+def find_without_row(records: Sequence[Record]) -> list[str]:
+    """Return the images of the records without a row, if tables of their release have rows of other scans."""
+    listed = {record["release"] for record in records if "metadata" in record}
+    return [record["image"] for record in records if record["release"] in listed and "metadata" not in record]
+
+
 def _names(record: Record) -> set[str]:
     row = record.get("metadata", {})
     linked = (identifier(row[column]) for column in LINK_COLUMNS if column in row)

@@ -172,9 +172,11 @@ def _check_cohort(records: Sequence[Record], listed: Mapping[str, Assignment], s
 
 
 def _check_sides(sides: Split, split: str, fold: int | str, seed: int) -> None:
+    persons = {record["person"] for record in (*sides.training, *sides.held_out)}
+    advice = "Choose another seed, fold or split." if len(persons) > 1 else "The cohort has one person: add scans of others."
     for side, records in (("held-out", sides.held_out), ("training", sides.training)):
         if not records:
             raise UserError(
                 f"The {side} side of fold {fold} is empty with split={split} and seed={seed}; expected at least one person "
-                "on each side. Choose another seed, fold or split."
+                f"on each side. {advice}"
             )

@@ -33,7 +33,8 @@ class Check(Generic[Subject]):
 
 FOLDER_CHECKS: tuple[Check[Survey], ...] = (
     Check(
-        "scans without mask, masks without scan, several of one session, damaged tables, persons who may be in two releases",
+        "scans without lesion mask, masks without scan, several of one session, unusable tables, "
+        "persons who may be in two releases",
         STOPS,
         folder_checks.find_refused_files,
     ),
@@ -41,6 +42,8 @@ FOLDER_CHECKS: tuple[Check[Survey], ...] = (
     Check("rows that name the same scan", SUSPICIOUS, folder_checks.find_repeated_rows),
     Check("rows without files", NOTE, folder_checks.find_rows_without_files),
     Check("files without rows", NOTE, folder_checks.find_files_without_rows),
+    Check("tables without sites", NOTE, folder_checks.find_tables_without_sites),
+    Check("masks left out by their names", NOTE, folder_checks.find_left_out_masks),
     Check("names with spaces around them in tables", NOTE, folder_checks.find_padded_names),
     Check("persons in several releases", NOTE, folder_checks.find_persons_in_two_releases),
     Check("hidden files", NOTE, folder_checks.find_hidden_files),
@@ -67,6 +70,7 @@ SCAN_CHECKS: tuple[Check[Scan], ...] = (
     Check("sub-masks larger than the main mask", SUSPICIOUS, scan_checks.find_large_sub_masks),
     Check("masks outside the head", SUSPICIOUS, scan_checks.find_masks_outside_head),
     Check("images that are probably T2 or FLAIR", SUSPICIOUS, scan_checks.find_other_contrasts),
+    Check("masks of bright tissue", SUSPICIOUS, scan_checks.find_bright_lesions),
 )
 # This check compares the scans above with each other, by the hash of each image's voxels.
 COHORT_CHECKS: tuple[Check[Mapping[str, str]], ...] = (Check("the same image twice", SUSPICIOUS, scan_checks.find_same_voxels),)

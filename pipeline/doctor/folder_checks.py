@@ -3,8 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from strokelesion.pipeline.cohorts.metadata import Row, Table, scan_names
-from strokelesion.pipeline.cohorts.survey import Survey
+from strokelesion.pipeline.cohorts.metadata import Row, Table, scan_names, scans_of
+from strokelesion.pipeline.cohorts.records import find_without_row
+from strokelesion.pipeline.cohorts.survey import WITHOUT_ROW, WITHOUT_SITES, Survey, find_without_sites
 from strokelesion.pipeline.doctor.issue import Issue
 
 # Labels that the authors or users of a release reported as wrong.
@@ -35,20 +36,30 @@ def find_repeated_rows(survey: Survey) -> Iterator[Issue]:
 
 
 def find_rows_without_files(survey: Survey) -> Iterator[Issue]:
-    """Yield an issue for each row without a scan in the data set."""
+    """Yield an issue for each row without a scan in the data set, in tables that are not refused as a whole."""
+    refused = {file for fault in survey.faults for file in fault.files}
     for layout, tables in survey.tables.items():
         for table, number, row in _rows(tables):
-            if not _scans_of(row, survey, layout):
+            if not _scans_of(row, survey, layout) and table.path not in refused:
                 what = f"row {number} names {', '.join(scan_names(row)) or 'no scan'}, and there are no such files"
-                yield Issue(table.path, what, "Nothing, if they were left out.")
+                yield Issue(table.path, what, "Nothing, if they were left out; else correct the name, or the site is lost.")
 
 
 def find_files_without_rows(survey: Survey) -> Iterator[Issue]:
     """Yield an issue for each scan without a row, if the tables of its release have rows of other scans."""
-    listed = {record["release"] for record in survey.records if "metadata" in record}
-    for record in survey.records:
-        if record["release"] in listed and "metadata" not in record:
-            yield Issue(record["image"], "has no row in the tables of its release", "Add one, if its site matters.")
+    return (Issue(image, "has no row in the tables of its release", WITHOUT_ROW) for image in find_without_row(survey.records))
+
+
+def find_tables_without_sites(survey: Survey) -> Iterator[Issue]:
+    """Yield an issue for each table that should have a column of sites and has none."""
+    return (Issue(table, "has no column of sites", WITHOUT_SITES) for table in find_without_sites(survey))
+
+
+def find_left_out_masks(survey: Survey) -> Iterator[Issue]:
+    """Yield an issue for each mask beside a lesion mask whose name does not say that it shows the lesion on T1."""
+    advice = "Nothing, if it is no lesion mask of this T1; else rename it, for example to sub-01_label-lesion_mask.nii.gz."
+    what = "is left out: its name does not say that it shows the lesion on T1"
+    return (Issue(mask, what, advice) for mask in survey.left_out)
 
 
 def find_padded_names(survey: Survey) -> Iterator[Issue]:
@@ -81,4 +92,4 @@ def _rows(tables: Iterable[Table]) -> Iterator[tuple[Table, int, Row]]:
 
 
 def _scans_of(row: Row, survey: Survey, layout: str) -> set[str]:
-    return set(scan_names(row)) & survey.names.get(layout, set())
+    return scans_of(row, survey.names.get(layout, {}))

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from strokelesion.pipeline.doctor.thumbnail import Thumbnail, make_thumbnail
 from strokelesion.pipeline.training.slice_store import files_of
 from strokelesion.transforms import Recipe
+from strokelesion.transforms.geometry import match_grid
 from strokelesion.transforms.intensity import tissue_scale
 from strokelesion.transforms.masks import binarize_mask
 from strokelesion.transforms.reading import load_volume
@@ -69,11 +70,10 @@ class Scan:
 
     @cached_property
     def lesions(self) -> dict[str, torch.Tensor]:
-        """Return the masks as 0 and 1, for scans that training accepts."""
-        return {
-            file: binarize_mask(self.masks[file], allow_empty=True, allow_gray=True) if isinstance(mask, SampleError) else mask
-            for file, mask in self.binarized.items()
-        }
+        """Return the masks as 0 and 1 on the grid of the image, for scans that training accepts."""
+        assert self.image is not None
+        masks = {file: match_grid(self.image, mask) for file, mask in self.masks.items()}
+        return {file: binarize_mask(mask, allow_empty=True, allow_gray=True) for file, mask in masks.items()}
 
     @cached_property
     def thumbnail(self) -> Thumbnail:

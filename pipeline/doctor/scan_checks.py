@@ -13,7 +13,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.doctor.issue import Issue
 from strokelesion.pipeline.doctor.scan import Scan
 from strokelesion.pipeline.training.slice_store import prepare_scan
-from strokelesion.transforms.geometry import corner_shift_mm, require_same_grid
+from strokelesion.transforms.geometry import corner_shift_mm, match_grid
 from strokelesion.transforms.masks import ROUNDING_TOLERANCE, binarize_mask
 from strokelesion.transforms.sample_error import SampleError
 
@@ -45,10 +45,10 @@ def find_bad_masks(scan: Scan) -> Iterator[Issue]:
 
 
 def find_other_grids(scan: Scan) -> Iterator[Issue]:
-    """Yield an issue for each mask that `require_same_grid` refuses."""
+    """Yield an issue for each mask that `match_grid` refuses."""
     if scan.image is not None:
         for file, mask in scan.masks.items():
-            yield from _refusal(file, require_same_grid, scan.image, mask)
+            yield from _refusal(file, match_grid, scan.image, mask)
 
 
 def find_other_errors(scan: Scan) -> Iterator[Issue]:
@@ -56,7 +56,11 @@ def find_other_errors(scan: Scan) -> Iterator[Issue]:
     try:
         prepare_scan(scan.item, scan.training.transform)
     except UserError as error:
-        yield Issue(scan.item["image"], f"cannot be prepared: {error}", "Do as it says, or remove the scan.")
+        known = error.__cause__
+        if isinstance(known, SampleError):  # it names the file at fault, which may be a mask
+            yield Issue(known.source, known.what, known.advice)
+        else:
+            yield Issue(scan.item["image"], f"cannot be prepared: {known}", "Do as it says, or remove the scan.")
 
 
 def find_allowed_masks(scan: Scan) -> Iterator[Issue]:
@@ -119,13 +123,18 @@ def find_masks_outside_head(scan: Scan) -> Iterator[Issue]:
 
 
 def find_other_contrasts(scan: Scan) -> Iterator[Issue]:
-    """Yield an issue if fluid or lesions are bright in the image."""
-    fluid, lesion = scan.thumbnail.fluid_skewness, scan.thumbnail.lesion_brightness
-    reasons = [f"fluid seems bright ({fluid:.2f})"] if fluid > FLUID_OF_T2 else []
-    reasons += [f"the lesions are {lesion:.2f} times as bright as what surrounds them"] if lesion > LESION_OF_T2 else []
-    if reasons:
-        what = f"is probably a T2 or FLAIR: {' and '.join(reasons)}"
+    """Yield an issue if fluid is bright in the image."""
+    if (fluid := scan.thumbnail.fluid_skewness) > FLUID_OF_T2:
+        what = f"is probably a T2 or FLAIR: fluid seems bright ({fluid:.2f})"
         yield Issue(scan.item["image"], what, "Look at it; if it is no T1, remove the scan.")
+
+
+def find_bright_lesions(scan: Scan) -> Iterator[Issue]:
+    """Yield an issue for the main mask if it marks bright tissue: it may show something else, or the image is no T1."""
+    if (lesion := scan.thumbnail.lesion_brightness) > LESION_OF_T2:
+        what = f"marks tissue {lesion:.2f} times as bright as what surrounds it; old infarcts are darker on T1"
+        advice = "Look at it over its scan: it may be a mask of brain or tissue, or of fresh blood, or the scan may be no T1."
+        yield Issue(next(iter(scan.masks)), what, advice)
 
 
 def find_same_voxels(hashes: Mapping[str, str]) -> Iterator[Issue]:

@@ -65,7 +65,9 @@ class SliceSampler(Sampler[int]):
         """Set the slices to sample from."""
         self.with_lesion, self.without = np.flatnonzero(has_lesion), np.flatnonzero(~np.asarray(has_lesion))
         if not len(self.with_lesion):
-            raise UserError("no training slice has a lesion; expected some. Check the masks of the training scans.")
+            raise UserError(
+                "no training slice has a lesion; expected some. Check the masks of the training scans, or choose another split."
+            )
         slices_of = np.bincount(scan_of[self.with_lesion])[scan_of[self.with_lesion]]
         weights = slices_of.astype(float) ** -self.evenness
         self.chances = weights / weights.sum() if self.evenness else None

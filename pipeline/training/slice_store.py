@@ -76,7 +76,7 @@ def prepare_scan(record: Mapping[str, Any], transform: Recipe) -> dict[str, Any]
     except Exception as error:
         source = record.get("image", record["subject"])
         if (known := user_error(error)) is not None:
-            raise UserError(f"cannot prepare {source}: {known}") from None
+            raise UserError(f"cannot prepare {source}: {known}") from known
         error.add_note(f"while preparing {source}")
         raise
 

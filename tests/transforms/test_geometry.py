@@ -1,5 +1,7 @@
 """Voxels in space: volumes, boxes, points, other grids and distances, each against a plain or an independent way."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import SpatialResample
 from nibabel.affines import from_matvec
 from nibabel.eulerangles import euler2mat
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from scipy.spatial import cKDTree
 
 from strokelesion.networks import UserError
@@ -18,9 +21,9 @@ from strokelesion.transforms.geometry import (
     is_outside,
     look_up,
     lower_envelopes,
+    match_grid,
     mni_grid,
     reach,
-    require_same_grid,
     resampled,
     sample_at,
     spread_from,
@@ -64,11 +67,33 @@ def test_a_box_holds_the_mask_and_its_margin_within_the_volume(array):
 
 def test_images_on_other_grids_are_refused():
     image = MetaTensor(torch.ones(1, 9, 8, 7), affine=grid((1, 1, 1)))
-    require_same_grid(image, MetaTensor(torch.ones(3, 9, 8, 7), affine=grid((1, 1, 1.01))))
+    match_grid(image, MetaTensor(torch.ones(3, 9, 8, 7), affine=grid((1, 1, 1.01))))
     with pytest.raises(UserError, match=r"\(7, 8, 9\).*not on the grid"):
-        require_same_grid(image, MetaTensor(torch.ones(1, 7, 8, 9), affine=grid((1, 1, 1))))
+        match_grid(image, MetaTensor(torch.ones(1, 7, 8, 9), affine=grid((1, 1, 1))))
     with pytest.raises(UserError, match=r"corners 3\.0 mm apart"):
-        require_same_grid(image, MetaTensor(torch.ones(1, 9, 8, 7), affine=grid((1, 1, 1.5))))
+        match_grid(image, MetaTensor(torch.ones(1, 9, 8, 7), affine=grid((1, 1, 1.5))))
+
+
+@pytest.mark.parametrize("codes", list(itertools.product("RL", "AP", "SI")))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_axes_in_any_order_and_direction_are_moved_to_those_of_the_image(volume, codes, order):
+    turn = axcodes2ornt([codes[axis] for axis in order])
+    values = apply_orientation(volume[0].numpy(), ornt_transform(turn, axcodes2ornt("RAS")))
+    affine = volume.affine.numpy() @ inv_ornt_aff(ornt_transform(turn, axcodes2ornt("RAS")), volume.shape[1:])
+    turned = MetaTensor(torch.from_numpy(values.copy())[None], affine=torch.from_numpy(affine))
+    matched = match_grid(volume, turned)
+    assert torch.equal(matched.as_tensor(), volume[:1].as_tensor())
+    torch.testing.assert_close(matched.affine, volume.affine)
+
+
+@pytest.mark.parametrize("without", ["image", "mask"])
+def test_axes_are_not_moved_where_no_affine_says_how_they_run(without):
+    none = {"qform_code": 0, "sform_code": 0}
+    values = torch.rand(1, 9, 8, 7)
+    image = MetaTensor(values, affine=grid((1, 1, 1), (-4, 0, 0)), meta=none if without == "image" else {})
+    mask = MetaTensor(values, affine=grid((-1, 1, 1), (4, 0, 0)), meta=none if without == "mask" else {})
+    with pytest.raises(UserError, match=r"not on the grid.*" + ("has no affine" if without == "mask" else "")):
+        match_grid(image, mask)
 
 
 def test_points_take_values_between_voxels_or_of_the_nearest_and_0_outside():

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from strokelesion.pipeline.cohorts.layouts import LAYOUTS
 from strokelesion.pipeline.cohorts.metadata import identifier
 from strokelesion.pipeline.cohorts.records import LINK_COLUMNS, Record, link_persons
-from strokelesion.pipeline.cohorts.survey import CohortError, read_cohort
+from strokelesion.pipeline.cohorts.survey import CohortError, read_cohort, survey_cohort
 
 
 def one(folder, pattern):
@@ -134,6 +134,94 @@ def test_bids_masks_are_found_among_the_derivatives_but_brain_masks_and_preproce
     assert read_cohort(folder) == records
 
 
+def as_bids(folder, *names, table=None):
+    """Write an empty BIDS data set: files of `names`, and a T1 for each of their subjects."""
+    for name in names:
+        path = folder / name
+        subject = path.name.split("_")[0]
+        for file in (path, folder / subject / "anat" / f"{subject}_T1w.nii.gz"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    if table is not None:
+        (folder / "participants.tsv").write_text(table)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["sub-01_label-lesion_roi", "sub-01_desc-ribbon_mask", "sub-01_mod-T1w_defacemask"], "sub-01_label-lesion_roi"),
+        (["sub-01_T2w_desc-lesion_mask", "sub-01_desc-lesion_mask"], "sub-01_desc-lesion_mask"),
+        (["sub-01_space-MNI_label-L_mask", "sub-01_label-L_mask"], "sub-01_label-L_mask"),
+        (["sub-01_T2w_desc-lesion_mask"], "sub-01_T2w_desc-lesion_mask"),
+    ],
+)
+def test_of_several_masks_the_lesion_on_t1_is_taken_and_the_others_are_left_out_by_name(tmp_path, caplog, names, chosen):
+    folder = as_bids(tmp_path, *(f"derivatives/masks/sub-01/anat/{name}.nii.gz" for name in names))
+    with caplog.at_level(logging.INFO):
+        (record,) = read_cohort(folder)
+    assert Path(record["main_mask"]).name == f"{chosen}.nii.gz"
+    left_out = [Path(path).name.removesuffix(".nii.gz") for path in survey_cohort(folder).left_out]
+    assert left_out == sorted({*names} - {chosen})
+    assert not left_out or f"Left out {len(left_out)} masks" in caplog.text
+
+
+def test_a_scan_with_masks_of_other_things_alone_is_refused_with_their_names(tmp_path):
+    folder = as_bids(
+        tmp_path, "sub-01/anat/sub-01_mod-T1w_defacemask.nii.gz", "derivatives/x/sub-02/anat/sub-02_desc-ribbon_mask.nii.gz"
+    )
+    with pytest.raises(CohortError, match="2 T1w scans without a main lesion mask") as error:
+        read_cohort(folder)
+    assert "2 masks that are the only ones of their scan and do not say that they show the lesion" in str(error.value)
+    assert str(folder / "sub-01/anat/sub-01_mod-T1w_defacemask.nii.gz") in str(error.value)
+    assert "label-lesion" in str(error.value)
+
+
+def test_masks_of_two_raters_are_refused_by_name(tmp_path):
+    names = [f"derivatives/masks/sub-01/anat/sub-01_label-L_desc-rater{number}_mask.nii.gz" for number in (1, 2)]
+    with pytest.raises(CohortError, match=r"2 T1w scans or main masks share their session") as error:
+        read_cohort(as_bids(tmp_path, *names))
+    assert all(name in str(error.value) for name in names)
+
+
+TWO = [f"sub-0{number}/anat/sub-0{number}_label-lesion_mask.nii.gz" for number in (1, 2)]
+
+
+def test_a_table_in_which_no_row_names_a_scan_is_refused_with_its_columns(tmp_path):
+    folder = as_bids(tmp_path, *TWO, table="code\tsite\nA7\tnorth\nA8\tsouth\n")
+    with pytest.raises(CohortError, match=r"1 tables in which no row names a scan") as error:
+        read_cohort(folder)
+    assert "its first columns are code, site" in str(error.value)
+
+
+def test_scans_that_a_table_misses_and_a_missing_column_of_sites_are_said_with_the_consequence(tmp_path, caplog):
+    records = read_cohort(as_bids(tmp_path, *TWO, table="participant_id\tage\n1\t50\n"))
+    assert ["metadata" in record for record in records] == [True, False]
+    assert {record["site"] for record in records} == {"unknown"}
+    assert "1 tables without a column of sites" in caplog.text
+    assert "All scans count as of one site" in caplog.text
+    assert "1 scans without a row in the table:\n  " + records[1]["image"] in caplog.text
+
+
+def test_subjects_that_are_links_are_found_once_and_loops_end(tmp_path):
+    store = as_bids(tmp_path / "store", *TWO)
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("sub-01", "sub-02"):
+        (project / name).symlink_to(store / name)
+    (store / "sub-01/up").symlink_to(project)
+    (project / "same").symlink_to(store)
+    (store / "sub-02/anat/again").symlink_to(store / "sub-02/anat")
+    assert [record["subject"] for record in read_cohort(project)] == ["sub-01", "sub-02"]
+
+
+def test_two_links_to_one_scan_are_one_scan(tmp_path):
+    folder = as_bids(tmp_path / "data", *TWO)
+    scan = folder / "sub-01/anat/sub-01_T1w.nii.gz"
+    scan.with_name("sub-01_run-1_T1w.nii.gz").symlink_to(scan)
+    assert len(read_cohort(folder)) == 2
+
+
 def test_symbolic_links_are_followed_and_not_resolved(release_dir, tmp_path):
     folder = tmp_path / "links"
     folder.mkdir()
@@ -185,7 +273,7 @@ def test_missing_masks_and_missing_scans_come_in_one_message_with_a_count(releas
 @pytest.mark.parametrize(
     ("file", "rival"),
     [
-        ("sub-01_label-lesion_mask.nii", "sub-01_desc-second_mask.nii"),
+        ("sub-01_label-lesion_mask.nii", "sub-01_label-lesion_desc-second_mask.nii"),
         ("sub-01_T1w.nii.gz", "sub-01_run-2_T1w.nii.gz"),
     ],
 )

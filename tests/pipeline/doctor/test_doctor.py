@@ -14,6 +14,7 @@ import pytest
 from atlas import ALMOST_ONE, save_nifti, write_release
 from checkout import ROOT
 from configured import configured
+from nibabel.orientations import axcodes2ornt
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.survey import read_cohort
@@ -23,6 +24,7 @@ from strokelesion.pipeline.doctor.scan import Training
 from strokelesion.pipeline.runtime.errors import root, user_error
 from strokelesion.pipeline.training.slice_store import prepare_scan
 from strokelesion.transforms import Recipe
+from strokelesion.transforms.sample_error import SampleError
 
 T1, MASK = "sub-01*_T1w.nii.gz", "sub-01*_mask.nii"
 
@@ -34,9 +36,9 @@ def training_transform(**options):
 
 
 def write_data_set(folder, release="BIDS", subjects=2):
-    """Write a miniature without the hidden files that real releases have."""
+    """Write a miniature without the hidden files and brain masks that real releases have."""
     written = write_release(folder, release, subjects=subjects)
-    for path in folder.rglob(".*"):
+    for path in [*folder.rglob(".*"), *folder.rglob("*_desc-brain_mask*")]:
         path.unlink()
     return written
 
@@ -132,9 +134,28 @@ def removed(pattern, named):
     return damage
 
 
+def second_mask(name):
+    def damage(folder):
+        return [Path(shutil.copy(one(folder, MASK), one(folder, MASK).with_name(name)))]
+
+    return damage
+
+
 def rival(folder):
-    first = one(folder, MASK)
-    return [first, Path(shutil.copy(first, first.with_name("sub-01_desc-second_mask.nii")))]
+    return [one(folder, MASK), *second_mask("sub-01_label-lesion_desc-second_mask.nii")(folder)]
+
+
+def renamed_mask(name):
+    def damage(folder):
+        return [one(folder, T1), one(folder, MASK).rename(one(folder, MASK).with_name(name))]
+
+    return damage
+
+
+def bright_lesion(folder):
+    """The scan is inverted; without fluid to judge it by, only the mask is suspicious."""
+    changed(T1, lambda t1: np.where(t1 > 0, 150 - t1, 0))(folder)
+    return [one(folder, MASK)]
 
 
 def of_table(change):
@@ -198,7 +219,11 @@ FAULTS = {
         SUSPICIOUS, "outside the head by 100%", changed(MASK, lambda mask: np.indices(mask.shape).max(axis=0) < 3)
     ),
     "large sub-mask": Fault(SUSPICIOUS, "more than the", large_sub_mask, "R1.1", 3),
-    "bright lesions": Fault(SUSPICIOUS, "probably a T2 or FLAIR", changed(T1, lambda t1: np.where(t1 > 0, 150 - t1, 0))),
+    "bright lesions": Fault(SUSPICIOUS, "times as bright as what surrounds it", bright_lesion),
+    "mask of something else": Fault(STOPS, "lesion", renamed_mask("sub-01_mod-T1w_defacemask.nii")),
+    "mask that is left out": Fault(NOTE, "is left out", second_mask("sub-01_label-WM_mask.nii")),
+    "table of others": Fault(STOPS, "has no row that names a scan", of_table(lambda text: text.replace("sub-", "person-"))),
+    "no sites": Fault(NOTE, "has no column of sites", of_table(lambda text: text.replace("site", "ward"))),
     "same image": Fault(SUSPICIOUS, "same voxels as", twin),
     "known bad label": Fault(SUSPICIOUS, "known to be wrong", known_bad, "R2.0"),
     "row twice": Fault(SUSPICIOUS, "is one of 2 that name sub-01", of_table(lambda text: text + "sub-01\t50\tnorth\n")),
@@ -275,7 +300,22 @@ def refuse(error):
 def test_whatever_else_stops_training_is_found_by_training_itself(data_set):
     issues = issues_of(data_set(), refuse(UserError("lesion voxels lie outside the window")))
     assert issues["severity"].tolist() == [STOPS] * 3
-    assert issues["issue"].str.contains("lie outside the window").all()
+    assert set(issues["issue"]) == {"cannot be prepared: lesion voxels lie outside the window"}
+
+
+def test_what_is_wrong_with_a_mask_is_an_issue_of_the_mask(data_set):
+    issues = issues_of(data_set(), refuse(SampleError("mask.nii", "is too small; expected a lesion", "Draw it again.")))
+    assert {Path(file).name for file in issues["file"]} == {"mask.nii"}
+    assert set(issues["issue"]) == {"is too small; expected a lesion"}
+    assert set(issues["advice"]) == {"Draw it again."}
+
+
+def test_a_mask_whose_axes_run_another_way_is_no_issue(data_set, healthy):
+    folder = data_set()
+    image = nib.load(one(folder, MASK))
+    flipped = image.as_reoriented(axcodes2ornt("LPS"))
+    save_nifti(one(folder, MASK), np.asarray(flipped.dataobj), flipped.affine)
+    pd.testing.assert_frame_equal(issues_of(folder), healthy("BIDS", 2))
 
 
 def test_a_fault_of_the_program_is_no_issue(data_set):

@@ -152,6 +152,17 @@ def test_labels_become_bytes_and_sound_probabilities_pass():
     assert CheckPredictiond()(of_either_lesion)["probabilities"].shape == (1, 4, 5, 6)
 
 
+def test_predictions_whose_axes_run_another_way_are_moved_to_those_of_the_scan():
+    labels, map_ = np.eye(4, 30).reshape(1, 4, 5, 6), np.random.default_rng(0).random((1, 4, 5, 6), np.float32)
+    data = sample(labels[:, ::-1].copy(), map_[:, :, ::-1].copy())
+    for key, axis, size in (("pred", 0, 4), ("probabilities", 1, 5)):
+        data[key].affine = data["image"].affine.clone()
+        data[key].affine[axis, [axis, 3]] = torch.tensor([-1.0, size - 1.0], dtype=torch.float64)
+    checked = CheckPredictiond()(data)
+    np.testing.assert_array_equal(checked["pred"], labels)
+    np.testing.assert_array_equal(checked["probabilities"], map_)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

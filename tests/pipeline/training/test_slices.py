@@ -252,7 +252,7 @@ def test_a_fingerprint_is_that_of_a_chain_and_its_settings_not_of_its_use_and_st
 def test_an_unreadable_scan_is_named(records, tmp_path, processes):
     Path(records[1]["image"]).write_bytes(b"no image")
     image = re.escape(str(records[1]["image"]))
-    with pytest.raises(UserError, match=rf"^cannot prepare {image}: it cannot be read: (?!.*{image})") as error:
+    with pytest.raises(UserError, match=rf"^cannot prepare {image}: it cannot be read: ") as error:
         store_scans(records, chain(), tmp_path / "store", processes)
     assert error.value.__cause__ is None
 

@@ -54,7 +54,7 @@ def marked_png(panel: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> bytes
     return buffer.getvalue()
 
 
-def with_mark(picture: Image.Image) -> Image.Image:
-    """Return a picture with an L on its left side, which is the patient's left."""
-    ImageDraw.Draw(picture).text((3, picture.height // 2), "L", fill=MARK_COLOR)
+def with_mark(picture: Image.Image, knows_left: bool = True) -> Image.Image:
+    """Return a picture with an L on its left side, which is the patient's left, or with `L?` where that was guessed."""
+    ImageDraw.Draw(picture).text((3, picture.height // 2), "L" if knows_left else "L?", fill=MARK_COLOR)
     return picture

@@ -47,6 +47,15 @@ def mni_grid(spacing_mm: Sequence[float]) -> tuple[torch.Tensor, list[int]]:
     return torch.from_numpy(from_matvec(np.diag(spacing_mm), MNI_FIRST_MM)), size
 
 
+def to_mni_space(probabilities: MetaTensor, to_mni: NDArray[np.floating]) -> MetaTensor:
+    """Return class probabilities `(C, X, Y, Z)` on the grid of `MNI_SPACE` at 1 mm, with background outside the scan."""
+    affine, size = mni_grid((1.0, 1.0, 1.0))
+    placed = MetaTensor(probabilities.as_tensor(), affine=torch.from_numpy(to_mni) @ probabilities.affine)
+    there: Any = SpatialResample(mode="bilinear", padding_mode="zeros")(placed, dst_affine=affine, spatial_size=size)
+    there[0] += 1 - there.sum(dim=0)
+    return MetaTensor(there.as_tensor(), affine=affine)
+
+
 def voxel_ml(affine: Any) -> float:
     """Return the volume of a voxel in milliliters, from an affine in millimeters (array or tensor)."""
     return abs(float(np.linalg.det(np.asarray(affine, dtype=float)[:3, :3]))) / 1000

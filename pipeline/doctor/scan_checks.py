@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import nibabel as nib
-from monai.data import MetaTensor
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.doctor.issue import Issue
 from strokelesion.pipeline.doctor.scan import Scan
 from strokelesion.pipeline.training.slice_store import prepare_scan
-from strokelesion.transforms.geometry import corner_shift_mm, match_grid
+from strokelesion.transforms import headers
+from strokelesion.transforms.geometry import match_grid
 from strokelesion.transforms.masks import ROUNDING_TOLERANCE, binarize_mask
 from strokelesion.transforms.sample_error import SampleError
 
-# A larger distance between the corners of qform and sform is a contradiction, not a rounding error.
-FORMS_TOLERANCE_MM = 1.0
 # Large lesions at the surface of a skull-stripped brain have up to a third of their mask outside the head.
 MOST_OUTSIDE = 0.5
 # Thresholds of `Thumbnail.fluid_skewness` and `Thumbnail.lesion_brightness`.
@@ -73,20 +71,15 @@ def find_allowed_masks(scan: Scan) -> Iterator[Issue]:
 
 def find_missing_affines(scan: Scan) -> Iterator[Issue]:
     """Yield an issue for each NIfTI file without an affine."""
-    for file, _, header in _headers(scan):
-        if header["qform_code"] == header["sform_code"] == 0:
-            what = "has no affine (the codes of qform and sform are 0): which side is left, and which way is up, was guessed"
+    for file, header in _headers(scan):
+        if what := headers.find_missing_affine(file, header):
             yield Issue(file, what, "Export it again with its orientation, or look at it and set the header.")
 
 
 def find_two_affines(scan: Scan) -> Iterator[Issue]:
     """Yield an issue for each NIfTI file whose qform, sform and voxel size disagree."""
-    for file, volume, header in _headers(scan):
-        affines = [header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]]
-        shifts_mm = [corner_shift_mm(volume.shape[1:], affine, volume.affine) for affine in affines if affine is not None]
-        if not (shift_mm := max(shifts_mm, default=0)) <= FORMS_TOLERANCE_MM:
-            where = f"a corner is read {shift_mm:.1f} mm from where one of them puts it"
-            what = f"has a qform, a sform and a voxel size that disagree: {where}"
+    for file, header in _headers(scan):
+        if what := headers.find_two_affines(header):
             yield Issue(file, what, "Find out which is right, and write it to both forms.")
 
 
@@ -153,9 +146,7 @@ def _refusal(file: str, function: Callable[..., Any], *arguments: Any) -> Iterat
         yield Issue(file, error.what, error.advice)
 
 
-def _headers(scan: Scan) -> Iterator[tuple[str, MetaTensor, nib.Nifti1Header]]:
-    """Yield the volumes of a scan that come from NIfTI files, with their original headers."""
-    image = {} if scan.image is None else {scan.item["image"]: scan.image}
-    for file, volume in {**image, **scan.masks}.items():
-        if isinstance(header := nib.load(file).header, nib.Nifti1Header):
-            yield file, volume, header
+def _headers(scan: Scan) -> Iterator[tuple[str, nib.Nifti1Header | None]]:
+    """Yield the files of a scan that can be loaded, with their headers if they are NIfTI."""
+    image = [] if scan.image is None else [scan.item["image"]]
+    return ((file, headers.read_nifti_header(file)) for file in (*image, *scan.masks))

@@ -51,6 +51,7 @@ class SegmentedScan:
         brain_ml: Volume of the brain, lesions included; nan without a brain mask.
         affine: Affine from voxels to the scan's millimeters, RAS.
         to_mni: Affine from the scan's millimeters to MNI millimeters; None if unknown.
+        knows_left: Whether the scan's header says which side is left. If not, there are no sides and no x in the tables.
     """
 
     labels: NDArray[np.uint8]
@@ -58,6 +59,7 @@ class SegmentedScan:
     brain_ml: float
     affine: Affine
     to_mni: Affine | None
+    knows_left: bool = True
 
     @property
     def voxel_ml(self) -> float:
@@ -97,14 +99,15 @@ def lesion_row(scan: SegmentedScan, voxels: NDArray[np.intp]) -> Row:
     index = tuple(voxels.T)
     probability = scan.probability[index]
     places = scan.mni_mm(voxels)
-    centroid, peak = places.mean(axis=0), places[probability.argmax()]
+    known = [1.0 if scan.knows_left else nan, 1.0, 1.0]
+    centroid, peak = places.mean(axis=0) * known, places[probability.argmax()] * known
     volume_ml = len(voxels) * scan.voxel_ml
     return {
         "class": CLASSES[int(np.bincount(scan.labels[index], minlength=3)[1:].argmax())],
         "volume_ml": volume_ml,
         "brain_percent": 100 * volume_ml / scan.brain_ml,
         "mean_probability": float(probability.mean()),
-        "hemisphere": "" if np.isnan(centroid[0]) else SIDES[int(centroid[0] > 0)],
+        "hemisphere": None if np.isnan(centroid[0]) else SIDES[int(centroid[0] > 0)],
         **{f"centroid_{axis}_mm": float(mm) for axis, mm in zip("xyz", centroid, strict=True)},
         **{f"peak_{axis}_mm": float(mm) for axis, mm in zip("xyz", peak, strict=True)},
         **{f"{tissue}_percent": 100 * share_in(mask, places) for tissue, mask in tissue_masks().items()},
@@ -115,7 +118,7 @@ def scan_row(scan: SegmentedScan) -> Row:
     """Return one row: `lesions` (count), `total_ml`, `main_ml`, `sub_ml`, `left_ml`, `right_ml`, `brain_ml`."""
     voxels = np.argwhere(scan.labels > 0)
     labels, x_mm = scan.labels[tuple(voxels.T)], scan.mni_mm(voxels)[:, 0]
-    known = scan.to_mni is not None
+    known = scan.to_mni is not None and scan.knows_left
     return {
         "lesions": len(lesion_voxels(scan.labels)),
         "total_ml": len(voxels) * scan.voxel_ml,
@@ -171,7 +174,7 @@ def region_rows(scan: SegmentedScan, atlas: Atlas) -> list[Row]:
         `region`, `volume_ml` (lesion in the region, in the scan's space) and `region_percent` (lesion share of the region, in
         MNI space).
     """
-    if scan.to_mni is None:
+    if scan.to_mni is None or not scan.knows_left:  # regions have sides
         return []
     inside = look_up(atlas.labels, atlas.affine, scan.mni_mm(np.argwhere(scan.labels > 0)))
     mni_voxels = scan.voxel_ml * float(np.linalg.det(scan.to_mni)) / voxel_ml(atlas.affine)

@@ -20,8 +20,9 @@ from monai.engines import Evaluator
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.provenance import earlier_names, require_own
 from strokelesion.pipeline.inference.result_names import ScanName, name_scans
-from strokelesion.pipeline.inference.results import FAILURES, Results, write_tsv
+from strokelesion.pipeline.inference.results import FAILURES, Results
 from strokelesion.pipeline.inference.scans import INPUTS, Scans, common_folder, failure, finish, predict_scans, scan_name
+from strokelesion.pipeline.runtime.files import write_tsv
 from strokelesion.pipeline.runtime.locks import claimed
 from strokelesion.pipeline.runtime.processes import is_first, merged, share
 

@@ -18,10 +18,10 @@ A scan is done when its sidecar exists and holds the SHA-256 of the scan and the
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
-from math import isnan, nan
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ import numpy as np
 import pandas as pd
 import torch
 from monai.data import MetaTensor
-from monai.transforms import SpatialResample
 from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
@@ -40,10 +39,20 @@ from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATION
 from strokelesion.pipeline.inference.result_names import ScanName
 from strokelesion.pipeline.inference.scan_pages import write_cohort_page, write_scan_page
 from strokelesion.pipeline.inference.scans import INPUTS
-from strokelesion.pipeline.runtime.files import DECIMALS, remove_parts, write_bytes, write_json, write_nifti, write_text
+from strokelesion.pipeline.runtime.files import (
+    DECIMALS,
+    plain,
+    remove_parts,
+    write_bytes,
+    write_json,
+    write_nifti,
+    write_text,
+    write_tsv,
+)  # fmt: skip
 from strokelesion.pipeline.runtime.locks import LOCK
 from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
-from strokelesion.transforms.geometry import MNI_SPACE, mni_grid, voxel_ml
+from strokelesion.transforms.geometry import MNI_SPACE, to_mni_space, voxel_ml
+from strokelesion.transforms.headers import MNI, find_missing_affine, find_two_affines, mask_header, read_nifti_header
 from strokelesion.transforms.recipe import fingerprint
 from strokelesion.transforms.registration import Registration
 
@@ -68,7 +77,8 @@ class Results:
         decide: Decision rule that turns probabilities into labels.
         register: Function that registers a brain to MNI space, see `register_brain`; None skips the registration.
         probabilities: Whether to write the probabilities.
-        brains: Whether to write brain masks; the network's output must then contain them.
+        draw_brain: Function that returns the brain mask of a scan to write, see `BrainExtractor`; None writes none. The lesion
+            network and the tables use another mask, so that this one changes no other result.
         in_mni: Whether to write the lesions in MNI space as well.
         pages: Whether to write HTML pages.
         atlas: Atlas for the table of regions, or None.
@@ -80,7 +90,7 @@ class Results:
     decide: DecideLesionsd
     register: Callable[..., Registration] | None
     probabilities: bool = False
-    brains: bool = False
+    draw_brain: Callable[[MetaTensor], torch.Tensor] | None = None
     in_mni: bool = False
     pages: bool = True
     atlas: Atlas | None = None
@@ -119,8 +129,9 @@ class Results:
     @cached_property
     def asked(self) -> dict[str, Any]:
         """Return all settings in the form that they have after JSON stores and loads them."""
-        wanted: dict[str, Any] = {name: getattr(self, name) for name in ("probabilities", "brains", "in_mni", "pages")}
+        wanted: dict[str, Any] = {name: getattr(self, name) for name in ("probabilities", "in_mni", "pages")}
         wanted["atlas"] = None if self.atlas is None else fingerprint(self.atlas)
+        wanted["brains"] = None if self.draw_brain is None else fingerprint(self.draw_brain)
         asked: dict[str, Any] = json.loads(json.dumps({**self.settings, **wanted}))
         return asked
 
@@ -135,14 +146,18 @@ class Results:
         labels = self.decide.decide(probabilities).as_subclass(torch.Tensor)
         scan, warnings = measure(labels, probabilities, outcome, self.register)
         warnings += getattr(item["image"], "doubts", ())
-        self.write_volumes(name, labels, probabilities)
-        if self.brains:
-            brain = outcome["scan_brain"]
-            write_volume(Path(self.folder) / name.path("mask.nii.gz", desc="brain"), brain[0].to(torch.uint8), brain.affine)
+        header = read_nifti_header(item["image"])
+        if no_side := find_missing_affine(item["image"], header):
+            scan = replace(scan, knows_left=False)
+        warnings += [f"the scan {what}" for what in (no_side, find_two_affines(header)) if what]
+        own_grid = mask_header(header, probabilities.affine)
+        self.write_volumes(name, labels, probabilities, own_grid)
+        if self.draw_brain is not None:
+            warnings += self.write_brain(name, outcome["scan"], own_grid)
         # A scan whose name says MNI space already has its results there.
         if self.in_mni and scan.to_mni is not None and ("space", MNI_SPACE) not in name.entities:
             there = to_mni_space(probabilities, scan.to_mni)
-            self.write_volumes(name, self.decide.decide(there), there, MNI_SPACE)
+            self.write_volumes(name, self.decide.decide(there), there, mask_header(None, there.affine, MNI), MNI_SPACE)
         tables = {"lesions": lesion_rows(scan), "volumes": [{**scan_row(scan), "warnings": "; ".join(warnings) or None}]}
         if self.atlas is not None:
             tables["regions"] = region_rows(scan, self.atlas)
@@ -156,15 +171,30 @@ class Results:
         """Return the files of a scan that are written on request; those of earlier settings must not stay beside new masks."""
         mask = self.path(name, "mask.nii.gz")
         in_mni = [self.path(name, f"{kind}.nii.gz", MNI_SPACE) for kind in ("mask", "probseg")]
-        brain = Path(self.folder) / name.path("mask.nii.gz", desc="brain")
-        return [path for path in (self.path(name, "probseg.nii.gz"), brain, *in_mni) if path != mask]
+        return [path for path in (self.path(name, "probseg.nii.gz"), self.brain_path(name), *in_mni) if path != mask]
 
-    def write_volumes(self, name: ScanName, labels: torch.Tensor, probabilities: MetaTensor, space: str = "") -> None:
+    def write_volumes(
+        self, name: ScanName, labels: torch.Tensor, probabilities: torch.Tensor, header: nib.Nifti1Header, space: str = ""
+    ) -> None:
         """Write the label map and, if requested, the probability of either lesion class."""
-        write_volume(self.path(name, "mask.nii.gz", space), labels[0], probabilities.affine)
+        write_volume(self.path(name, "mask.nii.gz", space), labels[0], header)
         if self.probabilities:
-            lesion = probabilities.as_tensor()[1:].sum(dim=0).float()
-            write_volume(self.path(name, "probseg.nii.gz", space), lesion, probabilities.affine)
+            lesion = probabilities.as_subclass(torch.Tensor)[1:].sum(dim=0).float()
+            write_volume(self.path(name, "probseg.nii.gz", space), lesion, header)
+
+    def write_brain(self, name: ScanName, scan: MetaTensor, header: nib.Nifti1Header) -> list[str]:
+        """Write the brain mask of a scan `(1, X, Y, Z)`; return a warning if no brain is found."""
+        assert self.draw_brain is not None
+        try:
+            brain = self.draw_brain(scan).as_subclass(torch.Tensor)
+        except UserError as error:
+            return [f"no brain mask was written: {error}"]
+        write_volume(self.brain_path(name), brain[0].cpu().to(torch.uint8), header)
+        return []
+
+    def brain_path(self, name: ScanName) -> Path:
+        """Return the path of a scan's brain mask."""
+        return Path(self.folder) / name.path("mask.nii.gz", desc="brain")
 
     def sidecar(
         self, item: Mapping[str, Any], scan: SegmentedScan, warnings: Sequence[str], tables: Mapping[str, list[Row]]
@@ -214,11 +244,11 @@ class Results:
         return {"name": str(name), "page": f"pages/{name}.html", "mosaic": cuts, **row}
 
 
-def write_volume(path: Path, values: torch.Tensor, affine: torch.Tensor) -> None:
-    """Write a volume `(X, Y, Z)` in its own data type, with its affine in millimeters."""
-    image = nib.Nifti1Image(values.numpy(), affine.numpy())
-    image.header.set_xyzt_units("mm")
-    write_nifti(path, image, COMPRESSION)
+def write_volume(path: Path, values: torch.Tensor, header: nib.Nifti1Header) -> None:
+    """Write a volume `(X, Y, Z)` in its own data type, placed as a header says."""
+    array = values.numpy()
+    # With another affine or without a data type, nibabel would change the codes or the values.
+    write_nifti(path, nib.Nifti1Image(array, header.get_best_affine(), header, dtype=array.dtype), COMPRESSION)
 
 
 def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:
@@ -259,28 +289,3 @@ def brought_by(outcome: Mapping[str, Any]) -> NDArray[np.floating] | None:
     """Return the affine `(4, 4)` that brought a scan to MNI space before segmentation, or None."""
     to_mni = torch.as_tensor(outcome.get("scan_to_mni", nan)).numpy()
     return None if np.isnan(to_mni).any() else to_mni
-
-
-def to_mni_space(probabilities: MetaTensor, to_mni: Any) -> MetaTensor:
-    """Return class probabilities `(3, X, Y, Z)` on the grid of `MNI_SPACE`, with background outside the scan."""
-    affine, size = mni_grid((1.0, 1.0, 1.0))
-    placed = MetaTensor(probabilities.as_tensor(), affine=torch.from_numpy(to_mni) @ probabilities.affine)
-    there: Any = SpatialResample(mode="bilinear", padding_mode="zeros")(placed, dst_affine=affine, spatial_size=size)
-    there[0] += 1 - there.sum(dim=0)
-    return MetaTensor(there.as_tensor(), affine=affine)
-
-
-def write_tsv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table in BIDS format: tab-separated, with `n/a` for unknown values."""
-    write_text(path, table.round(DECIMALS).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n"))
-
-
-def plain(thing: Any) -> Any:
-    """Return table rows in JSON form: numbers with six decimals, null for unknown values."""
-    if isinstance(thing, Mapping):
-        return {key: plain(value) for key, value in thing.items()}
-    if isinstance(thing, list):
-        return [plain(value) for value in thing]
-    if isinstance(thing, float):
-        return None if isnan(thing) else round(thing, DECIMALS)
-    return thing

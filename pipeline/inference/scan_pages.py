@@ -60,7 +60,7 @@ def write_scan_page(
         warnings: Warnings to show.
     """
     shown = displayed(image, torch.from_numpy(scan.labels)[None], brain)
-    cuts = mosaic(shown["image"][0].numpy(), shown["label"][0].numpy())
+    cuts = mosaic(shown["image"][0].numpy(), shown["label"][0].numpy(), scan.knows_left)
     page = template("scan_page.html").render(
         name=name,
         niivue=niivue(),
@@ -72,6 +72,7 @@ def write_scan_page(
             {**row, "where_mm": place_mm(scan, voxels)} for row, voxels in zip(rows, lesion_voxels(scan.labels), strict=True)
         ],
         warnings=warnings,
+        knows_left=scan.knows_left,
     )
     write_text(path, page)
     return cuts
@@ -118,18 +119,19 @@ def displayed(image: MetaTensor, label: torch.Tensor, brain: torch.Tensor) -> di
     return {key: MetaTensor(shown[key].as_tensor().round().to(torch.uint8), affine=shown[key].affine) for key in keys}
 
 
-def mosaic(image: NDArray[np.uint8], label: NDArray[np.uint8]) -> bytes:
+def mosaic(image: NDArray[np.uint8], label: NDArray[np.uint8], knows_left: bool = True) -> bytes:
     """Return axial slices with outlined lesions as JPEG: anterior is up, the patient's left is on the left.
 
     Args:
         image: Scan `(X, Y, Z)` in RAS.
         label: Label map on the same grid.
+        knows_left: Whether the scan says which side is left; else the mark is `L?`.
     """
     tiles = []
     for level in cut_levels(label):
         gray = np.repeat(np.flipud(image[..., level].T)[..., None], 3, axis=2)
         tiles.append(outline(gray, np.flipud(label[..., level].T)))
-    return as_jpeg(with_mark(Image.fromarray(np.concatenate(tiles, axis=1))))
+    return as_jpeg(with_mark(Image.fromarray(np.concatenate(tiles, axis=1)), knows_left))
 
 
 def as_jpeg(picture: Image.Image) -> bytes:

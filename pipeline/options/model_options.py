@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from strokelesion.networks import CommandLineError, UserError
+from strokelesion.networks import UserError
 from strokelesion.pipeline.models.architecture import require_known
 from strokelesion.pipeline.models.description import Decision, Description, HeldOut, Protocol, with_channels
 from strokelesion.pipeline.models.model_files import RELEASED, Model, read_model
@@ -93,18 +93,13 @@ def options_of_model(description: Description) -> dict[str, Any]:
 
 
 def require_applicable(description: Description, values: Settings, command: str) -> None:
-    """Raise UserError if a command needs something that the model does not provide: held-out scans or a brain mask."""
+    """Raise UserError if a command needs held-out scans and the model names none."""
     needs_held_out = command == RELEASE or (command == EVALUATING and values.scored == "held_out")
     if needs_held_out and description.held_out is None:
         otherwise = ", or measure on all scans with --scored all" if command == EVALUATING else ""
         raise UserError(
             f"{values.weights} does not say which scans its training held out; expected the model of a run. Name one with "
             f"--weights{otherwise}."
-        )
-    if values.save_brain and description.protocol.intensities == "tissue" and values.prepare == "none":
-        raise CommandLineError(
-            f"--save_brain got true, but {values.weights} looks for no brain; expected a model that was trained with "
-            "--intensities brain, as the pretrained one, or --prepare bias."
         )
 
 

@@ -188,8 +188,8 @@ class Settings(BaseModel):
     )
     surface_weights: Text | None = option(
         None,
-        About((*_LEARNING, *_PREDICTING, SYNTHESIS), default="none; with save_brain pretrained"),
-        "Model that draws the brain's surface.",
+        About((*_LEARNING, *_PREDICTING, SYNTHESIS), default="none"),
+        "Model that refines the brain mask that networks see. `save_brain` always refines, with `pretrained` if none is named.",
     )
     prepare: Literal["none", "bias", "mni"] = option(
         "none", About((EVALUATING, INFERENCE)), "Correct the bias field, or also bring the head to MNI space, first."

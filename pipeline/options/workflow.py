@@ -140,6 +140,6 @@ def with_defaults(values: Settings, command: str, network: str, root: str) -> Se
         ),
         "init": model_file(values.init, root),
         "brain_weights": model_file(values.brain_weights, root, "brain"),
-        "surface_weights": model_file(values.surface_weights or (PRETRAINED if values.save_brain else None), root, "surface"),
+        "surface_weights": model_file(values.surface_weights, root, "surface"),
     }
     return values.model_copy(update=update)

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,19 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
 def write_table(path: Path, table: pd.DataFrame) -> Path:
     """Write a table as CSV with numbers rounded to six decimals and return its path."""
     return write_text(path, table.round(DECIMALS).to_csv(index=False, lineterminator="\n"))
+
+
+def write_tsv(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table in BIDS format and return its path: tab-separated, with `n/a` for unknown values."""
+    return write_text(path, table.round(DECIMALS).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n"))
+
+
+def plain(thing: Any) -> Any:
+    """Return table rows in JSON form: numbers with six decimals, null for unknown values."""
+    if isinstance(thing, Mapping):
+        return {key: plain(value) for key, value in thing.items()}
+    if isinstance(thing, list):
+        return [plain(value) for value in thing]
+    if isinstance(thing, float):
+        return None if isnan(thing) else round(thing, DECIMALS)
+    return thing

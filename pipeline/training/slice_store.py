@@ -27,6 +27,7 @@ from strokelesion.pipeline.runtime.files import remove_parts, written_whole
 from strokelesion.pipeline.runtime.processes import is_first, share
 from strokelesion.pipeline.runtime.workers import workers
 from strokelesion.transforms import Recipe
+from strokelesion.transforms.sample_error import SampleError
 
 STORE_VERSION = 1
 FILE_KEYS = ("image", "main_mask", "sub_masks", "tissues")
@@ -76,7 +77,10 @@ def prepare_scan(record: Mapping[str, Any], transform: Recipe) -> dict[str, Any]
     except Exception as error:
         source = record.get("image", record["subject"])
         if (known := user_error(error)) is not None:
-            raise UserError(f"cannot prepare {source}: {known}") from known
+            reason = str(known)
+            if isinstance(known, SampleError) and known.source == str(source):
+                reason = f"it {known.what}. {known.advice}"
+            raise UserError(f"cannot prepare {source}: {reason}") from known
         error.add_note(f"while preparing {source}")
         raise
 

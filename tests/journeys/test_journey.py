@@ -21,6 +21,7 @@ from strokelesion.networks import ResUNet, UserError
 from strokelesion.pipeline.inference import dicom
 from strokelesion.pipeline.inference.registrations import RememberedRegistrations
 from strokelesion.transforms import CropToTissued
+from strokelesion.transforms.registration import Registration
 
 VOXELS_MM = (8.0, 7.0, 9.0)  # those of the fixture `oriented`
 
@@ -199,6 +200,32 @@ def test_lesions_are_found_in_the_brain_only_which_is_kept_on_request(oriented, 
     for name in ("brain_weights", "surface_weights"):
         said = refusal(infer, oriented["LPS"]["image"], **{**wanted, name: "/nowhere/model.safetensors"})
         assert "no model at /nowhere/model.safetensors" in said
+
+
+def test_no_output_option_changes_another_output(oriented, infer, tmp_path, monkeypatch):
+    """Masks and tables are the same, byte by byte, whatever else is written."""
+    monkeypatch.setattr(RememberedRegistrations, "__call__", lambda *_: Registration(np.eye(4), 0.9))
+    arguments = {"out_channels": 2, "channels": [8, 16, 32, 64, 128]}
+    path = tmp_path / "weights" / "brain.safetensors"
+    brain = write_model(path, tissue_is_brain(), "strokelesion.networks.UNet", arguments, spacing_mm=(2.0, 2.0, 2.0))
+    nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.diag([200.0, 200, 200, 1])), tmp_path / "atlas.nii")
+    (tmp_path / "atlas.tsv").write_text("index\tname\n1\tall\n")
+    options = [
+        *({name: "true"} for name in ("save_probabilities", "save_brain", "save_mni", "pages")),
+        {"atlas": str(tmp_path / "atlas.nii"), "atlas_labels": str(tmp_path / "atlas.tsv")},
+    ]
+    everything = {name: value for option in options for name, value in option.items()}
+
+    def outputs(**wanted):
+        masks = infer(oriented["oblique"]["image"], intensities="brain", brain_weights=brain, **{"pages": "false", **wanted})
+        files = {path.relative_to(masks).as_posix(): path.read_bytes() for path in masks.rglob("*") if path.is_file()}
+        return {name: content for name, content in files.items() if not name.endswith("json") and name != ".lock"}
+
+    alone, together = outputs(), outputs(**everything)
+    assert np.asarray(nib.load(mask_file(tmp_path / "masks", "T1w")).dataobj).any()
+    for other in (*(outputs(**option) for option in options), together):
+        assert {name: content for name, content in other.items() if name in alone} == alone
+    assert {"sub-T1w/anat/sub-T1w_desc-brain_mask.nii.gz", "index.html", "regions.tsv"} <= set(together) - set(alone)
 
 
 def test_bad_scans_are_reported_and_the_rest_go_on(oriented, infer, tmp_path, capsys, caplog, monkeypatch):

@@ -62,7 +62,7 @@ def test_without_a_place_in_mni_space_there_are_volumes_but_no_sides(scan):
     lost = SegmentedScan(scan.labels, scan.probability, float("nan"), scan.affine, None)
     row, first = scan_row(lost), lesion_rows(lost)[0]
     assert row["total_ml"] == pytest.approx(27 * VOXEL_ML)
-    assert first["hemisphere"] == ""
+    assert first["hemisphere"] is None
     lacking = (first[key] for key in ("brain_percent", "centroid_x_mm", "peak_z_mm", "gray_percent"))
     assert np.isnan([row["left_ml"], row["right_ml"], *lacking]).all()
     assert region_rows(lost, Atlas(np.ones((2, 2, 2), int), np.eye(4), {1: "all"})) == []

@@ -27,11 +27,15 @@ SHIFT = np.eye(4)
 SHIFT[:3, 3] = (30, -40, 0)
 
 
+def is_bright(scan):
+    return scan > 0.5
+
+
 @pytest.fixture
 def item(tmp_path):
     path = tmp_path / "in/sub-01/ses-b/anat/sub-01_ses-b_T1w.nii"
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"a scan")
+    nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE), path)
     return {"image": str(path)}
 
 
@@ -106,12 +110,51 @@ def test_on_request_probabilities_and_all_of_it_in_mni_space(results, item, name
 
 
 def test_on_request_the_brain_too(results, item, name, outcome, tmp_path):
-    outcome["scan_brain"][:, :5] = 0
-    results(brains=True).write(name, item, outcome)
+    """It is drawn on the scan itself; the brain that the lesion network saw stays in the tables."""
+    drawn = results(draw_brain=is_bright)
+    drawn.write(name, item, outcome)
     brain = nib.load(tmp_path / "out/sub-01/ses-b/anat/sub-01_ses-b_desc-brain_mask.nii.gz")
     assert brain.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(brain.affine, AFFINE)
-    np.testing.assert_array_equal(np.asarray(brain.dataobj), outcome["scan_brain"][0].numpy())
+    np.testing.assert_array_equal(np.asarray(brain.dataobj), is_bright(outcome["scan"])[0].numpy())
+    (row,) = read_sidecar(drawn.path(name, "mask.json"))["Tables"]["volumes"]
+    assert row["brain_ml"] == pytest.approx(outcome["scan_brain"].sum() * 0.12)
+
+
+def test_a_brain_that_cannot_be_drawn_is_warned_of_and_costs_no_mask(results, item, name, outcome):
+    def fail(_):
+        raise UserError("found 3 ml of brain")
+
+    done = results(draw_brain=fail)
+    done.write(name, item, outcome)
+    assert done.path(name, "mask.nii.gz").exists()
+    assert read_sidecar(done.path(name, "mask.json"))["Warnings"] == ["no brain mask was written: found 3 ml of brain"]
+
+
+@pytest.mark.parametrize("knows_left", [True, False])
+def test_sides_are_told_only_if_the_scan_tells_them(results, item, name, outcome, tmp_path, knows_left):
+    code = int(knows_left)
+    scan = nib.load(item["image"])
+    scan.set_qform(AFFINE, code)
+    scan.set_sform(AFFINE, code)
+    nib.save(scan, item["image"])
+    atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.diag([400.0, 400, 400, 1]), {1: "left"})
+    done = results(atlas=atlas, pages=True, in_mni=True)
+    done.write(name, item, outcome)
+    done.gather([name], {})
+    lesions, volumes, regions = (pd.read_csv(tmp_path / f"out/{table}.tsv", sep="\t") for table in COLUMNS)
+    sided = [*lesions[["hemisphere", "centroid_x_mm", "peak_x_mm"]].iloc[0], *volumes[["left_ml", "right_ml"]].iloc[0]]
+    assert [pd.notna(value) for value in sided] == [knows_left] * 5
+    assert lesions["centroid_y_mm"].notna().all()
+    assert len(regions) == (knows_left and len(lesions) // 2)
+    assert ("which side is left" in str(volumes["warnings"][0])) == (not knows_left)
+    page = (tmp_path / f"out/pages/{name}.html").read_text()
+    assert ("isOrientationTextVisible: true" in page) == knows_left
+    assert ("which side is left" in page) == (not knows_left)
+    mask = nib.load(done.path(name, "mask.nii.gz"))
+    assert (mask.header["qform_code"], mask.header["sform_code"]) == (code, code)
+    in_mni = nib.load(done.path(name, "mask.nii.gz", "MNI152NLin2009aSym")).header
+    assert (in_mni["qform_code"], in_mni["sform_code"]) == (4, 4)
 
 
 def test_what_is_done_is_not_done_again_unless_the_scan_or_the_settings_changed(results, item, name, outcome):
@@ -120,7 +163,7 @@ def test_what_is_done_is_not_done_again_unless_the_scan_or_the_settings_changed(
     assert not first.is_done(name, item)
     first.write(name, item, outcome)
     assert first.is_done(name, item)
-    others = [{"overwrite": True}, {"probabilities": True}, {"brains": True}, {"settings": {"weights": "others"}}]
+    others = [{"overwrite": True}, {"probabilities": True}, {"draw_brain": is_bright}, {"settings": {"weights": "others"}}]
     others = [results(atlas=first.atlas, **wanted) for wanted in others]
     assert not any(other.is_done(name, item) for other in (*others, other_atlas, results()))
     with open(item["image"], "ab") as file:
@@ -224,7 +267,7 @@ def test_the_data_set_says_what_it_is_and_passes_the_validator_of_bids(results, 
 
 
 def test_what_earlier_settings_asked_for_does_not_stay_beside_new_masks(results, item, name, outcome, tmp_path):
-    results(probabilities=True, brains=True, in_mni=True).write(name, item, outcome)
+    results(probabilities=True, draw_brain=is_bright, in_mni=True).write(name, item, outcome)
     results().write(name, item, outcome)
     assert [path.name for path in tmp_path.rglob("*_mask.nii.gz")] == [f"{name}_label-lesion_mask.nii.gz"]
     assert list(tmp_path.rglob("*_probseg.nii.gz")) == []

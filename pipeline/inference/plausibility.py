@@ -30,6 +30,8 @@ SIDES_UNKNOWN = "the format Analyze does not say where left is: taken to be wher
 # Share of neighbors with equal values, the most frequent value left out: 0.05 to 0.28 | label maps 0.83 and more.
 MOST_EQUAL = 0.6
 SAMPLE = 100_000
+# Heads have more voxels even at 4 mm; the values of a smaller image say too little.
+LEAST_SIZE = 60_000
 # CT in Hounsfield units: air is at -1000, soft tissue near 0, bone above 300. Some converters add 1024.
 CT_OFFSETS = (0.0, 1024.0)
 CT_AIR_HU, CT_SOFT_HU, CT_BONE_HU = (-1100.0, -850.0), (-150.0, 150.0), 300.0
@@ -56,6 +58,8 @@ Values = NDArray[np.float32]
 def refuse_other_images(image: MetaTensor) -> None:
     """Raise UserError if a scan `(1, X, Y, Z)` is a label map or a CT by its values."""
     values: Values = image.as_tensor()[0].numpy()
+    if values.size < LEAST_SIZE:
+        return
     sample = np.unique(values.reshape(-1)[:: max(1, values.size // SAMPLE)])
     if len(sample) <= MOST_LABELS and (count := len(np.unique(values))) <= MOST_LABELS:
         raise UserError(f"it has {count} distinct values: a mask or label map, not a T1 scan. Give the scan itself")

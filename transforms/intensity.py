@@ -57,7 +57,7 @@ def tissue_scale(image: torch.Tensor) -> tuple[float, float]:
         raise SampleError(
             source_of(image, "the image"),
             f"has negative intensities (2 % are below {low:.3g}); expected a magnitude image, as scanners make it",
-            "Take the scan from before z-scoring or subtraction.",
+            "Take the scan from before z-scoring or subtraction; a CT is no T1 scan.",
         )
     has_zero_background = values.numel() < 0.9 * image.numel()
     air = 0.0 if has_zero_background else low

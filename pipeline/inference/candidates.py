@@ -47,20 +47,17 @@ class Candidates:
         images: Image files that are scans, sorted.
         dicom: DICOM files.
         left_out: Other images, and why they are no scans.
-        noted: Images that are scans although their name has a word of masks.
     """
 
     images: list[Path] = field(default_factory=list)
     dicom: list[Path] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
-    noted: list[Path] = field(default_factory=list)
 
     def add(self, others: "Candidates") -> None:
         """Add what another folder holds."""
         self.images += others.images
         self.dicom += others.dicom
         self.left_out += others.left_out
-        self.noted += others.noted
 
     def leave_out(self, path: Path, reason: str) -> None:
         """Add a file or folder that is no scan."""
@@ -138,8 +135,6 @@ def keep_scans(found: Candidates) -> None:
             found.leave_out(path, reason)
         else:
             found.images.append(path)
-            if not has_t1w and words_of(path) & MASK_WORDS:
-                found.noted.append(path)
 
 
 def is_t1w(path: Path) -> bool:

@@ -21,6 +21,7 @@ import itk
 from nibabel.filebasedimages import ImageFileError
 from tqdm import tqdm
 
+from strokelesion.pipeline.inference.acquisition import LONGEST_ECHO_MS, objection_to_metadata
 from strokelesion.pipeline.runtime.processes import is_first
 from strokelesion.transforms.conversion import ConvertedImage, DicomImage, convert_series
 
@@ -33,11 +34,10 @@ TAGS = {
     "number": "0020|0011",
     "description": "0008|103e",
     "echo_time_ms": "0018|0081",
+    "contrast_agent": "0018|0010",
 }
 # An image with fewer slices is a localizer. A clinical 2D scan of a head has 19 or more.
 LEAST_SLICES = 10
-# T1-weighted sequences have echo times of 2 to 20 ms; functional images have 30 ms, T2, FLAIR and diffusion 60 ms and more.
-LONGEST_ECHO_MS = 30.0
 # Parts of a complex image other than its magnitude, as dcm2niix marks them.
 NO_MAGNITUDE = re.compile(r"_(ph|real|imaginary|MoCo|ROI|Tilt|Eq)")
 NAME_DIGITS = 8
@@ -177,6 +177,8 @@ def images_of(headers: Sequence[Header]) -> tuple[list[DicomImage], list[tuple[s
             return [failed_series(headers, why)], sorted(others.items())
         others |= {image.suffix: reason for image in converted.images if (reason := objection_to_shape(image))}
         taken = [image for image in converted.images if image.suffix not in others]
+        agent = {"ContrastBolusAgent": headers[0].tags["contrast_agent"]}  # dcm2niix leaves it out
+        taken = [image._replace(sidecar={**image.sidecar, **agent}) for image in taken]
         return [as_scan(files, uid, image) for image in taken], sorted(others.items())
 
 
@@ -193,13 +195,7 @@ def as_scan(files: tuple[str, ...], uid: str, image: ConvertedImage) -> DicomIma
 
 def objection_to_type(image: ConvertedImage) -> str:
     """Return why an image cannot be a T1-weighted scan by its sidecar; "" if it can."""
-    types = {str(word).upper() for word in image.sidecar.get("ImageType", [])}
-    echo_ms = 1000 * number(image.sidecar.get("EchoTime"))
-    if NO_MAGNITUDE.search(image.suffix) or "PHASE" in types:
-        return "not the magnitude"
-    if "LOCALIZER" in types:
-        return "a localizer"
-    return f"echo time {echo_ms:g} ms, not T1-weighted" if echo_ms >= LONGEST_ECHO_MS else ""
+    return "not the magnitude" if NO_MAGNITUDE.search(image.suffix) else objection_to_metadata(image.sidecar)
 
 
 def objection_to_shape(image: ConvertedImage) -> str:

@@ -34,6 +34,13 @@ from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas, Row, SegmentedScan, lesion_rows, region_rows, scan_row
+from strokelesion.pipeline.inference.plausibility import (
+    doubts_of_image,
+    doubts_of_item,
+    judge,
+    notes_of_reading,
+    refuse_other_images,
+)
 from strokelesion.pipeline.inference.provenance import is_made_from, read_sidecar, scan_sources, series_uid, sha256_of_scan
 from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
 from strokelesion.pipeline.inference.result_names import ScanName
@@ -52,7 +59,7 @@ from strokelesion.pipeline.runtime.files import (
 from strokelesion.pipeline.runtime.locks import LOCK
 from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
 from strokelesion.transforms.geometry import MNI_SPACE, to_mni_space, voxel_ml
-from strokelesion.transforms.headers import MNI, find_missing_affine, find_two_affines, mask_header, read_nifti_header
+from strokelesion.transforms.headers import MNI, find_missing_affine, mask_header, read_nifti_header
 from strokelesion.transforms.recipe import fingerprint
 from strokelesion.transforms.registration import Registration
 
@@ -142,14 +149,14 @@ class Results:
         """
         for old in (self.path(name, "mask.json"), *self.optional_files(name)):
             old.unlink(missing_ok=True)
+        refuse_other_images(outcome["scan"])
         probabilities = outcome["pred"]
         labels = self.decide.decide(probabilities).as_subclass(torch.Tensor)
-        scan, warnings = measure(labels, probabilities, outcome, self.register)
-        warnings += getattr(item["image"], "doubts", ())
+        scan, warnings, doubts = measure(labels, probabilities, outcome, self.register)
         header = read_nifti_header(item["image"])
-        if no_side := find_missing_affine(item["image"], header):
+        if find_missing_affine(item["image"], header):
             scan = replace(scan, knows_left=False)
-        warnings += [f"the scan {what}" for what in (no_side, find_two_affines(header)) if what]
+        row, warnings = judge(scan_row(scan), [*doubts, *doubts_of_item(item)], [*warnings, *notes_of_reading(item)])
         own_grid = mask_header(header, probabilities.affine)
         self.write_volumes(name, labels, probabilities, own_grid)
         if self.draw_brain is not None:
@@ -158,7 +165,7 @@ class Results:
         if self.in_mni and scan.to_mni is not None and ("space", MNI_SPACE) not in name.entities:
             there = to_mni_space(probabilities, scan.to_mni)
             self.write_volumes(name, self.decide.decide(there), there, mask_header(None, there.affine, MNI), MNI_SPACE)
-        tables = {"lesions": lesion_rows(scan), "volumes": [{**scan_row(scan), "warnings": "; ".join(warnings) or None}]}
+        tables = {"lesions": lesion_rows(scan), "volumes": [{**row, "warnings": "; ".join(warnings) or None}]}
         if self.atlas is not None:
             tables["regions"] = region_rows(scan, self.atlas)
         if self.pages:
@@ -225,7 +232,9 @@ class Results:
                 shown.append(self.shown(name, sidecar))
         for table, columns in COLUMNS.items():
             if table != "regions" or self.atlas is not None:
-                write_tsv(Path(self.folder) / f"{table}.tsv", pd.DataFrame(rows[table], columns=[*NAMED_BY, *columns]))
+                whole = {"lesions": "Int64"} if table == "volumes" else {}  # numbers beside n/a would get decimals
+                made = pd.DataFrame(rows[table], columns=[*NAMED_BY, *columns]).astype(whole)
+                write_tsv(Path(self.folder) / f"{table}.tsv", made)
         write_tsv(Path(self.folder) / FAILURES, pd.DataFrame(failed.items(), columns=["scan", "reason"]))
         if self.pages:
             write_cohort_page(Path(self.folder) / "index.html", shown, failed)
@@ -246,28 +255,26 @@ class Results:
 
 def write_volume(path: Path, values: torch.Tensor, header: nib.Nifti1Header) -> None:
     """Write a volume `(X, Y, Z)` in its own data type, placed as a header says."""
-    array = values.numpy()
     # With another affine or without a data type, nibabel would change the codes or the values.
-    write_nifti(path, nib.Nifti1Image(array, header.get_best_affine(), header, dtype=array.dtype), COMPRESSION)
+    image = nib.Nifti1Image(values.numpy(), header.get_best_affine(), header, dtype=values.numpy().dtype)
+    write_nifti(path, image, COMPRESSION)
 
 
 def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:
     """Return the brain mask of a scan or, if it has none, the mask of all tissue, `(1, X, Y, Z)`."""
-    if "scan_brain" in outcome:
-        brain: torch.Tensor = outcome["scan_brain"]
-        return brain
-    return is_tissue(ScaleTissued("scan")({"scan": outcome["scan"]})["scan"])
+    found: torch.Tensor | None = outcome.get("scan_brain")
+    return is_tissue(ScaleTissued("scan")({"scan": outcome["scan"]})["scan"]) if found is None else found
 
 
 def measure(
     labels: torch.Tensor, probabilities: MetaTensor, outcome: Mapping[str, Any], register: Callable[..., Registration] | None
-) -> tuple[SegmentedScan, list[str]]:
-    """Return the segmented scan from which all numbers are computed, and warnings.
+) -> tuple[SegmentedScan, list[str], list[str]]:
+    """Return the segmented scan from which all numbers are computed, warnings, and doubts that it is a T1 of a whole brain.
 
     The registration of the brain to MNI space ignores the lesions, so that they do not distort it. If the scan was brought to
     MNI space before, the registration starts from there.
     """
-    warnings, brain_ml, to_mni = [NO_BRAIN], nan, None
+    warnings, brain_ml, to_mni, doubts = [NO_BRAIN], nan, None, list[str]()
     if "scan_brain" in outcome:
         brain = (outcome["scan_brain"].as_tensor() > 0) | (labels > 0)
         brain_ml, warnings = float(brain.sum()) * voxel_ml(probabilities.affine), []
@@ -277,12 +284,14 @@ def measure(
         try:
             to_mni = None if register is None else register(outcome["scan"], brain, labels > 0, start).to_mni
         except UserError as error:
-            warnings.append(str(error))
+            doubts.append(str(error))
     lesion = probabilities.as_tensor()[1:].sum(dim=0)
     scan = SegmentedScan(labels[0].numpy(), lesion.numpy(), brain_ml, probabilities.affine.numpy(), to_mni)
+    if "scan_brain" in outcome:
+        doubts += doubts_of_image(outcome["scan"], brain[0].numpy(), scan)
     if float((labels > 0).sum()) * scan.voxel_ml > LARGEST_SHARE * brain_ml:
         warnings.append(f"more than {LARGEST_SHARE:.0%} of the brain is called lesion: look at the mask")
-    return scan, warnings
+    return scan, warnings, doubts
 
 
 def brought_by(outcome: Mapping[str, Any]) -> NDArray[np.floating] | None:

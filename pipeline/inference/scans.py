@@ -16,6 +16,7 @@ from monai.engines import Evaluator
 from tqdm import tqdm
 
 from strokelesion.networks import UserError
+from strokelesion.pipeline.inference.acquisition import objection_to_file
 from strokelesion.pipeline.inference.candidates import IMAGE_SUFFIXES, Candidates, find_candidates, stem_of
 from strokelesion.pipeline.inference.dicom import LeftOut, NamedImage, find_series, is_dicom, whole_series
 from strokelesion.pipeline.runtime.errors import format_issue, reason, refuse, user_error
@@ -90,6 +91,9 @@ def as_items(found: Candidates, scans: str | Path) -> Scans:
         UserError: when there is none, or two would write the same mask.
     """
     series: list[NamedImage] = []
+    objections = [(path, objection_to_file(path)) for path in found.images]
+    found.left_out += [LeftOut(str(path), why) for path, why in objections if why]
+    found.images = [path for path, why in objections if not why]
     if found.images:
         found.left_out += beside_images(found.dicom)
     elif found.dicom:
@@ -98,8 +102,6 @@ def as_items(found: Candidates, scans: str | Path) -> Scans:
     if not found.images and not series:
         raise UserError(nothing_found(found, scans))
     refuse_twins(found.images)
-    for path in found.noted:
-        logger.warning("took %s: it is named like a mask, but its values are those of a scan", path)
     if found.left_out and is_first():
         logger.warning(
             "%s", format_issue("files or folders are left out", list(map(": ".join, found.left_out)), f"All: {INPUTS}.")

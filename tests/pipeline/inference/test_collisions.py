@@ -89,8 +89,8 @@ def test_a_scan_that_cannot_be_read_any_more_fails_alone(segment, patients):
 
 def test_doubts_about_a_series_are_warnings_of_its_row(segment, tmp_path):
     shape, affine = grid("LPS")
-    values = anatomy(shape, affine)[0].astype(np.uint16)
-    write_series(tmp_path / "in", values, (8.0, 8.0, 8.0), edit=lambda data: data.pop("ImagePositionPatient"))
+    values = 10 * anatomy(shape, affine)[0] + np.random.default_rng(0).integers(0, 50, shape)
+    write_series(tmp_path / "in", values.astype(np.uint16), (8.0, 8.0, 8.0), edit=lambda data: data.pop("ImagePositionPatient"))
     segment(tmp_path / "in")
     (row,) = pd.read_csv(tmp_path / "out/volumes.tsv", sep="\t").to_dict("records")
     assert "please check whether slices are flipped" in row["warnings"]

@@ -31,6 +31,12 @@ def is_bright(scan):
     return scan > 0.5
 
 
+@pytest.fixture(autouse=True)
+def no_doubts(monkeypatch):
+    """The boxes of these tests are no brains; `test_plausibility.py` judges images."""
+    monkeypatch.setattr("strokelesion.pipeline.inference.results.doubts_of_image", lambda *_: [])
+
+
 @pytest.fixture
 def item(tmp_path):
     path = tmp_path / "in/sub-01/ses-b/anat/sub-01_ses-b_T1w.nii"

@@ -1,6 +1,5 @@
 """Input of the checks of the doctor: the loaded files of one scan."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from strokelesion.transforms.geometry import match_grid
 from strokelesion.transforms.intensity import tissue_scale
 from strokelesion.transforms.masks import binarize_mask
 from strokelesion.transforms.reading import load_volume
+from strokelesion.transforms.recipe import fingerprint
 from strokelesion.transforms.sample_error import SampleError
 
 
@@ -83,7 +83,7 @@ class Scan:
 
     def hash_voxels(self) -> str:
         """Return a hash of the voxels of the image."""
-        return hashlib.blake2b(torch.as_tensor(self.image).numpy().tobytes(), digest_size=16).hexdigest()
+        return fingerprint(torch.as_tensor(self.image).numpy())
 
 
 def open_scan(item: Mapping[str, Any], training: Training) -> Scan:

@@ -1,6 +1,5 @@
 """Link a result to its scan: source files, the hash of their content, and results of other scans in the folder."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -9,6 +8,7 @@ from typing import Any
 
 from strokelesion.pipeline.inference.result_names import ScanName, parse_entities
 from strokelesion.pipeline.inference.scans import scan_name
+from strokelesion.pipeline.runtime.derived_files import sha256_of_files
 from strokelesion.pipeline.runtime.errors import format_issue, refuse
 from strokelesion.transforms.conversion import DicomImage
 
@@ -40,10 +40,7 @@ def series_uid(item: Mapping[str, Any]) -> str | None:
 
 def sha256_of_scan(item: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a scan's files, see `scan_files`, and of the suffix of its image in a DICOM series."""
-    sha = hashlib.sha256(item["image"].suffix.encode() if isinstance(item["image"], DicomImage) else b"")
-    for file in scan_files(item):
-        sha.update(file.read_bytes())
-    return sha.hexdigest()
+    return sha256_of_files(scan_files(item), item["image"].suffix.encode() if isinstance(item["image"], DicomImage) else b"")
 
 
 def is_made_from(sidecar: Mapping[str, Any], item: Mapping[str, Any]) -> bool:

@@ -34,9 +34,9 @@ def file_states(paths: Iterable[str | Path]) -> list[tuple[str, int, int]]:
     return [(str(path), state.st_size, state.st_mtime_ns) for path, state in states]
 
 
-def sha256_of_files(paths: Iterable[str | Path]) -> str:
-    """Return the SHA-256, in hexadecimal digits, of the content of files in their order."""
-    sha = hashlib.sha256()
+def sha256_of_files(paths: Iterable[str | Path], start: bytes = b"") -> str:
+    """Return the SHA-256, in hexadecimal digits, of some bytes and of the content of files in their order."""
+    sha = hashlib.sha256(start)
     for path in paths:
         sha.update(Path(path).read_bytes())
     return sha.hexdigest()

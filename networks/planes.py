@@ -2,21 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
+if TYPE_CHECKING:  # the names of the planes are known without torch
+    import torch
 
 AXIAL = "axial"
 # Axes of a volume in RAS: two axes of the slice, then the axis along which the slices are stacked.
 PLANES = {AXIAL: (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
-Function = Callable[[torch.Tensor], torch.Tensor]
+Function: TypeAlias = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
-def mean_over_planes(volume: torch.Tensor, function: Function, planes: Sequence[str]) -> torch.Tensor:
+def mean_over_planes(volume: "torch.Tensor", function: Function, planes: Sequence[str]) -> "torch.Tensor":
     """Return the mean over several planes of a function of volumes, see `in_plane`."""
-    return reduce(torch.add, (in_plane(volume, function, plane) for plane in planes)) / len(planes)
+    return reduce(add, (in_plane(volume, function, plane) for plane in planes)) / len(planes)
 
 
-def in_plane(volume: torch.Tensor, function: Function, plane: str) -> torch.Tensor:
+def in_plane(volume: "torch.Tensor", function: Function, plane: str) -> "torch.Tensor":
     """Apply a function to volumes whose slices lie in a plane, and return its result in the volumes' own axes.
 
     Args:

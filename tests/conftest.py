@@ -12,7 +12,7 @@ from atlas import anatomy, grid, save_nifti, write_release
 from checkout import ROOT
 from hypothesis import settings
 
-from strokelesion.pipeline.options.option_checks import options_taken
+from strokelesion.pipeline.options.bundle_files import options_taken
 from strokelesion.pipeline.synthesis.phantom import write_phantom
 
 # Files are brought to the disk, which takes as long as the disk likes.

@@ -14,6 +14,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.folds import assign_folds, assign_share, assign_sites
 from strokelesion.pipeline.cohorts.records import Record
 from strokelesion.pipeline.cohorts.split_files import Assignment, Fold, read_list
+from strokelesion.pipeline.cohorts.split_forms import EXAMPLES, K_FOLD, LIST, SHARE, SITES, SplitTexts, is_split
 
 
 @dataclass(frozen=True)
@@ -30,51 +31,39 @@ class Way:
     """A way to split.
 
     Attributes:
-        form: Regular expression of the texts that select this way.
-        example: Example of such a text, with the other allowed values.
+        form: Texts that select this way.
         assign: Function of the text, the people and the seed that returns the fold of each person.
         numbers: Function of the text and all assignments that returns the number of each part by its `--fold` value, in order.
     """
 
-    form: str
-    example: str
+    form: SplitTexts
     assign: Callable[[str, People, int], dict[str, Fold]]
     numbers: Callable[[str, Iterable[Assignment]], dict[int | str, int]]
 
 
 WAYS = (
     Way(
-        form=r"([2-9]|[1-9][0-9]+)-fold",
-        example="5-fold (any number from 2)",
+        form=K_FOLD,
         assign=lambda split, people, seed: _assign_folds(_count_folds(split), people, seed),
         numbers=lambda split, assignments: {number: number for number in range(_count_folds(split))},
     ),
     Way(
-        form="leave-one-site-out",
-        example="leave-one-site-out",
+        form=SITES,
         assign=lambda split, people, seed: assign_sites(people.sites, people.folds),
         numbers=lambda split, assignments: {site: number for number, site in _list_held_out(assignments)},
     ),
     Way(
-        form=r"0?\.[0-9]*[1-9][0-9]*",
-        example="0.2 (any share between 0 and 1)",
+        form=SHARE,
         assign=lambda split, people, seed: assign_share(people.sites, float(split), seed, people.folds),
         numbers=lambda split, assignments: {0: 0},
     ),
     Way(
-        form=r"(?i:.+\.csv)",
-        example="FILE.csv (a list with the columns subject and fold, or subject alone)",
+        form=LIST,
         # A written split already contains the folds of the list.
         assign=lambda split, people, seed: people.folds or _folds_of_list(Path(split), people),
         numbers=lambda split, assignments: {number: number for number, _ in _list_held_out(assignments)},
     ),
 )
-FORMS = ", ".join(way.example for way in WAYS)
-
-
-def is_split(text: str) -> bool:
-    """Return whether a text selects one of `WAYS`."""
-    return any(re.fullmatch(way.form, text) for way in WAYS)
 
 
 def find_way(split: str) -> Way:
@@ -84,8 +73,8 @@ def find_way(split: str) -> Way:
         UserError: The text selects none of `WAYS`; the message lists all forms.
     """
     if not is_split(split):
-        raise UserError(f"split is {split!r}; allowed are {FORMS}.")
-    return next(way for way in WAYS if re.fullmatch(way.form, split))
+        raise UserError(f"split is {split!r}; allowed are {EXAMPLES}.")
+    return next(way for way in WAYS if re.fullmatch(way.form.pattern, split))
 
 
 def assign_subjects(

@@ -10,7 +10,8 @@ from strokelesion.pipeline.models.architecture import require_known
 from strokelesion.pipeline.models.description import Decision, Description, HeldOut, Protocol, with_channels
 from strokelesion.pipeline.models.model_files import RELEASED, Model, read_model
 from strokelesion.pipeline.models.starting import LAST, initial_model, resumed_run
-from strokelesion.pipeline.options.option_checks import bundle_root, check, options_taken, require_consistent
+from strokelesion.pipeline.options.bundle_files import bundle_root, options_taken
+from strokelesion.pipeline.options.option_checks import check, require_consistent
 from strokelesion.pipeline.options.settings import (
     APPLYING,
     DOCTOR,

@@ -1,12 +1,10 @@
 """Refuse wrong commands, options and values, and say what is allowed."""
 
 import difflib
-import json
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,29 +12,19 @@ from pydantic import ValidationError
 
 from strokelesion.networks import CommandLineError
 from strokelesion.networks.planes import AXIAL
+from strokelesion.pipeline.options.bundle_files import is_plain_value, options_taken
 from strokelesion.pipeline.options.option_types import allowed_values
 from strokelesion.pipeline.options.settings import (
     APPLYING,
     COMMANDS,
-    EVALUATING,
-    EXPERIMENTS,
     OPTIONS,
     SHARED_COMMANDS,
-    TRAINING,
     Settings,
     options_in,
-    options_of,
 )
 from strokelesion.pipeline.runtime.processes import launched
 
-# Options that the command `experiments` sets for each run.
-CHOSEN_FOR_RUNS = {"run_dir", "loss", "fold", "resume", "init", "weights", "scored"}
 COMPILERS = ("g++", "clang++", "c++", "cl")
-
-
-def bundle_root() -> str:
-    """Return the folder of the bundle files and pretrained models that are installed with this package."""
-    return str(Path(__file__).parents[2] / "bundles")
 
 
 def require_command(command: str, config: Mapping[str, Any]) -> None:
@@ -63,27 +51,6 @@ def require_options(command: str, given: Mapping[str, Any], config: Mapping[str,
         raise CommandLineError(
             f"got the option --{name}, which {command} does not take.{hint} Allowed are {', '.join(allowed)}."
         )
-
-
-def options_taken(command: str, config: Mapping[str, Any]) -> list[str]:
-    """Return the options that a command takes and that the bundle uses."""
-    if command == EXPERIMENTS:
-        return [*options_of(command), *sorted(handed_on() - set(options_of(command)))]
-    used = {"bundle_root", "weights", "run_dir", "output_dir"} | set(re.findall(r"@(\w+)", json.dumps(config, default=str)))
-    return [name for name in options_of(command) if name in used]
-
-
-def handed_on() -> set[str]:
-    """Return the options of training and evaluating that the command `experiments` passes to its runs."""
-    config = json.loads(Path(bundle_root(), "resunet.json").read_text())
-    return {*options_taken(TRAINING, config), *options_taken(EVALUATING, config)} - CHOSEN_FOR_RUNS
-
-
-def is_plain_value(value: Any) -> bool:
-    """Return whether a value of the configuration is plain: not a section, a list of steps or an expression."""
-    if isinstance(value, list | tuple):
-        return not any(isinstance(item, dict) or not is_plain_value(item) for item in value)
-    return not isinstance(value, dict) and str(value)[:1] not in ("$", "@", "%")
 
 
 def says_why(name: str, command: str) -> str:

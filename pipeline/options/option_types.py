@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BeforeValidator, Field
 
 from strokelesion.networks import CommandLineError
-from strokelesion.pipeline.cohorts.split_ways import FORMS, is_split
+from strokelesion.pipeline.cohorts.split_forms import EXAMPLES, is_split
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ SpacingMm = Annotated[
 ExtentMm = Annotated[
     tuple[float, float], BeforeValidator(reads_extent), Allowed("two numbers of mm from 32 to 1024, such as [192,224]")
 ]
-SplitForm = Annotated[str, BeforeValidator(reads_split), Allowed(FORMS)]
+SplitForm = Annotated[str, BeforeValidator(reads_split), Allowed(EXAMPLES)]
 Fold = Annotated[int | str, BeforeValidator(reads_fold), Allowed("a whole number of at least 0 and the name of a site")]
 Part = Annotated[
     PartOfScans,

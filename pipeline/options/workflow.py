@@ -22,12 +22,11 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.scripts import create_workflow
 
 from strokelesion.pipeline.models.starting import LAST
+from strokelesion.pipeline.options.bundle_files import bundle_root, handed_on
 from strokelesion.pipeline.options.model_options import PRETRAINED, as_begun, model_content, model_file
 from strokelesion.pipeline.options.option_checks import (
-    bundle_root,
     changed,
     check,
-    handed_on,
     require_command,
     require_consistent,
     require_options,

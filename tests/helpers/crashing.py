@@ -20,7 +20,7 @@ from checkout import ROOT
 from configured import configured
 
 from strokelesion.pipeline.inference import new_scans  # noqa: F401 (loaded once, before the forks)
-from strokelesion.pipeline.options.option_checks import options_taken
+from strokelesion.pipeline.options.bundle_files import options_taken
 from strokelesion.pipeline.training.checkpoints import Checkpoints
 
 QUICK = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "slices": "lesion", "device": "cpu", "panel_scans": 0}

@@ -27,6 +27,7 @@ ROOMS = {
     "report": {"runtime", "pictures", "cohorts", "models", "options", "evaluation"},
     "synthesis": {"runtime", "cohorts"},
     "doctor": {"runtime", "cohorts", "training"},
+    "console": {"runtime", "options", "synthesis"},
 }
 
 

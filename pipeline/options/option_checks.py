@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from strokelesion.networks import CommandLineError
 from strokelesion.networks.planes import AXIAL
 from strokelesion.pipeline.options.bundle_files import is_plain_value, options_taken
-from strokelesion.pipeline.options.option_types import allowed_values
 from strokelesion.pipeline.options.settings import (
     APPLYING,
     COMMANDS,
     OPTIONS,
     SHARED_COMMANDS,
     Settings,
+    allowed,
     options_in,
 )
 from strokelesion.pipeline.runtime.processes import launched
@@ -41,16 +41,14 @@ def require_command(command: str, config: Mapping[str, Any]) -> None:
 def require_options(command: str, given: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Raise CommandLineError for options that do not exist or that the command or the bundle does not use."""
     sections = {name for name, value in config.items() if name not in OPTIONS and not is_plain_value(value)}
-    allowed = options_taken(command, config)
+    taken = options_taken(command, config)
     for name in [*given, *(name for name in config if is_plain_value(config[name]))]:
         first = re.split("::|#", name)[0]
-        if first[:1] == "_" or first in {"bundle_root", *sections, *(allowed if name in given else OPTIONS)}:
+        if first[:1] == "_" or first in {"bundle_root", *sections, *(taken if name in given else OPTIONS)}:
             continue
-        near = difflib.get_close_matches(first, allowed, n=1)
+        near = difflib.get_close_matches(first, taken, n=1)
         hint = says_why(first, command) or (f" Did you mean --{near[0]}?" if near else "")
-        raise CommandLineError(
-            f"got the option --{name}, which {command} does not take.{hint} Allowed are {', '.join(allowed)}."
-        )
+        raise CommandLineError(f"got the option --{name}, which {command} does not take.{hint} Allowed are {', '.join(taken)}.")
 
 
 def says_why(name: str, command: str) -> str:
@@ -88,10 +86,10 @@ def check(values: Mapping[str, Any], losses: Sequence[str] = ()) -> Settings:
 
 def refusal(name: str, value: Any) -> str:
     """Return the message about a wrong value."""
-    allowed = allowed_values(Settings.__annotations__[name])
-    hint = " Quote a name that looks like a number twice: '\"01\"'." if allowed == "text" else ""
-    is_or_are = "is" if allowed.startswith(("a ", "text")) and " and the " not in allowed else "are"
-    return f"--{name} got {value!r}; allowed {is_or_are} {allowed}.{hint}"
+    values = allowed(name)
+    hint = " Quote a name that looks like a number twice: '\"01\"'." if values == "text" else ""
+    is_or_are = "is" if values.startswith(("a ", "text")) and " and the " not in values else "are"
+    return f"--{name} got {value!r}; allowed {is_or_are} {values}.{hint}"
 
 
 def changed(values: Settings) -> list[str]:

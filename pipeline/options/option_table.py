@@ -3,10 +3,7 @@
 python -m strokelesion.pipeline.options.option_table > docs/options.md
 """
 
-from typing import Any
-
-from strokelesion.pipeline.options.option_types import allowed_values
-from strokelesion.pipeline.options.settings import OPTIONS, Settings
+from strokelesion.pipeline.options.settings import OPTIONS, Settings, allowed, shown_default
 
 HEAD = """# Options
 
@@ -28,18 +25,9 @@ def table(is_basic: bool) -> str:
     rows = ["| option | default | allowed | what it does | commands |", "|---|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         if (about := OPTIONS[name]).is_basic is is_basic:
-            default = about.default or f"`{plain(field.default)}`"
-            allowed = allowed_values(Settings.__annotations__[name])
-            cells = (f"`{name}`", f"{default} {about.unit}".strip(), allowed, field.description, ", ".join(about.commands))
+            cells = (f"`{name}`", shown_default(name), allowed(name), field.description, ", ".join(about.commands))
             rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows)
-
-
-def plain(default: Any) -> str:
-    """Return a default as typed on the command line."""
-    if isinstance(default, tuple):
-        return ",".join(default) if isinstance(default[0], str) else f"[{','.join(f'{number:g}' for number in default)}]"
-    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 if __name__ == "__main__":

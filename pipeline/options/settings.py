@@ -27,12 +27,14 @@ from strokelesion.pipeline.options.option_types import (
     Text,
     VolumeMl,
     Words,
+    allowed_values,
     some_of,
 )
 
 TRAINING, DOCTOR, EVALUATING, INFERENCE, RELEASE = "training", "doctor", "evaluating", "inference", "release"
 EXPORT, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING = "export", "synthesis", "experiments", "reporting", "scoring"
-COMMANDS = (TRAINING, EVALUATING, INFERENCE, RELEASE, EXPORT, DOCTOR, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING)
+GROUP = "group"
+COMMANDS = (TRAINING, EVALUATING, INFERENCE, RELEASE, EXPORT, DOCTOR, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING, GROUP)
 # Commands that apply a trained model; the model decides some of their options, see `models/description.py`.
 _PREDICTING = (EVALUATING, INFERENCE, RELEASE)
 APPLYING = (*_PREDICTING, EXPORT)
@@ -71,7 +73,6 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, validate_default=True)
 
-    # Data
     dataset_dir: Text | None = option(
         None,
         About(_LABELED, "training", is_basic=True, default="the phantom"),
@@ -94,7 +95,6 @@ class Settings(BaseModel):
     scored: Literal["held_out", "all"] = option(
         "held_out", About((EVALUATING,)), "Scans to score: those that the model's training held out, or all."
     )
-    # Input of the network
     intensities: Literal["brain", "tissue"] = option(
         "tissue",
         About(_LEARNING, "protocol"),
@@ -117,7 +117,6 @@ class Settings(BaseModel):
     neighbors: Annotated[int, Field(ge=0, le=8), Allowed("a whole number from 0 to 8")] = option(
         0, About(_LEARNING, "protocol", "slices"), "Neighboring slices on each side, shown as channels."
     )
-    # Training
     run_dir: Text | None = option(
         None,
         About((TRAINING, EVALUATING, RELEASE, DOCTOR, SCORING), is_basic=True, default="`runs/<network>_<loss>`"),
@@ -155,7 +154,6 @@ class Settings(BaseModel):
     device: Device = option(
         "auto", About((*_COMPUTING, DOCTOR), is_basic=True), "Device of the networks; auto takes a GPU where there is one."
     )
-    # Applying a model
     weights: Text | None = option(
         None,
         About(
@@ -194,7 +192,6 @@ class Settings(BaseModel):
     prepare: Literal["none", "bias", "mni"] = option(
         "none", About((EVALUATING, INFERENCE)), "Correct the bias field, or also bring the head to MNI space, first."
     )
-    # New scans
     scans: Text | None = option(
         None, About((INFERENCE,), is_basic=True, default="none: name it"), "File, folder, glob, BIDS data set or DICOM folder."
     )
@@ -218,7 +215,6 @@ class Settings(BaseModel):
     atlas_labels: Text | None = option(None, About((INFERENCE,), default="none"), "Table of the atlas's regions.")
     overwrite: Switch = option(False, About((INFERENCE,)), "Segment scans again that are done.")
     part: Part | None = option(None, About((INFERENCE,), default="all scans"), "Part of the scans, such as 3/16.")
-    # Synthetic scans
     heads: Words = option(
         None, About((TRAINING, RELEASE, SYNTHESIS), default="none: name it"), "Folder or folders of label maps and T1 scans."
     )
@@ -247,7 +243,6 @@ class Settings(BaseModel):
     scanner: Annotated[str, Allowed("a name of the table SCANNERS")] = option(
         "mixed", About((TRAINING, RELEASE, SYNTHESIS), "training"), "Model of the scanner of synthetic scans."
     )
-    # Data sets, experiments and reports
     doctor_csv: Text | None = option(None, About((DOCTOR,), default="`<run_dir>/doctor.csv`"), "Table that doctor writes.")
     networks: Annotated[tuple[str, ...], *some_of("unet", "segnet", "resunet")] = option(
         "all", About((EXPERIMENTS,)), "Networks to compare."
@@ -264,6 +259,16 @@ class Settings(BaseModel):
     name: Text | None = option(None, About((SCORING,), default="none: name it"), "Name of the method that made the masks.")
 
 
+# Groups of options for the help, each with the name of its first option.
+GROUPS = {
+    "data": "dataset_dir",
+    "input of the network": "intensities",
+    "training": "run_dir",
+    "model": "weights",
+    "new scans": "scans",
+    "synthetic scans": "heads",
+    "data sets, experiments and reports": "doctor_csv",
+}
 OPTIONS: dict[str, About] = {
     name: field.json_schema_extra["about"]  # type: ignore[index,misc]
     for name, field in Settings.model_fields.items()
@@ -278,3 +283,32 @@ def options_of(command: str) -> list[str]:
 def options_in(part: str) -> list[str]:
     """Return the names of the options that a part of a model's description records."""
     return [name for name, about in OPTIONS.items() if about.part == part]
+
+
+def grouped() -> dict[str, list[str]]:
+    """Return the names of all options by the title of their group, see `GROUPS`."""
+    titles = {first: title for title, first in GROUPS.items()}
+    groups: dict[str, list[str]] = {}
+    names: list[str] = []
+    for name in OPTIONS:
+        names = groups.setdefault(titles[name], []) if name in titles else names
+        names.append(name)
+    return groups
+
+
+def allowed(name: str) -> str:
+    """Return the text that names the allowed values of an option."""
+    return allowed_values(Settings.__annotations__[name])
+
+
+def shown_default(name: str) -> str:
+    """Return the default of an option as text for the documentation, with its unit."""
+    about = OPTIONS[name]
+    return f"{about.default or f'`{as_typed(Settings.model_fields[name].default)}`'} {about.unit}".strip()
+
+
+def as_typed(default: Any) -> str:
+    """Return a default as typed on the command line."""
+    if isinstance(default, tuple):
+        return ",".join(default) if isinstance(default[0], str) else f"[{','.join(f'{number:g}' for number in default)}]"
+    return str(default).lower() if isinstance(default, bool) else str(default)

@@ -9,8 +9,7 @@ from typing import Any
 
 from fire.parser import DefaultParseValue
 
-from strokelesion.pipeline.options.option_types import allowed_values
-from strokelesion.pipeline.options.settings import OPTIONS, Settings
+from strokelesion.pipeline.options.settings import OPTIONS, allowed
 
 # Characters at the beginning of a value that MONAI evaluates or refers with.
 EVALUATED = ("$", "@", "%")
@@ -41,12 +40,12 @@ def typed_options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def is_text(name: str) -> bool:
     """Return whether an option is a text, or a list of texts with commas."""
-    return name in OPTIONS and allowed_values(Settings.__annotations__[name]).startswith(("text", "a name, or", "labels"))
+    return name in OPTIONS and allowed(name).startswith(("text", "a name, or", "labels"))
 
 
 def is_literal(name: str, typed: str) -> bool:
     """Return whether a typed text is meant as Python reads it: None, in quotes, or a list for an option that takes several."""
-    takes_several = allowed_values(Settings.__annotations__[name]) != "text"
+    takes_several = allowed(name) != "text"
     return typed == "None" or typed.startswith(QUOTES) or (takes_several and typed.startswith(BRACKETS))
 
 

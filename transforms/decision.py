@@ -82,9 +82,9 @@ def likely_classes(probabilities: torch.Tensor, numbers: NDArray[np.int32], coun
         count: Number of components plus 1, for the background, whose class is 0.
     """
     sums = [np.bincount(numbers, of_class, count) for of_class in probabilities.numpy(force=True)]
-    classes = 1 + np.argmax(sums, axis=0)
+    classes: NDArray[np.uint8] = (1 + np.argmax(sums, axis=0)).astype(np.uint8)
     classes[0] = 0
-    return classes.astype(np.uint8)
+    return classes
 
 
 class FillBackgroundd(MapTransform):

@@ -30,7 +30,9 @@ def components(mask: torch.Tensor | Mask, neighbors: int = 26) -> tuple[NDArray[
     mask = mask.numpy(force=True) if isinstance(mask, torch.Tensor) else mask
     numbers, box = np.zeros(mask.shape, np.int32), bounding_box(mask)  # labeling whole scans takes most of a second
     numbers[box], _ = ndimage.label(mask[box], NEIGHBORS[neighbors])
-    return numbers, np.bincount(numbers.ravel())
+    sizes = np.bincount(numbers[box].ravel(), minlength=1)
+    sizes[0] += numbers.size - numbers[box].size
+    return numbers, sizes
 
 
 def without_small(mask: torch.Tensor | Mask, least: float, neighbors: int = 26) -> Mask:

@@ -1,4 +1,4 @@
-"""From class probabilities to a label map: the threshold for lesion voxels, and the removal of unlikely lesions.
+"""From class probabilities to a label map: the threshold for lesion voxels, unlikely lesions, and one class for each lesion.
 
 The command `release` chooses the values (`pipeline/evaluation/decision_search.py`) and stores them in the model's description.
 Options override them (`pipeline/options/model_options.py`). For a new scan, `Results.write` in `pipeline/inference/results.py`
@@ -8,10 +8,12 @@ applies the rule on the scan's own grid.
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from numpy.typing import NDArray
 
 from strokelesion.transforms.components import components, least_voxels, peaks
 from strokelesion.transforms.geometry import voxel_ml
@@ -20,11 +22,11 @@ from strokelesion.transforms.geometry import voxel_ml
 class DecideLesionsd(MapTransform):
     """Turn class probabilities into the label map {0 background, 1 main, 2 sub}.
 
-    1. A voxel is lesion where p_main + p_sub >= `threshold`.
-    2. Its class is the more probable of the two, or main if both are equal.
-    3. 26-connected components of both classes together become background if they are smaller than `min_component_ml`, or if
-       their maximum of p_main + p_sub is below `min_peak`. With two thresholds, outlines are generous, but each lesion needs
-       a voxel of high probability (hysteresis thresholding: Canny, IEEE PAMI 1986).
+    1. A voxel is lesion where p_main + p_sub >= `threshold`. The 26-connected components of these voxels are the lesions.
+    2. Lesions become background if they are smaller than `min_component_ml`, or if their maximum of p_main + p_sub is below
+       `min_peak`. With two thresholds, outlines are generous, but each lesion needs a voxel of high probability (hysteresis
+       thresholding: Canny, IEEE PAMI 1986).
+    3. A lesion belongs to one class as a whole: main if the sum of p_main over its voxels is at least that of p_sub, else sub.
 
     With the defaults and only one lesion class, this is argmax.
 
@@ -60,17 +62,29 @@ class DecideLesionsd(MapTransform):
         """Return the label map `(1, X, Y, Z)` of probabilities `(C, X, Y, Z)`."""
         lesions = probabilities[1:]
         likely = lesions.sum(dim=0)
-        labels = (1 + lesions.argmax(dim=0)) * (likely >= self.threshold)
-        least = least_voxels(self.min_component_ml, voxel_ml(probabilities.affine)) if self.min_component_ml > 0 else 0
-        if least or self.min_peak > self.threshold:
-            labels = labels * self.is_believed(labels > 0, likely, least)
-        return labels.to(torch.uint8)[None]
-
-    def is_believed(self, mask: torch.Tensor, likely: torch.Tensor, least: int) -> torch.Tensor:
-        """Return the components of a mask with at least `least` voxels and a peak of `min_peak` or more; all `(X, Y, Z)`."""
+        mask = likely >= self.threshold
         numbers, sizes = components(mask)
-        is_sure = peaks(likely.numpy(force=True), numbers, len(sizes)) >= self.min_peak
-        return torch.as_tensor(((sizes >= least) & is_sure)[numbers], device=mask.device)
+        least = least_voxels(self.min_component_ml, voxel_ml(probabilities.affine)) if self.min_component_ml > 0 else 0
+        stays = sizes >= least
+        if self.min_peak > self.threshold:
+            stays &= peaks(likely.numpy(force=True), numbers, len(sizes)) >= self.min_peak
+        labels = likely_classes(lesions[:, mask], numbers[mask.numpy(force=True)], len(sizes)) * stays
+        decided = torch.as_tensor(labels[numbers][None], device=mask.device)
+        return MetaTensor(decided, meta=probabilities.meta) if isinstance(probabilities, MetaTensor) else decided
+
+
+def likely_classes(probabilities: torch.Tensor, numbers: NDArray[np.int32], count: int) -> NDArray[np.uint8]:
+    """Return the class, from 1, with the largest sum of probabilities in each component; the first one if several are equal.
+
+    Args:
+        probabilities: Probabilities of the lesion classes in the lesion voxels `(C, N)`.
+        numbers: Component numbers of these voxels `(N,)`, from 1.
+        count: Number of components plus 1, for the background, whose class is 0.
+    """
+    sums = [np.bincount(numbers, of_class, count) for of_class in probabilities.numpy(force=True)]
+    classes: NDArray[np.uint8] = (1 + np.argmax(sums, axis=0)).astype(np.uint8)
+    classes[0] = 0
+    return classes
 
 
 class FillBackgroundd(MapTransform):

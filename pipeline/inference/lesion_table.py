@@ -23,16 +23,6 @@ from strokelesion.networks import UserError
 from strokelesion.transforms.components import components
 from strokelesion.transforms.geometry import look_up, voxel_ml
 
-# Columns of each table, after the columns that identify the scan.
-COLUMNS = {
-    "lesions": (
-        *("lesion", "class", "volume_ml", "brain_percent", "mean_probability", "hemisphere"),
-        *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "peak_x_mm", "peak_y_mm", "peak_z_mm"),
-        *("gray_percent", "white_percent"),
-    ),
-    "volumes": ("lesions", "total_ml", "main_ml", "sub_ml", "left_ml", "right_ml", "brain_ml", "warnings"),
-    "regions": ("region", "volume_ml", "region_percent"),
-}
 CLASSES = ("main", "sub")
 SIDES = ("left", "right")
 # A voxel is fluid if the template's probabilities of gray and white matter sum to less than this.
@@ -103,7 +93,7 @@ def lesion_row(scan: SegmentedScan, voxels: NDArray[np.intp]) -> Row:
     centroid, peak = places.mean(axis=0) * known, places[probability.argmax()] * known
     volume_ml = len(voxels) * scan.voxel_ml
     return {
-        "class": CLASSES[int(np.bincount(scan.labels[index], minlength=3)[1:].argmax())],
+        "class": CLASSES[int(scan.labels[index][0]) - 1],  # of the whole lesion, see `DecideLesionsd`
         "volume_ml": volume_ml,
         "brain_percent": 100 * volume_ml / scan.brain_ml,
         "mean_probability": float(probability.mean()),

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import pandas as pd
 from monai.data import Dataset
 from monai.engines import Evaluator
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.provenance import earlier_names, require_own
 from strokelesion.pipeline.inference.result_names import ScanName, name_scans
-from strokelesion.pipeline.inference.results import FAILURES, Results
-from strokelesion.pipeline.inference.scans import INPUTS, Scans, common_folder, failure, finish, predict_scans, scan_name
-from strokelesion.pipeline.runtime.files import write_tsv
+from strokelesion.pipeline.inference.results import Results
+from strokelesion.pipeline.inference.scans import Scans, common_folder, failure, finish, predict_scans, scan_name
+from strokelesion.pipeline.inference.table_columns import write_with_dictionary
 from strokelesion.pipeline.runtime.locks import claimed
 from strokelesion.pipeline.runtime.processes import is_first, merged, share
 
@@ -64,26 +63,28 @@ def segment_all(evaluator: Evaluator, dataset: Dataset, names: Names, results: R
     with idist.one_rank_first():
         if is_first():
             results.clear(list(names.values()))
-            results.describe()
-            write_inputs(Path(results.folder) / INPUTS, names, getattr(dataset.data, "left_out", ()))
+            results.describe(dataset.data)
+            write_inputs(Path(results.folder), names, getattr(dataset.data, "left_out", ()))
     before, failed = segment_share(evaluator, dataset, names, results)
     if is_first():
         done = [name for path, name in names.items() if path not in failed]
         results.gather([*done, *earlier_names(Path(results.folder), names.values())], failed)
-        reasons = f", reasons in {results.folder}/{FAILURES}" if failed else ""
+        reasons = f", reasons in {results.folder}/failures.tsv" if failed else ""
         finish(len(names), failed, f"segmented{said(before)}, results in {results.folder}{reasons}")
 
 
-def write_inputs(path: Path, names: Names, left_out: Iterable[tuple[str, str]]) -> None:
+def write_inputs(folder: Path, names: Names, left_out: Iterable[tuple[str, str]]) -> None:
     """Write the table of what was found: scans with the names of their results, and what is left out, with the reason."""
-    rows = [[scan, "yes", str(name), None] for scan, name in names.items()]
-    rows += [[other, "no", None, why] for other, why in left_out]
-    write_tsv(path, pd.DataFrame(rows, columns=["path", "taken", "scan", "reason"]))
+    taken = [{"path": path, "taken": "yes", "scan": str(name)} for path, name in names.items()]
+    write_with_dictionary(folder, "inputs", [*taken, *({"path": path, "taken": "no", "reason": why} for path, why in left_out)])
 
 
 def segment_part(evaluator: Evaluator, dataset: Dataset, names: Names, results: Results, part: tuple[int, int]) -> None:
     """Segment the scans of one part, see `segment_new_scans`."""
     number, count = part
+    with idist.one_rank_first():
+        if is_first():
+            results.describe(dataset.data)  # every part writes the same links, by which sources are named
     own = Dataset(dataset.data[number - 1 :: count], dataset.transform)
     before, failed = segment_share(evaluator, own, names, results)
     if is_first():

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from strokelesion.pipeline.inference.result_names import ScanName, parse_entities
+from strokelesion.pipeline.inference.bids_sources import Links, from_uri, read_links
+from strokelesion.pipeline.inference.result_names import SIDECAR, ScanName, name_of_result
 from strokelesion.pipeline.inference.scans import scan_name
 from strokelesion.pipeline.runtime.derived_files import sha256_of_files
 from strokelesion.pipeline.runtime.errors import format_issue, refuse
 from strokelesion.transforms.conversion import DicomImage
-
-# Ending of the file that says how a mask was made.
-SIDECAR = "mask.json"
 
 
 def scan_files(item: Mapping[str, Any]) -> list[Path]:
@@ -27,7 +25,7 @@ def scan_files(item: Mapping[str, Any]) -> list[Path]:
 
 
 def scan_sources(item: Mapping[str, Any]) -> list[str]:
-    """Return the absolute paths that results name as their source: a file, or the folders of a DICOM series."""
+    """Return the absolute paths of what a result is made from: a file, or the folders of a DICOM series."""
     image = item["image"]
     paths = image.folders if isinstance(image, DicomImage) else [image]
     return [os.path.abspath(path) for path in paths]
@@ -63,12 +61,17 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def is_of_other_scan(sidecar: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """Return whether a sidecar describes another scan: another source or series, and another content."""
+def is_of_other_scan(sidecar: Mapping[str, Any], item: Mapping[str, Any], links: Links) -> bool:
+    """Return whether a sidecar was written for another scan: another source or series, and another content."""
     if "Sources" not in sidecar:
         return False
-    known = [os.path.abspath(path) for path in sidecar["Sources"]], sidecar.get("SeriesInstanceUID")
+    known = sources_of(sidecar, links), sidecar.get("SeriesInstanceUID")
     return known != (scan_sources(item), series_uid(item)) and not is_made_from(sidecar, item)
+
+
+def sources_of(sidecar: Mapping[str, Any], links: Links) -> list[str]:
+    """Return the paths of the sources that a sidecar names."""
+    return [from_uri(uri, links) for uri in sidecar["Sources"]]
 
 
 def require_own(folder: Path, names: Mapping[ScanName, Mapping[str, Any]]) -> None:
@@ -78,11 +81,11 @@ def require_own(folder: Path, names: Mapping[ScanName, Mapping[str, Any]]) -> No
         folder: Folder of the results.
         names: Scans by the names of their results.
     """
-    others = []
+    others, links = [], read_links(folder)
     for name, item in names.items():
-        known = read_sidecar(folder / name.path(SIDECAR, label="lesion"))
-        if is_of_other_scan(known, item):
-            others.append(f"{name}: of {', '.join(known['Sources'])}, and now of {scan_name(item)}")
+        known = read_sidecar(folder / name.path(SIDECAR))
+        if is_of_other_scan(known, item, links):
+            others.append(f"{name}: of {', '.join(sources_of(known, links))}, and now of {scan_name(item)}")
     advice = (
         "Expected results of the same scans. Name a folder that holds all of them (--scans), or another --output_dir; "
         "--overwrite true replaces the results."
@@ -92,7 +95,6 @@ def require_own(folder: Path, names: Mapping[ScanName, Mapping[str, Any]]) -> No
 
 def earlier_names(folder: Path, names: Iterable[ScanName]) -> list[ScanName]:
     """Return the names of results in a folder that are not among these: those of other runs, as in a loop over patients."""
-    known = {folder / name.path(SIDECAR, label="lesion") for name in names}
+    known = {folder / name.path(SIDECAR) for name in names}
     found = [path for path in folder.glob("sub-*/**/*_label-lesion*_mask.json") if path not in known]
-    entities = [parse_entities(path.stem) or () for path in found]
-    return [ScanName(tuple(pair for pair in pairs if pair != ("label", "lesion"))) for pairs in entities if pairs]
+    return [name for path in found if (name := name_of_result(path)) is not None]

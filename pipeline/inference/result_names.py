@@ -3,7 +3,7 @@
 Scans of a BIDS data set keep their entities. For other scans the subject is made from the path, for DICOM series from patient,
 number and description. A name contains only letters, digits, hyphens and underscores, whatever the path or the tags contain.
 
-Source: Brain Imaging Data Structure 1.10, "Derivatives" and the order of entities in its schema.
+Source: Brain Imaging Data Structure 1.11, "Derivatives" and the order of entities in its schema.
 """
 
 import hashlib
@@ -18,10 +18,17 @@ from strokelesion.pipeline.inference.scans import scan_name
 from strokelesion.pipeline.runtime.errors import format_issue, refuse
 
 # Last entities of anatomical files, in the order that BIDS requires; all others come before them and keep their order.
-LAST_ENTITIES = ("space", "res", "den", "label", "desc")
+LAST_ENTITIES = ("space", "seg", "res", "den", "label", "desc")
 # File names have at most 255 bytes; this limit leaves room for `_space-MNI152NLin2009aSym_label-lesion_probseg.nii.gz`.
 LONGEST_NAME = 120
 _HASH_DIGITS = 12
+# Files of a scan: the mask of all lesions, its sidecar, which marks the scan as done, and the map of the lesion classes.
+MASK = "label-lesion_mask.nii.gz"
+SIDECAR = "label-lesion_mask.json"
+CLASSES_MAP = "seg-lesions_dseg.nii.gz"
+PROBABILITIES = "label-lesion_probseg.nii.gz"
+# Entities that results on the scan's own grid have beside those of the scan.
+RESULT_ENTITIES = (("label", "lesion"), ("seg", "lesions"))
 _ENTITY = re.compile(r"([a-z]+)-([a-zA-Z0-9]+)")
 
 
@@ -48,14 +55,15 @@ class ScanName:
         """Return the session's label, without `ses-`; "" if there is none."""
         return dict(self.entities).get("ses", "")
 
-    def path(self, ending: str, **entities: str) -> Path:
+    def path(self, file: str) -> Path:
         """Return the path of a file about the scan, relative to the data set.
 
         Args:
-            ending: Suffix and extension, such as `mask.nii.gz`.
-            entities: Further entities: `label`, `space`, `desc`.
+            file: Name of the file without the scan's entities: further entities, suffix and extension, such as
+                `label-lesion_mask.nii.gz`. They replace entities of the scan.
         """
-        own = dict(self.entities) | entities
+        *entities, ending = file.split("_")
+        own = dict(self.entities) | dict(pair for pair in parse_pairs(entities) if pair)
         first = [(key, value) for key, value in own.items() if key not in LAST_ENTITIES]
         last = [(key, own[key]) for key in LAST_ENTITIES if key in own]
         folders = [join([(key, own[key])]) for key in ("sub", "ses") if key in own]
@@ -107,9 +115,21 @@ def shortened(words: str) -> str:
 
 def parse_entities(stem: str) -> tuple[tuple[str, str], ...] | None:
     """Return the entities of a BIDS name such as `sub-01_ses-1_T1w`, or None if it is not a BIDS name."""
-    parts = stem.split("_")
-    pairs = [_ENTITY.fullmatch(part) for part in parts[:-1]]
-    if not pairs or not all(pairs):
+    pairs = parse_pairs(stem.split("_")[:-1])
+    entities = tuple(pair for pair in pairs if pair)
+    if not pairs or len(entities) < len(pairs):
         return None
-    entities = tuple((pair[1], pair[2]) for pair in pairs if pair)
     return entities if entities[0][0] == "sub" and len(dict(entities)) == len(entities) else None
+
+
+def parse_pairs(words: Sequence[str]) -> list[tuple[str, str] | None]:
+    """Return key and value of words such as `ses-1`; None for a word that is no entity."""
+    pairs = [_ENTITY.fullmatch(word) for word in words]
+    return [(pair[1], pair[2]) if pair else None for pair in pairs]
+
+
+def name_of_result(path: Path) -> ScanName | None:
+    """Return the name of the scan that a file of the results is about; None if the file has no BIDS name."""
+    entities = parse_entities(stem_of(path.name)) or ()
+    own = tuple(pair for pair in entities if pair not in RESULT_ENTITIES)
+    return ScanName(own) if own else None

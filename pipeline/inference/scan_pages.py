@@ -24,9 +24,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from strokelesion.pipeline.inference.derivatives import ScanFolder
 from strokelesion.pipeline.inference.lesion_table import Row, SegmentedScan, lesion_voxels
+from strokelesion.pipeline.inference.measuring import MeasuredScan
+from strokelesion.pipeline.inference.result_names import ScanName
 from strokelesion.pipeline.pictures import outline, with_mark
-from strokelesion.pipeline.runtime.files import write_text
+from strokelesion.pipeline.runtime.files import write_bytes, write_text
 from strokelesion.transforms.intensity import percentile
 
 CUTS = 6
@@ -37,6 +40,26 @@ JPEG_QUALITY = 80
 COMPRESSION = 6  # higher levels save about 1 % of the size but double the time
 # Browsers still scroll a page of this size smoothly; the pictures of 2,000 scans would take three times as much.
 COHORT_PICTURES_BYTES = 30e6
+# Page and picture of a scan, whose name replaces `*`, and page of all scans.
+PAGE, PICTURE, COHORT_PAGE = "pages/*.html", "pages/*.jpg", "index.html"
+DoneScan = tuple[ScanName, Mapping[str, Any]]
+
+
+def write_page(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
+    """Write the page of a scan and its picture for the page of all scans."""
+    lesions = scan.tables["lesions"]
+    cuts = write_scan_page(files.path(PAGE), str(files.name), scan.image, scan.region, scan.segmented, lesions, scan.warnings)
+    write_bytes(files.path(PICTURE), cuts)
+
+
+def gather_pages(folder: Path, done: Sequence[DoneScan], failed: Mapping[str, str]) -> None:
+    """Write the page of all scans from their names and sidecars."""
+    shown = []
+    for name, sidecar in done:
+        page, picture = (file.replace("*", str(name)) for file in (PAGE, PICTURE))
+        row = {**sidecar["Tables"]["volumes"][0], "warnings": sidecar["Warnings"]}
+        shown.append({"name": str(name), "page": page, "mosaic": folder / picture, **row})
+    write_cohort_page(folder / COHORT_PAGE, shown, failed)
 
 
 def write_scan_page(

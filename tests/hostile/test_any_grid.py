@@ -126,7 +126,7 @@ def segment(tmp_path_factory):
             return str(user_error(outcome) or outcome)
         (name,) = name_scans([item], path.parent)
         results.write(name, item, outcome)
-        return nib.load(results.path(name, "mask.nii.gz"))
+        return nib.load(results.path(name, "seg-lesions_dseg.nii.gz"))
 
     return run
 

@@ -184,8 +184,8 @@ def test_names_out_of_dicom_tags_paths_and_bids_names_stay_in_the_folder(text, t
 
 def stays(name, out):
     """Check that all files of a scan lie below the folder and can be written."""
-    for space in ({}, {"space": "MNI152NLin2009aSym"}):
-        path = out / name.path("probseg.nii.gz", label="lesion", **space)
+    for space in ("", "space-MNI152NLin2009aSym_"):
+        path = out / name.path(f"{space}label-lesion_probseg.nii.gz")
         assert Path(os.path.normpath(path)).is_relative_to(out)
         assert re.fullmatch(r"[\w./-]+", str(path.relative_to(out)), re.ASCII)
         assert max(len(part) for part in path.parts) < LONGEST_FILE - len("..01234567.part")

@@ -51,13 +51,16 @@ def test_with_one_class_beside_the_background_the_defaults_are_argmax(seed, abse
 
 
 @given(seeds, thresholds)
-def test_lesion_is_where_both_classes_add_up_and_its_class_the_likelier(seed, threshold):
+def test_lesion_is_where_both_classes_add_up_and_each_component_has_one_class(seed, threshold):
+    """The class of a component is the one with the larger sum of probabilities; the union knows no classes."""
     probabilities = random_probabilities(seed)
-    labels = decide(probabilities, threshold=threshold)
-    _, main, sub = np.asarray(probabilities)
-    assert np.array_equal(labels[0] > 0, main + sub >= np.float32(threshold))
-    assert (main > sub)[labels[0] == 1].all()
-    assert (sub > main)[labels[0] == 2].all()
+    labels = decide(probabilities, threshold=threshold)[0].numpy()
+    _, main, sub = np.asarray(probabilities, dtype=float)
+    assert np.array_equal(labels > 0, np.asarray(probabilities[1:].sum(0)) >= np.float32(threshold))
+    numbers, count = ndimage.label(labels, structure=np.ones((3, 3, 3)))
+    for number in range(1, count + 1):
+        where = numbers == number
+        assert np.unique(labels[where]).tolist() == [1 if main[where].sum() >= sub[where].sum() else 2]
 
 
 @pytest.mark.parametrize("option", ["threshold", "min_component_ml", "min_peak"])
@@ -91,11 +94,13 @@ def test_volumes_are_milliliters_whatever_the_grid(angles):
         assert lesion(probabilities, min_component_ml=min_component_ml).sum() == voxels, min_component_ml
 
 
-def test_touching_classes_are_one_component():
-    """Main and sub that share only a corner stay together; a sub-lesion of the same size alone does not."""
+def test_touching_classes_are_one_component_of_the_class_of_more():
+    """Main and sub that share only a corner stay together, equal ones as main; a small sub-lesion alone does not stay."""
     probabilities = certain(np.eye(4), main=[(1, 1, 1)], sub=[(2, 2, 2), (5, 5, 5)])
     labels = decide(probabilities, min_component_ml=0.002)[0]
-    assert (int(labels[1, 1, 1]), int(labels[2, 2, 2]), int(labels[5, 5, 5])) == (1, 2, 0)
+    assert (int(labels[1, 1, 1]), int(labels[2, 2, 2]), int(labels[5, 5, 5])) == (1, 1, 0)
+    probabilities[2, 1, 1, 2] = 1
+    assert decide(probabilities)[0, 1, 1, 1] == 2
 
 
 def test_the_grid_stays_and_the_probabilities_are_not_changed():

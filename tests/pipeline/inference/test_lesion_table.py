@@ -7,7 +7,6 @@ import pytest
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.lesion_table import (
-    COLUMNS,
     Atlas,
     SegmentedScan,
     lesion_rows,
@@ -15,6 +14,7 @@ from strokelesion.pipeline.inference.lesion_table import (
     region_rows,
     scan_row,
 )
+from strokelesion.pipeline.inference.table_columns import NAMED_BY, TABLES
 
 SHAPE, VOXEL_ML = (20, 24, 16), 2 * 3 * 4 / 1000
 # Voxels of 2x3x4 mm; the scan lies 10 mm to the right of, 20 mm behind and 30 mm above where MNI has it.
@@ -24,10 +24,10 @@ TO_MNI = np.array([[1.0, 0, 0, -10], [0, 1, 0, 20], [0, 0, 1, -30], [0, 0, 0, 1]
 
 @pytest.fixture
 def scan():
-    """A main lesion of 24 voxels on MNI's left, a corner-connected sub voxel on it, and a sub-lesion of 2 on the right."""
+    """A main lesion of 25 voxels on MNI's left, one of them connected by a corner, and a sub-lesion of 2 on the right."""
     labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[2:6, 3:6, 4:6] = 1
-    labels[6, 6, 6] = 2
+    labels[6, 6, 6] = 1
     labels[18, 20:22, 10] = 2
     probability = np.where(labels > 0, 0.6, 0.1)
     probability[3, 4, 5], probability[18, 21, 10] = 0.9, 0.8
@@ -36,7 +36,7 @@ def scan():
 
 def test_rows_of_lesions(scan):
     first, second = lesion_rows(scan)
-    assert tuple(first) == COLUMNS["lesions"]
+    assert [*NAMED_BY, *first] == list(TABLES["lesions"].columns)
     assert (first["lesion"], first["class"], first["hemisphere"]) == (1, "main", "left")
     assert (second["lesion"], second["class"], second["hemisphere"]) == (2, "sub", "right")
     assert first["volume_ml"] == pytest.approx(25 * VOXEL_ML)
@@ -50,10 +50,10 @@ def test_rows_of_lesions(scan):
 
 def test_the_row_of_a_scan(scan):
     row = scan_row(scan)
-    assert {*row, "warnings"} == set(COLUMNS["volumes"])
+    assert {*NAMED_BY, *row, "warnings"} == set(TABLES["volumes"].columns)
     assert row["lesions"] == 2
     volumes = [row[f"{part}_ml"] / VOXEL_ML for part in ("total", "main", "sub", "left", "right")]
-    assert volumes == pytest.approx([27, 24, 3, 25, 2])
+    assert volumes == pytest.approx([27, 25, 2, 25, 2])
     healthy = SegmentedScan(np.zeros_like(scan.labels), scan.probability, 10.0, scan.affine, scan.to_mni)
     assert (lesion_rows(healthy), scan_row(healthy)["total_ml"]) == ([], 0)
 
@@ -91,7 +91,7 @@ def test_loads_of_regions(scan, tmp_path):
     assert [row["region"] for row in rows] == ["left", "right"]
     assert [row["volume_ml"] / VOXEL_ML for row in rows] == pytest.approx([25, 2])
     assert rows[0]["region_percent"] == pytest.approx(100 * 25 * VOXEL_ML * 1.1 / 4000)
-    assert tuple(rows[0]) == COLUMNS["regions"]
+    assert [*NAMED_BY, *rows[0]] == list(TABLES["regions"].columns)
 
 
 @pytest.mark.parametrize(

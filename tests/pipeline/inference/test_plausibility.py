@@ -275,7 +275,9 @@ def test_no_lesion_in_a_doubtful_scan_is_not_assessed(tmp_path, contrast, has_le
         "scan": head(contrast),
         "scan_brain": MetaTensor(labels.float(), affine=affine),
     }
-    results = Results(str(tmp_path / "out"), {}, DecideLesionsd("pred"), lambda *_: Registration(np.eye(4), 0.9))
+    results = Results(
+        str(tmp_path / "out"), {}, DecideLesionsd("pred"), lambda *_: Registration(np.eye(4), 0.9), {"pages": True}
+    )
     item = {"image": str(path)}
     (name,) = name_scans([item], tmp_path)
     results.write(name, item, outcome)

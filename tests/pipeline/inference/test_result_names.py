@@ -3,7 +3,7 @@
 import pytest
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.result_names import name_of, name_scans
+from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, name_of, name_of_result, name_scans
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,23 @@ from strokelesion.pipeline.inference.result_names import name_of, name_scans
     ],
 )
 def test_where_the_mask_of_a_scan_lies(path, named):
-    assert str(name_of(f"/data/{path}", "/data").path("mask.nii.gz", label="lesion")) == named
+    assert str(name_of(f"/data/{path}", "/data").path(MASK)) == named
 
 
 def test_subject_session_and_space():
     name = name_of("/data/sub-01_ses-b_T1w.nii.gz", "/data")
     assert (name.subject, name.session, str(name)) == ("01", "b", "sub-01_ses-b")
     assert name_of("/data/x.nii", "/data").session == ""
-    mni = name.path("mask.nii.gz", label="lesion", space="MNI152NLin2009aSym")
+    mni = name.path(f"space-MNI152NLin2009aSym_{MASK}")
     assert mni.name == "sub-01_ses-b_space-MNI152NLin2009aSym_label-lesion_mask.nii.gz"
+
+
+@pytest.mark.parametrize("scan", ["sub-01_ses-b_T1w", "sub-01_acq-x_space-orig_res-1_desc-n4_T1w"])
+def test_the_scan_of_a_result_is_known_from_its_name(scan):
+    name = name_of(f"/data/{scan}.nii.gz", "/data")
+    assert [name_of_result(name.path(file)) for file in (MASK, CLASSES_MAP)] == [name, name]
+    if "res" in scan:
+        assert name.path(CLASSES_MAP).name == "sub-01_acq-x_space-orig_seg-lesions_res-1_desc-n4_dseg.nii.gz"
 
 
 def test_scans_that_would_share_a_name_are_refused_by_both_names():

@@ -15,9 +15,14 @@ import torch
 from monai.data import MetaTensor
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.lesion_table import COLUMNS, Atlas
-from strokelesion.pipeline.inference.result_names import name_scans
-from strokelesion.pipeline.inference.results import NOT_PLACED, Results, read_sidecar, sha256_of_scan
+from strokelesion.pipeline.inference.bids_sources import from_uri, read_links
+from strokelesion.pipeline.inference.lesion_table import Atlas
+from strokelesion.pipeline.inference.measuring import NOT_PLACED
+from strokelesion.pipeline.inference.outputs import OTHERS, OUTPUTS
+from strokelesion.pipeline.inference.provenance import read_sidecar, sha256_of_scan
+from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, SIDECAR, name_scans
+from strokelesion.pipeline.inference.results import Results
+from strokelesion.pipeline.inference.table_columns import TABLES
 from strokelesion.transforms import DecideLesionsd
 from strokelesion.transforms.registration import Registration
 
@@ -34,7 +39,7 @@ def is_bright(scan):
 @pytest.fixture(autouse=True)
 def no_doubts(monkeypatch):
     """The boxes of these tests are no brains; `test_plausibility.py` judges images."""
-    monkeypatch.setattr("strokelesion.pipeline.inference.results.doubts_of_image", lambda *_: [])
+    monkeypatch.setattr("strokelesion.pipeline.inference.measuring.doubts_of_image", lambda *_: [])
 
 
 @pytest.fixture
@@ -69,45 +74,54 @@ def outcome():
 def results(tmp_path):
     """Results whose registration is known."""
 
-    def make(**wanted):
-        settings = {"weights": "w", "decision": {"threshold": 0.5}}
-        return Results(
-            **{
-                "folder": str(tmp_path / "out"),
-                "settings": settings,
-                "decide": DecideLesionsd("pred"),
-                "register": lambda *_: Registration(SHIFT, 0.9),
-                "pages": False,
-                **wanted,
-            }
-        )
+    def make(register=lambda *_: Registration(SHIFT, 0.9), weights="w", overwrite=False, **wanted):
+        settings = {"weights": weights, "decision": {"threshold": 0.5}}
+        return Results(str(tmp_path / "out"), settings, DecideLesionsd("pred"), register, wanted, overwrite)
 
     return make
 
 
-def test_a_scan_leaves_a_mask_on_its_grid_and_a_sidecar_that_says_how(results, item, name, outcome, tmp_path):
+def test_a_scan_leaves_a_binary_mask_its_classes_and_a_sidecar_that_says_how(results, item, name, outcome, tmp_path):
     done = results()
     done.write(name, item, outcome)
-    files = ["sub-01_ses-b_label-lesion_mask.json", "sub-01_ses-b_label-lesion_mask.nii.gz"]
-    assert sorted(path.name for path in (tmp_path / "out/sub-01/ses-b/anat").iterdir()) == files
-    mask = nib.load(done.path(name, "mask.nii.gz"))
-    assert mask.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(mask.affine, AFFINE)
-    assert np.bincount(np.asarray(mask.dataobj).ravel()).tolist() == [int(np.prod(SHAPE)) - 28, 27, 1]
-    sidecar = read_sidecar(done.path(name, "mask.json"))
-    expected = {"Labels": {"1": "main lesion", "2": "sub-lesion"}, "Sources": [item["image"]], "Warnings": []}
+    files = [*("_label-lesion_mask.json", "_label-lesion_mask.nii.gz")]
+    files += [f"_seg-lesions_dseg.{ending}" for ending in ("json", "nii.gz", "tsv")]
+    assert sorted(path.name for path in (tmp_path / "out/sub-01/ses-b/anat").iterdir()) == [f"{name}{file}" for file in files]
+    mask, classes = (nib.load(done.path(name, file)) for file in (MASK, CLASSES_MAP))
+    for image, counts in ((mask, [28]), (classes, [27, 1])):
+        assert image.get_data_dtype() == np.uint8
+        np.testing.assert_array_equal(image.affine, AFFINE)
+        assert np.bincount(np.asarray(image.dataobj).ravel()).tolist() == [int(np.prod(SHAPE)) - 28, *counts]
+    labels = pd.read_csv(done.path(name, CLASSES_MAP.replace(".nii.gz", ".tsv")), sep="\t")
+    assert labels[["index", "name", "mapping"]].to_numpy().tolist() == [[1, "main lesion", 7], [2, "sub-lesion", 7]]
+    sidecar = read_sidecar(done.path(name, SIDECAR))
+    expected = {"Type": "Lesion", "Sources": [Path(item["image"]).as_uri()], "Warnings": []}
     expected |= {"ToMNI152NLin2009aSym": SHIFT.tolist(), "Settings": done.asked}
     assert {key: sidecar[key] for key in expected} == expected
     assert done.asked["weights"] == "w"
 
 
+def test_sources_in_a_bids_data_set_have_uris_that_its_link_resolves(results, item, name, outcome, tmp_path):
+    (tmp_path / "in/dataset_description.json").write_text("{}")
+    done = results()
+    for _ in range(2):  # links stay
+        done.describe([item, {"image": str(tmp_path / "elsewhere.nii")}])
+    done.write(name, item, outcome)
+    sidecar = read_sidecar(done.path(name, SIDECAR))
+    assert sidecar["Sources"] == ["bids:raw:sub-01/ses-b/anat/sub-01_ses-b_T1w.nii"]
+    links = read_links(tmp_path / "out")
+    assert links == {"raw": (tmp_path / "in").as_uri()}
+    assert from_uri(sidecar["Sources"][0], links) == item["image"]
+
+
 def test_on_request_probabilities_and_all_of_it_in_mni_space(results, item, name, outcome, tmp_path):
-    results(probabilities=True, in_mni=True).write(name, item, outcome)
+    results(probabilities=True, mni=True).write(name, item, outcome)
     folder = tmp_path / "out/sub-01/ses-b/anat"
     native = nib.load(folder / "sub-01_ses-b_label-lesion_probseg.nii.gz")
     assert np.asarray(native.dataobj).max() == pytest.approx(0.8)
-    there = [nib.load(path) for path in sorted(folder.glob("*space-MNI152NLin2009aSym_label-lesion_*.nii.gz"))]
-    assert [volume.shape for volume in there] == [(197, 233, 189)] * 2
+    there = [nib.load(path) for path in sorted(folder.glob("*space-MNI152NLin2009aSym_*.nii.gz"))]
+    assert [volume.shape for volume in there] == [(197, 233, 189)] * 3
+    np.testing.assert_array_equal(np.asarray(there[0].dataobj) == 1, np.asarray(there[2].dataobj) > 0)
     inside = np.argwhere(np.asarray(there[0].dataobj) == 1)
     center_mm = nib.affines.apply_affine(there[0].affine, inside).mean(axis=0)
     # Voxel (4, 5, 3) is the center of the lesion.
@@ -117,13 +131,13 @@ def test_on_request_probabilities_and_all_of_it_in_mni_space(results, item, name
 
 def test_on_request_the_brain_too(results, item, name, outcome, tmp_path):
     """It is drawn on the scan itself; the brain that the lesion network saw stays in the tables."""
-    drawn = results(draw_brain=is_bright)
+    drawn = results(brain=is_bright)
     drawn.write(name, item, outcome)
     brain = nib.load(tmp_path / "out/sub-01/ses-b/anat/sub-01_ses-b_desc-brain_mask.nii.gz")
     assert brain.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(brain.affine, AFFINE)
     np.testing.assert_array_equal(np.asarray(brain.dataobj), is_bright(outcome["scan"])[0].numpy())
-    (row,) = read_sidecar(drawn.path(name, "mask.json"))["Tables"]["volumes"]
+    (row,) = read_sidecar(drawn.path(name, SIDECAR))["Tables"]["volumes"]
     assert row["brain_ml"] == pytest.approx(outcome["scan_brain"].sum() * 0.12)
 
 
@@ -131,10 +145,10 @@ def test_a_brain_that_cannot_be_drawn_is_warned_of_and_costs_no_mask(results, it
     def fail(_):
         raise UserError("found 3 ml of brain")
 
-    done = results(draw_brain=fail)
+    done = results(brain=fail)
     done.write(name, item, outcome)
-    assert done.path(name, "mask.nii.gz").exists()
-    assert read_sidecar(done.path(name, "mask.json"))["Warnings"] == ["no brain mask was written: found 3 ml of brain"]
+    assert done.path(name, MASK).exists()
+    assert read_sidecar(done.path(name, SIDECAR))["Warnings"] == ["no brain mask was written: found 3 ml of brain"]
 
 
 @pytest.mark.parametrize("knows_left", [True, False])
@@ -145,10 +159,12 @@ def test_sides_are_told_only_if_the_scan_tells_them(results, item, name, outcome
     scan.set_sform(AFFINE, code)
     nib.save(scan, item["image"])
     atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.diag([400.0, 400, 400, 1]), {1: "left"})
-    done = results(atlas=atlas, pages=True, in_mni=True)
+    done = results(regions=atlas, pages=True, mni=True)
     done.write(name, item, outcome)
     done.gather([name], {})
-    lesions, volumes, regions = (pd.read_csv(tmp_path / f"out/{table}.tsv", sep="\t") for table in COLUMNS)
+    lesions, volumes, regions = (
+        pd.read_csv(tmp_path / f"out/{table}.tsv", sep="\t") for table in ("lesions", "volumes", "regions")
+    )
     sided = [*lesions[["hemisphere", "centroid_x_mm", "peak_x_mm"]].iloc[0], *volumes[["left_ml", "right_ml"]].iloc[0]]
     assert [pd.notna(value) for value in sided] == [knows_left] * 5
     assert lesions["centroid_y_mm"].notna().all()
@@ -157,27 +173,27 @@ def test_sides_are_told_only_if_the_scan_tells_them(results, item, name, outcome
     page = (tmp_path / f"out/pages/{name}.html").read_text()
     assert ("isOrientationTextVisible: true" in page) == knows_left
     assert ("which side is left" in page) == (not knows_left)
-    mask = nib.load(done.path(name, "mask.nii.gz"))
+    mask = nib.load(done.path(name, MASK))
     assert (mask.header["qform_code"], mask.header["sform_code"]) == (code, code)
-    in_mni = nib.load(done.path(name, "mask.nii.gz", "MNI152NLin2009aSym")).header
+    in_mni = nib.load(done.path(name, f"space-MNI152NLin2009aSym_{MASK}")).header
     assert (in_mni["qform_code"], in_mni["sform_code"]) == (4, 4)
 
 
 def test_what_is_done_is_not_done_again_unless_the_scan_or_the_settings_changed(results, item, name, outcome):
-    atlases = (Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: region}) for region in ("all", "none"))
-    first, other_atlas = (results(atlas=atlas) for atlas in atlases)
+    atlases = [Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: region}) for region in ("all", "none")]
+    first, other_atlas = (results(regions=atlas) for atlas in atlases)
     assert not first.is_done(name, item)
     first.write(name, item, outcome)
     assert first.is_done(name, item)
-    others = [{"overwrite": True}, {"probabilities": True}, {"draw_brain": is_bright}, {"settings": {"weights": "others"}}]
-    others = [results(atlas=first.atlas, **wanted) for wanted in others]
+    others = [{"overwrite": True}, {"probabilities": True}, {"brain": is_bright}, {"weights": "others"}]
+    others = [results(regions=atlases[0], **wanted) for wanted in others]
     assert not any(other.is_done(name, item) for other in (*others, other_atlas, results()))
     with open(item["image"], "ab") as file:
         file.write(b"!")
     assert not first.is_done(name, item)
 
 
-@pytest.mark.parametrize("damage", [lambda path: path("mask.json").write_text("{"), lambda path: path("mask.nii.gz").unlink()])
+@pytest.mark.parametrize("damage", [lambda path: path(SIDECAR).write_text("{"), lambda path: path(MASK).unlink()])
 def test_a_lost_mask_or_a_damaged_sidecar_is_made_again(results, item, name, outcome, damage):
     done = results()
     done.write(name, item, outcome)
@@ -195,13 +211,22 @@ def test_a_scan_is_known_by_all_its_files(tmp_path):
 
 def test_tables_gather_all_scans_and_failures_say_why(results, item, name, outcome, tmp_path):
     atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.diag([400.0, 400, 400, 1]), {1: "all"})
-    done = results(atlas=atlas)
+    done = results(regions=atlas)
     done.write(name, item, outcome)
     done.gather([name], {"bad.nii": "no T1"})
-    tables = {table: pd.read_csv(tmp_path / f"out/{table}.tsv", sep="\t", dtype={"subject": str}) for table in COLUMNS}
-    for table, columns in COLUMNS.items():
-        assert tuple(tables[table].columns) == ("subject", "session", "scan", *columns)
-        assert tables[table]["scan"].unique().tolist() == ["sub-01_ses-b"]
+    tables = {
+        table: pd.read_csv(tmp_path / f"out/{table}.tsv", sep="\t", dtype={"subject": str})
+        for table in TABLES
+        if table != "inputs"
+    }
+    for table, content in tables.items():
+        columns = json.loads((tmp_path / f"out/{table}.json").read_text())
+        assert {*content.columns} == {*columns}
+        assert all(column["Description"] for column in columns.values())
+        if table != "failures":
+            assert content["scan"].unique().tolist() == ["sub-01_ses-b"]
+    assert list(tables["volumes"].columns[:3]) == ["subject", "session", "scan"]
+    assert set(json.loads((tmp_path / "out/lesions.json").read_text())["class"]["Levels"]) == {"main", "sub"}
     assert tables["lesions"]["class"].tolist() == ["main", "sub"]
     assert tables["lesions"]["volume_ml"].tolist() == pytest.approx([3.24, 0.12])
     assert tables["volumes"]["total_ml"].tolist() == pytest.approx([3.36])
@@ -213,7 +238,7 @@ def test_tables_gather_all_scans_and_failures_say_why(results, item, name, outco
 def test_results_of_other_settings_are_in_no_table(results, item, name, outcome, tmp_path):
     """A scan that fails with new settings still has its old mask."""
     results().write(name, item, outcome)
-    results(settings={"weights": "others"}).gather([name], {item["image"]: "no T1"})
+    results(weights="others").gather([name], {item["image"]: "no T1"})
     assert pd.read_csv(tmp_path / "out/volumes.tsv", sep="\t").empty
 
 
@@ -221,7 +246,7 @@ def test_where_the_registration_fails_there_are_volumes_and_a_warning(results, i
     def fail(*_):
         raise UserError("the registration to MNI space failed")
 
-    done = results(in_mni=True, register=fail)
+    done = results(mni=True, register=fail)
     done.write(name, item, outcome)
     done.gather([name], {})
     row = pd.read_csv(tmp_path / "out/volumes.tsv", sep="\t").iloc[0]
@@ -244,7 +269,7 @@ def test_a_registration_knows_the_lesions_and_where_the_scan_was_brought_to(resu
     seen = []
     done = results(register=lambda *given: seen.extend(given[2:]) or Registration(SHIFT, 0.9))
     done.write(name, item, outcome)
-    assert read_sidecar(done.path(name, "mask.json"))["Warnings"] == warnings
+    assert read_sidecar(done.path(name, SIDECAR))["Warnings"] == warnings
     assert int(seen[0].sum()) == 28
     assert seen[1] is None if warnings else np.array_equal(seen[1], SHIFT)
 
@@ -253,18 +278,31 @@ def test_more_lesion_than_there_can_be_is_warned_of(results, item, name, outcome
     outcome["pred"][:, :8] = torch.tensor([0.1, 0.9, 0.0])[:, None, None, None]
     done = results()
     done.write(name, item, outcome)
-    sidecar = read_sidecar(done.path(name, "mask.json"))
+    sidecar = read_sidecar(done.path(name, SIDECAR))
     assert "35% of the brain is called lesion" in sidecar["Warnings"][0]
 
 
-def test_the_data_set_says_what_it_is_and_passes_the_validator_of_bids(results, item, name, outcome, tmp_path):
+def test_with_all_outputs_there_are_the_listed_files_and_no_others_and_the_validator_is_content(
+    results, item, name, outcome, tmp_path
+):
+    """Also a scan with `space` and `res`, whose files need more in their sidecars."""
     atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: "all"})
-    done = results(probabilities=True, in_mni=True, pages=True, atlas=atlas)
-    done.describe()
+    done = results(probabilities=True, brain=is_bright, mni=True, regions=atlas, pages=True)
+    scans = [item, {"image": item["image"].replace("ses-b_T1w", "ses-b_space-orig_res-1_T1w")}]
+    Path(scans[1]["image"]).write_bytes(Path(item["image"]).read_bytes())
+    names = name_scans(scans, tmp_path)
+    done.describe(scans)
     about = json.loads((tmp_path / "out/dataset_description.json").read_text())
     assert (about["DatasetType"], about["GeneratedBy"][0]["Name"]) == ("derivative", "strokelesion")
-    done.write(name, item, outcome)
-    done.gather([name], {"bad.nii": "no T1"})
+    for scan_name, scan in zip(names, scans, strict=True):
+        done.write(scan_name, scan, outcome)
+    done.gather(names, {"bad.nii": "no T1"})
+    expected = {path for output in OUTPUTS for scan_name in names for path in output.paths(done.folder, scan_name)}
+    expected |= {path for output in OUTPUTS for path in output.shared_paths(done.folder)}
+    expected |= {Path(done.folder, file) for file in ("failures.json", *OTHERS)} - {
+        Path(done.folder, file) for file in ("registrations", "inputs.tsv")
+    }
+    assert {path for path in Path(done.folder).rglob("*") if path.is_file()} == expected
     validator = Path(sys.executable).with_name("bids-validator-deno")
     found = subprocess.run([validator, tmp_path / "out"], capture_output=True, text=True)
     assert "[ERROR]" not in found.stdout + found.stderr
@@ -273,7 +311,16 @@ def test_the_data_set_says_what_it_is_and_passes_the_validator_of_bids(results, 
 
 
 def test_what_earlier_settings_asked_for_does_not_stay_beside_new_masks(results, item, name, outcome, tmp_path):
-    results(probabilities=True, draw_brain=is_bright, in_mni=True).write(name, item, outcome)
-    results().write(name, item, outcome)
-    assert [path.name for path in tmp_path.rglob("*_mask.nii.gz")] == [f"{name}_label-lesion_mask.nii.gz"]
-    assert list(tmp_path.rglob("*_probseg.nii.gz")) == []
+    atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: "all"})
+    for done in (results(probabilities=True, brain=is_bright, mni=True, regions=atlas, pages=True), results()):
+        done.write(name, item, outcome)
+        done.gather([name], {})
+    (required, *optional) = OUTPUTS
+    assert all(path.exists() for path in (*required.paths(done.folder, name), *required.shared_paths(done.folder)))
+    for output in optional:
+        assert not [path for path in (*output.paths(done.folder, name), *output.shared_paths(done.folder)) if path.exists()]
+
+
+def test_an_unknown_output_is_a_mistake_in_the_bundle(results):
+    with pytest.raises(ValueError, match="outputs maps"):
+        _ = results(maps=True).asked

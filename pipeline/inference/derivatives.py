@@ -1,0 +1,135 @@
+"""Write the images of one scan as BIDS derivatives, each with its sidecar."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import torch
+from monai.data import MetaTensor
+
+from strokelesion.networks import UserError
+from strokelesion.pipeline.inference.measuring import MeasuredScan
+from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, PROBABILITIES, ScanName
+from strokelesion.pipeline.runtime.files import write_json, write_nifti, write_text
+from strokelesion.transforms.geometry import MNI_SPACE, to_mni_space
+from strokelesion.transforms.headers import MNI, mask_header
+
+COMPRESSION = 4
+# Table of the labels of `CLASSES_MAP`; 7 is a lesion in the common tissue table of BIDS, and the colors are those of the pages.
+CLASSES_TABLE = (
+    "index\tname\tabbreviation\tmapping\tcolor\n"
+    "1\tmain lesion\tLmain\t7\t#ff3c28\n"
+    "2\tsub-lesion\tLsub\t7\t#00e6e6\n"
+)  # fmt: skip
+IN_MNI = f"space-{MNI_SPACE}_"
+
+
+@dataclass(frozen=True)
+class ScanFolder:
+    """The files of one scan in a folder of results.
+
+    Attributes:
+        folder: Folder of the results.
+        name: Name of the scan.
+        sources: URIs of the scan's files.
+        wanted: Value of each optional output that is wanted, by name; see `outputs.py`.
+    """
+
+    folder: Path
+    name: ScanName
+    sources: Sequence[str]
+    wanted: Mapping[str, Any]
+
+    def path(self, file: str) -> Path:
+        """Return the path of a file, see `path_in`."""
+        return path_in(self.folder, self.name, file)
+
+    def metadata_of(self, file: str) -> dict[str, Any]:
+        """Return what the sidecar of any image holds; a file that begins with `space-` lies in a standard space, at 1 mm."""
+        entities, is_standard = dict(self.name.entities), file.startswith("space-")
+        metadata: dict[str, Any] = {"Sources": list(self.sources)}
+        if "space" in entities and not is_standard:
+            metadata["SpatialReference"] = "orig" if entities["space"] == "orig" else self.sources[0]
+        if "res" in entities or "_res-" in file:
+            metadata["Resolution"] = "1 mm" if is_standard else "That of the scan"
+        return metadata
+
+    def write_image(self, file: str, values: torch.Tensor, header: nib.Nifti1Header, **metadata: Any) -> None:
+        """Write an image `(X, Y, Z)` in its own data type, where a header says, and its sidecar.
+
+        The sidecar of the mask on the scan's own grid is written last of all files, see `Results.write`.
+        """
+        write_volume(self.path(file), values, header)
+        if file == MASK:
+            return
+        write_json(self.path(file.replace(".nii.gz", ".json")), {**self.metadata_of(file), **metadata})
+
+
+def path_in(folder: str | Path, name: ScanName, file: str) -> Path:
+    """Return the path of a scan's file in a folder of results.
+
+    Args:
+        folder: Folder of the results.
+        name: Name of the scan.
+        file: Name as in `ScanName.path`, such as `label-lesion_mask.nii.gz`; or a path in which `*` stands for the name of the
+            scan, such as `pages/*.html`.
+    """
+    return Path(folder) / (file.replace("*", str(name)) if "*" in file else name.path(file))
+
+
+def write_volume(path: Path, values: torch.Tensor, header: nib.Nifti1Header) -> None:
+    """Write a volume `(X, Y, Z)` in its own data type, where a header says."""
+    # With another affine or without a data type, nibabel would change the codes or the values.
+    image = nib.Nifti1Image(values.numpy(), header.get_best_affine(), header, dtype=values.numpy().dtype)
+    write_nifti(path, image, COMPRESSION)
+
+
+def write_lesions(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
+    """Write the mask of all lesions, and the map of their classes, on the scan's own grid."""
+    write_labels(files, scan.labels, scan.header)
+
+
+def write_labels(files: ScanFolder, labels: torch.Tensor, header: nib.Nifti1Header, space: str = "") -> None:
+    """Write a label map `(1, X, Y, Z)` as binary mask and as map of the classes with its table."""
+    files.write_image(space + MASK, (labels[0] > 0).to(torch.uint8), header, Type="Lesion")
+    files.write_image(space + CLASSES_MAP, labels[0], header)
+    write_text(files.path(space + CLASSES_MAP.replace(".nii.gz", ".tsv")), CLASSES_TABLE)
+
+
+def write_probabilities(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
+    """Write the probability of either lesion class on the scan's own grid."""
+    files.write_image(PROBABILITIES, either_lesion(scan.probabilities), scan.header)
+
+
+def either_lesion(probabilities: MetaTensor) -> torch.Tensor:
+    """Return the probability of either lesion class `(X, Y, Z)` from those of all classes `(C, X, Y, Z)`."""
+    return probabilities.as_subclass(torch.Tensor)[1:].sum(dim=0).float()
+
+
+def write_in_mni(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
+    """Write the lesions in MNI space, with their probability if that is wanted.
+
+    A scan whose registration failed has none, and a scan whose name says MNI space already has its results there.
+    """
+    if scan.segmented.to_mni is None or ("space", MNI_SPACE) in files.name.entities:
+        return
+    there = to_mni_space(scan.probabilities, scan.segmented.to_mni)
+    header = mask_header(None, there.affine, MNI)
+    write_labels(files, scan.decide.decide(there).as_subclass(torch.Tensor), header, IN_MNI)
+    if "probabilities" in files.wanted:
+        files.write_image(IN_MNI + PROBABILITIES, either_lesion(there), header)
+
+
+def write_brain(scan: MeasuredScan, files: ScanFolder, draw: Any) -> None:
+    """Write the brain mask that a function makes of the scan, see `BrainExtractor`; if it finds none, add a warning.
+
+    The lesion network and the tables use another mask, so that this one changes no other result.
+    """
+    try:
+        brain = draw(scan.image).as_subclass(torch.Tensor)
+    except UserError as error:
+        scan.warnings.append(f"no brain mask was written: {error}")
+        return
+    files.write_image("desc-brain_mask.nii.gz", brain[0].cpu().to(torch.uint8), scan.header, Type="Brain")

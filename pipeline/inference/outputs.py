@@ -1,0 +1,166 @@
+"""List what `inference` writes: one row of `OUTPUTS` for each output. To add another one, add a row.
+
+From this list follow the files that are written, the files of earlier settings that are removed, the settings in the sidecars
+that decide whether a scan is done, `.bidsignore`, and the tables of `docs/outputs.md`.
+
+A new optional output takes four steps:
+
+1. Write a function in a module of its own. It gets the measured scan, the folder of the scan's files and the value of the
+   output: `write_x(scan: MeasuredScan, files: ScanFolder, value: Any) -> None`. It writes with `files.write_image` or to
+   `files.path`, and may append to `scan.warnings` or set rows of a table in `scan.tables`.
+2. Add the row here. Pages come last, because they show the warnings of all others.
+3. Add the option to `pipeline/options/settings.py`.
+4. Give the value to `wanted` of `results` in `bundles/resunet.json`: that of the option, or what is made of it. `null` and
+   `false` mean that the output is not wanted.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from strokelesion.pipeline.inference.bids_sources import DESCRIPTION
+from strokelesion.pipeline.inference.derivatives import (
+    IN_MNI,
+    ScanFolder,
+    path_in,
+    write_brain,
+    write_in_mni,
+    write_lesions,
+    write_probabilities,
+)
+from strokelesion.pipeline.inference.lesion_table import region_rows
+from strokelesion.pipeline.inference.measuring import MeasuredScan
+from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
+from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, PROBABILITIES, SIDECAR, ScanName
+from strokelesion.pipeline.inference.scan_pages import COHORT_PAGE, PAGE, PICTURE, DoneScan, gather_pages, write_page
+from strokelesion.pipeline.inference.table_columns import TABLES
+from strokelesion.pipeline.runtime.locks import LOCK
+from strokelesion.transforms.recipe import fingerprint
+
+Texts = Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output: the option that asks for it, its files, and the functions that write them.
+
+    Attributes:
+        name: Name in `wanted`, and in the settings of a sidecar.
+        option: Option of the command line; "" if the output is always written.
+        files: What each file of a scan is, by its name as in `path_in`. An image `.nii.gz` implies its sidecar `.json`.
+        write: Function that writes the files of a scan, from the scan, the folder of its files and the value of the output.
+        tables: Tables that `write` adds rows to, see `table_columns.py`.
+        shared: What each file of all scans is, and what to do with it, by its path in the folder.
+        gather: Function that writes the shared files from the folder, the scans that are done and the reasons of failures.
+    """
+
+    name: str
+    option: str
+    files: Mapping[str, str]
+    write: Callable[[MeasuredScan, ScanFolder, Any], None]
+    tables: tuple[str, ...] = ()
+    shared: Texts = field(default_factory=dict)
+    gather: Callable[[Path, Sequence[DoneScan], Mapping[str, str]], None] | None = None
+
+    def paths(self, folder: str | Path, name: ScanName) -> Iterator[Path]:
+        """Yield the paths of all files of a scan."""
+        for file in self.files:
+            yield path_in(folder, name, file)
+            if file.endswith(".nii.gz"):
+                yield path_in(folder, name, file.replace(".nii.gz", ".json"))
+
+    def shared_paths(self, folder: str | Path) -> Iterator[Path]:
+        """Yield the paths of the shared files, tables included."""
+        yield from (Path(folder) / f"{table}.{ending}" for table in self.tables for ending in ("tsv", "json"))
+        yield from (Path(folder) / file for file in self.shared)
+
+
+def write_regions(scan: MeasuredScan, _: ScanFolder, atlas: Any) -> None:
+    """Add the table of regions of an atlas that contain lesion."""
+    scan.tables["regions"] = region_rows(scan.segmented, atlas)
+
+
+LESIONS = Output(
+    name="lesions",
+    option="",
+    files={
+        MASK: "1 where there is a lesion, 0 elsewhere, on the scan's own grid",
+        SIDECAR: "source and its SHA-256, model and settings, affine to MNI space, tables, warnings",
+        CLASSES_MAP: "1 main lesion, 2 sub-lesion; each lesion belongs to one class as a whole",
+        CLASSES_MAP.replace(".nii.gz", ".tsv"): "names of the two labels",
+    },
+    write=write_lesions,
+    tables=("volumes", "lesions"),
+)
+OUTPUTS = (
+    LESIONS,
+    Output(
+        name="probabilities",
+        option="save_probabilities",
+        files={PROBABILITIES: "probability of either lesion"},
+        write=write_probabilities,
+    ),
+    Output(
+        name="brain",
+        option="save_brain",
+        files={"desc-brain_mask.nii.gz": "brain, with infarcts and ventricles, refined at its surface"},
+        write=write_brain,
+    ),
+    Output(
+        name="mni",
+        option="save_mni",
+        files={
+            IN_MNI + MASK: "mask in MNI space, 1 mm",
+            IN_MNI + CLASSES_MAP: "main and sub-lesions in MNI space",
+            IN_MNI + CLASSES_MAP.replace(".nii.gz", ".tsv"): "names of the two labels",
+            IN_MNI + PROBABILITIES: "probability in MNI space, with `--save_probabilities true`",
+        },
+        write=write_in_mni,
+    ),
+    Output(name="regions", option="atlas", files={}, write=write_regions, tables=("regions",)),
+    Output(
+        name="pages",
+        option="pages",
+        files={
+            PAGE: "the scan in NiiVue, which loads nothing from elsewhere; a click on a lesion goes there",
+            PICTURE: "axial slices of the scan for the page of all scans",
+        },
+        write=write_page,
+        shared={
+            COHORT_PAGE: ("all scans with axial slices, sorted by volume or warnings", "look through all scans"),
+        },
+        gather=gather_pages,
+    ),
+)
+# Other files of the folder: what they are, and what to do with them.
+OTHERS: Texts = {
+    **{f"{table}.tsv": (TABLES[table].text, TABLES[table].use) for table in ("failures", "inputs")},
+    f"{REGISTRATIONS}/": ("registrations to MNI space", "keep: they are not computed twice"),
+    DESCRIPTION: ("name of the data set; `DatasetLinks` says where the scans lie", "nothing"),
+    ".bidsignore": ("files that are not part of BIDS", "nothing"),
+}
+
+
+def find_wanted(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outputs that are wanted and their values; those that are always written are among them.
+
+    Raises:
+        ValueError: when an output is not in `OUTPUTS`.
+    """
+    if unknown := set(wanted) - {output.name for output in OUTPUTS}:
+        raise ValueError(f"got the outputs {', '.join(sorted(unknown))}; expected names of `OUTPUTS`.")
+    values = {output.name: True if output.option == "" else wanted.get(output.name) for output in OUTPUTS}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
+def as_settings(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the wanted outputs as a sidecar stores them: `true`, or the fingerprint of what was given."""
+    return {name: value if value is True else fingerprint(value) for name, value in wanted.items()}
+
+
+def ignored_files() -> list[str]:
+    """Return all files and folders of results that are not part of BIDS."""
+    tables = [f"{table}.{ending}" for table in TABLES for ending in ("tsv", "json")]
+    outside = [file.split("/")[0] for output in OUTPUTS for file in (*output.files, *output.shared) if "_" not in file]
+    return list(dict.fromkeys([*tables, *outside, REGISTRATIONS, LOCK]))

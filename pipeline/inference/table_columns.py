@@ -1,0 +1,134 @@
+"""Define the columns of all tables once: names, JSON dictionaries beside the tables, and the rows of docs/outputs.md."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from strokelesion.pipeline.runtime.files import write_json, write_tsv
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        text: Meaning of the values.
+        units: Units of the values; "" if they have none.
+        levels: Meaning of each value, if there are only a few.
+        is_count: Whether the values are whole numbers.
+    """
+
+    text: str
+    units: str = ""
+    levels: Mapping[str, str] = field(default_factory=dict)
+    is_count: bool = False
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Return the column's entry in a BIDS dictionary."""
+        parts = {"Description": self.text, "Units": self.units, "Levels": dict(self.levels)}
+        return {key: value for key, value in parts.items() if value}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a results folder: the meaning of a row, what a user does with it, and its columns by name."""
+
+    text: str
+    use: str
+    columns: Mapping[str, Column]
+
+
+_MNI = "in MNI152NLin2009aSym"
+# Columns that identify a scan.
+NAMED_BY = {
+    "subject": Column("subject, without `sub-`"),
+    "session": Column("session, without `ses-`"),
+    "scan": Column("name of the scan: the start of the names of its files"),
+}
+TABLES = {
+    "volumes": Table(
+        "one row for each scan",
+        "use volumes in statistics; read `warnings`",
+        {
+            **NAMED_BY,
+            "lesions": Column("number of lesions: 26-connected components", is_count=True),
+            "total_ml": Column("volume of all lesions, in the scan's own space", "mL"),
+            "main_ml": Column("volume of the lesions of the class main", "mL"),
+            "sub_ml": Column("volume of the lesions of the class sub", "mL"),
+            "left_ml": Column("volume on the left of the middle plane of MNI space", "mL"),
+            "right_ml": Column("volume on the right of the middle plane of MNI space", "mL"),
+            "brain_ml": Column(
+                "volume of the brain that the lesion network saw, lesions included; not of the refined mask", "mL"
+            ),
+            "warnings": Column("what is doubtful; `not assessed` if the scan may be no T1 of a whole brain"),
+        },
+    ),
+    "lesions": Table(
+        "one row for each lesion, the largest first",
+        "use positions and sides",
+        {
+            **NAMED_BY,
+            "lesion": Column("number of the lesion", is_count=True),
+            "class": Column(
+                "class of the whole lesion",
+                levels={"main": "main lesion: label 1 of the dseg file", "sub": "sub-lesion: label 2 of the dseg file"},
+            ),
+            "volume_ml": Column("volume, in the scan's own space", "mL"),
+            "brain_percent": Column("volume as a share of `brain_ml`", "%"),
+            "mean_probability": Column("mean probability of lesion over the lesion"),
+            "hemisphere": Column(
+                "side of the centroid; unknown, as all x, if the scan does not say which side is left",
+                levels={"left": "left of the middle plane of MNI space", "right": "right of it"},
+            ),
+            **{f"centroid_{axis}_mm": Column(f"{axis} of the centroid {_MNI}", "mm") for axis in "xyz"},
+            **{f"peak_{axis}_mm": Column(f"{axis} of the most probable voxel {_MNI}", "mm") for axis in "xyz"},
+            "gray_percent": Column("share of the lesion in the template's gray matter", "%"),
+            "white_percent": Column("share of the lesion in the template's white matter", "%"),
+        },
+    ),
+    "regions": Table(
+        "one row for each scan and region of the atlas that contains lesion",
+        "use lesion loads",
+        {
+            **NAMED_BY,
+            "region": Column("name of the region"),
+            "volume_ml": Column("volume of lesion in the region, in the scan's own space", "mL"),
+            "region_percent": Column("share of the region that is lesion, in MNI space", "%"),
+        },
+    ),
+    "failures": Table(
+        "scans that failed, and why",
+        "repair them, run the command again",
+        {"scan": Column("path of the scan"), "reason": Column("why it failed")},
+    ),
+    "inputs": Table(
+        "what was taken, what was not, and why",
+        "check that no scan is missing",
+        {
+            "path": Column("file or folder that was found"),
+            "taken": Column("whether it was segmented", levels={"yes": "it is a scan", "no": "it was left out"}),
+            "scan": Column("name of the scan's results"),
+            "reason": Column("why it was left out"),
+        },
+    ),
+}
+
+
+def write_with_dictionary(folder: str | Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table as `<name>.tsv` and its columns as `<name>.json`, as BIDS requires.
+
+    Args:
+        folder: Folder of the table.
+        name: Key of `TABLES`.
+        rows: Values by column; unknown ones may be missing.
+    """
+    columns = TABLES[name].columns
+    # Whole numbers beside n/a would get decimals.
+    whole = {column: "Int64" for column, of_column in columns.items() if of_column.is_count}
+    table = pd.DataFrame([[row.get(column) for column in columns] for row in rows], columns=list(columns)).astype(whole)
+    write_tsv(Path(folder) / f"{name}.tsv", table)
+    write_json(Path(folder) / f"{name}.json", {column: of_column.entry for column, of_column in columns.items()})

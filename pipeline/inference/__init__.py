@@ -9,7 +9,12 @@ In the order of a scan:
     results.py         decision, numbers and warnings of a scan; its files and all tables
     lesion_table.py    numbers of lesions
     registrations.py   registrations to MNI space, stored
+    segmenter.py       segmenting from Python, with results in memory
     scan_pages.py      pages to look at
     result_names.py    BIDS names of results
     provenance.py      which scan a result was made from
 """
+
+from strokelesion.pipeline.inference.segmenter import Segmentation, Segmenter
+
+__all__ = ["Segmentation", "Segmenter"]

@@ -81,9 +81,13 @@ def path_in(folder: str | Path, name: ScanName, file: str) -> Path:
 
 def write_volume(path: Path, values: torch.Tensor, header: nib.Nifti1Header) -> None:
     """Write a volume `(X, Y, Z)` in its own data type, where a header says."""
+    write_nifti(path, as_image(values, header), COMPRESSION)
+
+
+def as_image(values: torch.Tensor, header: nib.Nifti1Header) -> nib.Nifti1Image:
+    """Return a volume `(X, Y, Z)` as an image in its own data type, where a header says."""
     # With another affine or without a data type, nibabel would change the codes or the values.
-    image = nib.Nifti1Image(values.numpy(), header.get_best_affine(), header, dtype=values.numpy().dtype)
-    write_nifti(path, image, COMPRESSION)
+    return nib.Nifti1Image(values.numpy(), header.get_best_affine(), header, dtype=values.numpy().dtype)
 
 
 def write_lesions(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:

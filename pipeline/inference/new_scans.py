@@ -8,6 +8,7 @@ the tables. Independent runs can each segment one part; a last run over all scan
 `results.py` decides which voxels are lesion, and writes.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,13 @@ from strokelesion.pipeline.runtime.locks import claimed
 from strokelesion.pipeline.runtime.processes import is_first, merged, share
 
 Names = Mapping[str, ScanName]
+NO_RESULT = "it has no result with these settings; run `inference` first"
+FIRST_BYTE = 2**31
 
 
-def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, part: tuple[int, int] | None = None) -> None:
+def segment_new_scans(
+    evaluator: Evaluator, dataset: Dataset, results: Results, part: tuple[int, int] | None = None, tables: bool = True
+) -> None:
     """Segment the scans that are not done yet; write the results of each scan and the tables of all scans.
 
     Args:
@@ -38,12 +43,50 @@ def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, 
         results: Data set that the results are written to.
         part: Number of the part to segment and count of all parts. Then only the scans of this part are segmented, and no
             tables are written. None segments all scans.
+        tables: Whether to write tables and pages of all scans. If not, other runs may segment other scans to the same folder.
 
     Raises:
         UserError: when there is no scan, two scans have the same name, the folder holds a result of another scan under the
             name of one of these, or another run uses the folder, unless each run segments another part.
         SystemExit: with status 1 when any scan failed; the other scans are still segmented.
     """
+    names = name_all(dataset, results)
+    number, count = part or (1, 1)
+    alone = part is None and tables
+    with claimed(results.folder, "output_dir", None if alone else number if part else byte_of(names)):
+        with idist.one_rank_first():
+            if is_first():
+                begin(dataset, names, results, alone)
+        own = Dataset(dataset.data[number - 1 :: count], dataset.transform)
+        before, failed = segment_share(evaluator, own, names, results)
+        if is_first():
+            if alone:
+                gather(names, results, failed)
+            which = f"of part {number}/{count} " if part else ""
+            reasons = f", reasons in {results.folder}/failures.tsv" if failed and alone else ""
+            finish(len(own), failed, f"{which}segmented{said(before)}, results in {results.folder}{reasons}")
+
+
+def describe_group(dataset: Dataset, results: Results) -> None:
+    """Write the tables and pages of all scans from results that are there, as `segment_new_scans` does at its end.
+
+    Raises:
+        UserError: as `segment_new_scans`.
+        SystemExit: with status 1 when a scan has no result with the current settings.
+    """
+    names = name_all(dataset, results)
+    with claimed(results.folder, "output_dir"):
+        begin(dataset, names, results, alone=True)
+        paths = map(scan_name, dataset.data)
+        missing = {
+            path: NO_RESULT for path, item in zip(paths, dataset.data, strict=True) if not results.is_done(names[path], item)
+        }
+        gather(names, results, missing)
+        finish(len(names), missing, f"described, results in {results.folder}")
+
+
+def name_all(dataset: Dataset, results: Results) -> Names:
+    """Return the name of each scan by its path; raise UserError as `segment_new_scans` says."""
     items: Sequence[Mapping[str, Any]] = dataset.data
     if not items:
         raise UserError("got no scans; expected a file, a folder or a glob: --scans /data/new.")
@@ -51,44 +94,32 @@ def segment_new_scans(evaluator: Evaluator, dataset: Dataset, results: Results, 
     # The command `evaluating` has a folder of its own, and replaces the predictions in it.
     if isinstance(items, Scans) and not results.overwrite:
         require_own(Path(results.folder), {names[scan_name(item)]: item for item in items})
-    with claimed(results.folder, "output_dir", None if part is None else part[0]):
-        if part is None:
-            segment_all(evaluator, dataset, names, results)
-        else:
-            segment_part(evaluator, dataset, names, results, part)
+    return names
 
 
-def segment_all(evaluator: Evaluator, dataset: Dataset, names: Names, results: Results) -> None:
-    """Segment all scans, with their names by path, and write the tables, see `segment_new_scans`."""
-    with idist.one_rank_first():
-        if is_first():
-            results.clear(list(names.values()))
-            results.describe(dataset.data)
-            write_inputs(Path(results.folder), names, getattr(dataset.data, "left_out", ()))
-    before, failed = segment_share(evaluator, dataset, names, results)
-    if is_first():
-        done = [name for path, name in names.items() if path not in failed]
-        results.gather([*done, *earlier_names(Path(results.folder), names.values())], failed)
-        reasons = f", reasons in {results.folder}/failures.tsv" if failed else ""
-        finish(len(names), failed, f"segmented{said(before)}, results in {results.folder}{reasons}")
+def byte_of(names: Names) -> int:
+    """Return the byte of the lock file that stands for these scans; those of parts come before it."""
+    return FIRST_BYTE + int(hashlib.sha256(" ".join(sorted(names)).encode()).hexdigest()[:7], 16)
+
+
+def begin(dataset: Dataset, names: Names, results: Results, alone: bool) -> None:
+    """Write what describes the folder; a run that is alone there also removes half-written files and lists its scans."""
+    results.describe(dataset.data)  # runs that share the folder write the same links, by which sources are named
+    if alone:
+        results.clear(list(names.values()))
+        write_inputs(Path(results.folder), names, getattr(dataset.data, "left_out", ()))
+
+
+def gather(names: Names, results: Results, failed: Mapping[str, str]) -> None:
+    """Write the tables and pages of these scans, and of all others in the folder with the same settings."""
+    done = [name for path, name in names.items() if path not in failed]
+    results.gather([*done, *earlier_names(Path(results.folder), names.values())], failed)
 
 
 def write_inputs(folder: Path, names: Names, left_out: Iterable[tuple[str, str]]) -> None:
     """Write the table of what was found: scans with the names of their results, and what is left out, with the reason."""
     taken = [{"path": path, "taken": "yes", "scan": str(name)} for path, name in names.items()]
     write_with_dictionary(folder, "inputs", [*taken, *({"path": path, "taken": "no", "reason": why} for path, why in left_out)])
-
-
-def segment_part(evaluator: Evaluator, dataset: Dataset, names: Names, results: Results, part: tuple[int, int]) -> None:
-    """Segment the scans of one part, see `segment_new_scans`."""
-    number, count = part
-    with idist.one_rank_first():
-        if is_first():
-            results.describe(dataset.data)  # every part writes the same links, by which sources are named
-    own = Dataset(dataset.data[number - 1 :: count], dataset.transform)
-    before, failed = segment_share(evaluator, own, names, results)
-    if is_first():
-        finish(len(own), failed, f"of part {number}/{count} segmented{said(before)}, results in {results.folder}")
 
 
 def segment_share(evaluator: Evaluator, dataset: Dataset, names: Names, results: Results) -> tuple[int, dict[str, str]]:

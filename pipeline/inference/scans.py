@@ -38,7 +38,10 @@ class Scans(list[dict[str, Any]]):
         self.left_out = list(left_out)
 
 
-def find_scans(scans: str | Path | None, participants: str | Sequence[str] | None = None) -> Scans:
+Labels = str | Sequence[str] | None
+
+
+def find_scans(scans: str | Path | None, participants: Labels = None, sessions: Labels = None) -> Scans:
     """Return the scans that a file, a folder or a glob names, as items with `image`, sorted by path.
 
     The search of a folder includes its subfolders, see `find_candidates`. DICOM series are taken where there are no other
@@ -48,24 +51,30 @@ def find_scans(scans: str | Path | None, participants: str | Sequence[str] | Non
         scans: File, folder or glob; None gives an empty list.
         participants: BIDS labels of the subjects to keep, with or without `sub-`, as a list or separated by commas; None
             keeps all.
+        sessions: BIDS labels of the sessions to keep, in the same forms.
 
     Raises:
-        UserError: when no scan was found, or a participant has no scan.
+        UserError: when no scan was found, or a participant or session has no scan.
     """
     found = Scans() if scans is None else find_all_scans(scans)
-    return found if participants is None else scans_of(found, participants)
+    return scans_of(scans_of(found, "sub", participants), "ses", sessions)
 
 
-def scans_of(found: Scans, participants: str | Sequence[str]) -> Scans:
-    """Return the scans whose path contains one of the given subjects."""
+def scans_of(found: Scans, entity: str, labels: Labels) -> Scans:
+    """Return the scans whose path contains one of the given labels of a BIDS entity; None keeps all.
+
+    Raises:
+        UserError: when a label has no scan.
+    """
+    if labels is None:
+        return found
     # The command line reads 10 as a number and 10,11 as a tuple.
-    words = participants if isinstance(participants, list | tuple) else str(participants).split(",")
-    wanted = {f"sub-{str(word).strip().removeprefix('sub-')}" for word in words}
+    words = labels if isinstance(labels, list | tuple) else str(labels).split(",")
+    wanted = {f"{entity}-{str(word).strip().removeprefix(f'{entity}-')}" for word in words}
     named = [wanted.intersection(re.split(r"[/\\_]", scan_name(item))) for item in found]
-    wanting = sorted(subject.removeprefix("sub-") for subject in wanted.difference(*named))
-    advice = "Expected labels of the folders sub-*; quote those of digits."
-    refuse([format_issue("participants without a scan", wanting, advice)])
-    return Scans((item for item, subjects in zip(found, named, strict=True) if subjects), found.left_out)
+    advice = f"Expected labels of the folders {entity}-*; quote those of digits."
+    refuse([format_issue("labels have no scan", sorted(wanted.difference(*named)), advice)])
+    return Scans((item for item, known in zip(found, named, strict=True) if known), found.left_out)
 
 
 def find_all_scans(scans: str | Path) -> Scans:
@@ -187,7 +196,9 @@ def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict
     handled = evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error))
     with handled, ThreadPoolExecutor(max_workers=1) as pool:
         load = OneAhead(dataset, pool)
-        for number, item in enumerate(tqdm(dataset.data, desc="scans", unit="scan", disable=not is_first())):
+        for number, item in enumerate(
+            tqdm(dataset.data, desc="scans", unit="scan", disable=not is_first() or len(dataset) == 1)
+        ):
             evaluator.data_loader = DataLoader(Dataset([number], load), batch_size=1)
             evaluator.state.epoch_length = 1  # otherwise the engine repeats the scan once per item of its first loader
             evaluator.run()

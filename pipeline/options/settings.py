@@ -33,11 +33,12 @@ from strokelesion.pipeline.options.option_types import (
 
 TRAINING, DOCTOR, EVALUATING, INFERENCE, RELEASE = "training", "doctor", "evaluating", "inference", "release"
 EXPORT, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING = "export", "synthesis", "experiments", "reporting", "scoring"
+# Writes what `inference` writes about all scans.
 GROUP = "group"
 COMMANDS = (TRAINING, EVALUATING, INFERENCE, RELEASE, EXPORT, DOCTOR, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING, GROUP)
 # Commands that apply a trained model; the model decides some of their options, see `models/description.py`.
 _PREDICTING = (EVALUATING, INFERENCE, RELEASE)
-APPLYING = (*_PREDICTING, EXPORT)
+APPLYING = (*_PREDICTING, EXPORT, GROUP)
 # Commands that may run in several processes together.
 SHARED_COMMANDS = (TRAINING, INFERENCE)
 _LEARNING = (TRAINING, DOCTOR)
@@ -198,6 +199,9 @@ class Settings(BaseModel):
     participant: Annotated[Any, Allowed("labels of subjects, with commas; quote those of digits")] = option(
         None, About((INFERENCE,), default="all"), "Subjects of a BIDS data set, with commas."
     )
+    session: Annotated[Any, Allowed("labels of sessions, with commas; quote those of digits")] = option(
+        None, About((INFERENCE,), default="all"), "Sessions of a BIDS data set, with commas."
+    )
     output_dir: Text | None = option(
         None,
         About(
@@ -214,6 +218,9 @@ class Settings(BaseModel):
     atlas: Text | None = option(None, About((INFERENCE,), default="none"), "Label atlas in MNI space.")
     atlas_labels: Text | None = option(None, About((INFERENCE,), default="none"), "Table of the atlas's regions.")
     overwrite: Switch = option(False, About((INFERENCE,)), "Segment scans again that are done.")
+    tables: Switch = option(
+        True, About((INFERENCE,)), "Write tables and the page of all scans; if not, several runs may share the folder."
+    )
     part: Part | None = option(None, About((INFERENCE,), default="all scans"), "Part of the scans, such as 3/16.")
     heads: Words = option(
         None, About((TRAINING, RELEASE, SYNTHESIS), default="none: name it"), "Folder or folders of label maps and T1 scans."
@@ -276,7 +283,8 @@ OPTIONS: dict[str, About] = {
 
 
 def options_of(command: str) -> list[str]:
-    """Return the names of the options that a command takes."""
+    """Return the names of the options that a command takes; `group` takes those that made the results."""
+    command = INFERENCE if command == GROUP else command
     return [name for name, about in OPTIONS.items() if command in about.commands]
 
 

@@ -34,6 +34,7 @@ from strokelesion.pipeline.options.option_checks import (
 from strokelesion.pipeline.options.settings import (
     EVALUATING,
     EXPERIMENTS,
+    GROUP,
     INFERENCE,
     OPTIONS,
     RELEASE,
@@ -48,7 +49,7 @@ from strokelesion.pipeline.runtime.errors import show_error
 __all__ = ["apply_options", "bundle_root"]  # named in the bundle files
 # File of a run that a command applies if no model is named.
 RUN_FILES = {EVALUATING: LAST, RELEASE: "best.pt"}
-OUTPUT_FOLDERS = {INFERENCE: "masks", SYNTHESIS: "synthetic"}
+OUTPUT_FOLDERS = {INFERENCE: "masks", GROUP: "masks", SYNTHESIS: "synthetic"}
 
 
 def apply_options() -> None:

@@ -68,8 +68,15 @@ def test_participants_narrow_a_bids_data_set(tmp_path, participants, found):
     assert len(find_scans(tmp_path, participants)) == found
 
 
+@pytest.mark.parametrize(("participants", "sessions", "found"), [(None, "1", 2), (None, "ses-1,2", 3), ("02", 2, 1)])
+def test_sessions_narrow_a_bids_data_set(tmp_path, participants, sessions, found):
+    for name in ("sub-01_ses-1", "sub-02_ses-1", "sub-02_ses-2", "sub-03"):
+        (tmp_path / f"{name}_T1w.nii.gz").touch()
+    assert len(find_scans(tmp_path, participants, sessions)) == found
+
+
 def test_participants_without_a_scan_are_named(folder):
-    with pytest.raises(UserError, match=r"1 participants without a scan:\s+07\s+Expected"):
+    with pytest.raises(UserError, match=r"1 labels have no scan:\s+sub-07\s+Expected labels of the folders sub-\*"):
         find_scans(folder / "bids", "01,07")
 
 

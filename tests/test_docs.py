@@ -2,16 +2,21 @@
 
 import importlib
 import re
+import shlex
 
 import pytest
 from checkout import ROOT
 
+from strokelesion.pipeline.console.command_line import make_parser, with_underscores
 from strokelesion.pipeline.options.settings import Settings
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FIGURES = ("data_flow", "resunet")
 CODE = re.compile(r"```.*?```", flags=re.DOTALL)
 COMMAND = re.compile(r"-m\s+monai\.bundle run (?:[^\n`]|\\\n)+")
+# Blocks of commands, and those of the program in them, each at the start of a line.
+BASH = re.compile(r"```bash\n(.*?)```", flags=re.DOTALL)
+PROGRAM = re.compile(r"^strokelesion (?:[^\n`]|\\\n)+", flags=re.MULTILINE)
 TAKEN_BY_MONAI = {"config_file"}
 
 
@@ -39,6 +44,15 @@ def test_commands_take_their_options_and_programs_exist(page):
     for program in re.findall(r"(?:tests|docs|bundles|pipeline|transforms|networks)/[\w/]+\.(?:py|json)\b", text):
         if "attention" not in program and page.name != "CHANGELOG.md":
             assert (ROOT / program).exists(), program
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_program_takes_the_words_of_its_examples(page):
+    for command in PROGRAM.findall("\n".join(BASH.findall(page.read_text()))):
+        words = [*map(with_underscores, shlex.split(command.replace("\\\n", " "), comments=True))]
+        if words[1:] and not {"…", "..."} & set(words):
+            _, others = make_parser().parse_known_args(words[1:])
+            assert not others, command
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -7,8 +7,7 @@ import shlex
 import pytest
 from checkout import ROOT
 
-from strokelesion.pipeline.console.command_line import make_parser, with_underscores
-from strokelesion.pipeline.options.settings import Settings
+bothfrom strokelesion.pipeline.options.settings import Settings
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FIGURES = ("data_flow", "resunet")
@@ -60,3 +59,21 @@ def test_figures_are_as_their_programs_draw_them(name, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs/figures"))
     drawn = importlib.import_module(f"draw_{name}").draw()
     assert drawn == (ROOT / f"docs/figures/{name}.svg").read_text(), f"run python docs/figures/draw_{name}.py"
+
+
+def rows_of_outputs():
+    """Yield the rows of the tables of `docs/outputs.md`: files of a scan, files of the folder, and columns."""
+    for output in OUTPUTS:
+        option = f"`--{output.option}`" if output.option else ""
+        yield from (f"| `{file}` | {text} | {option} |" for file, text in output.files.items())
+        shared = {f"{table}.tsv": (TABLES[table].text, TABLES[table].use) for table in output.tables} | {**output.shared}
+        yield from (f"| `{file}` | {text} | {use} | {option} |" for file, (text, use) in shared.items())
+    yield from (f"| `{file}` | {text} | {use} | |" for file, (text, use) in OTHERS.items())
+    for name in ("volumes", "lesions", "regions"):
+        of_scan = {column: known for column, known in TABLES[name].columns.items() if column not in NAMED_BY}
+        yield from (f"| `{column}` | {known.text} | {known.units} |" for column, known in of_scan.items())
+
+
+def test_the_page_of_outputs_has_each_file_and_each_column_as_the_code_has_them():
+    text = (ROOT / "docs/outputs.md").read_text().replace("|  |", "| |")
+    assert [row for row in rows_of_outputs() if row.replace("|  |", "| |") not in text] == []

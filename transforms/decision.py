@@ -1,8 +1,8 @@
 """From class probabilities to a label map: the threshold for lesion voxels, unlikely lesions, and one class for each lesion.
 
 The command `release` chooses the values (`pipeline/evaluation/decision_search.py`) and stores them in the model's description.
-Options override them (`pipeline/options/model_options.py`). For a new scan, `Results.write` in `pipeline/inference/results.py`
-applies the rule on the scan's own grid.
+Options override them (`pipeline/options/model_options.py`). For a new scan, `measure_scan` in
+`pipeline/inference/measuring.py` applies the rule on the scan's own grid.
 """
 
 from collections.abc import Hashable, Mapping

@@ -1,5 +1,6 @@
 """Checks of a saved prediction before it is scored: grid of the scan, integer labels, probabilities in [0, 1]."""
 
+import re
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ from monai.transforms import Transform
 
 from strokelesion.networks import UserError
 from strokelesion.transforms.geometry import match_grid
-from strokelesion.transforms.masks import MAIN, SUB
+from strokelesion.transforms.masks import MAIN, SUB, divide_components
 from strokelesion.transforms.sample_error import source_of
 
 LABELS = (0, MAIN, SUB)
@@ -22,9 +23,16 @@ class CheckPredictiond(Transform):
     Reads `image`, the scan `(1, X, Y, Z)`, `pred`, the labels `(1, X, Y, Z)` in {0, 1, 2}, and optionally `probabilities` of
     lesion `(1, X, Y, Z)`, or of background, main and sub `(3, X, Y, Z)`.
 
+    Args:
+        divide: Source of the classes of a binary mask, whose name ends with `_mask` in BIDS: `masks` if all of it is main,
+            `components` to divide it as `LabelLesionsd` divides a true mask.
+
     Raises:
         UserError: With the file, the problem and advice.
     """
+
+    def __init__(self, divide: str = "masks") -> None:
+        self.divide = divide
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with predicted labels as bytes and with the scan's affine for all predictions."""
@@ -36,6 +44,9 @@ class CheckPredictiond(Transform):
                 # Affines that differ by rounding could otherwise lead to different axes in reorientation.
                 sample[key].affine = sample["image"].affine
         sample["pred"] = sample["pred"].to(torch.uint8)
+        is_binary = re.search(r"_mask\.[^/]*$", source_of(sample["pred"])) is not None and int(sample["pred"].max()) <= MAIN
+        if self.divide == "components" and is_binary:
+            sample["pred"] = divide_components(sample["pred"])
         return sample
 
 

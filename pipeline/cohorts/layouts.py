@@ -46,6 +46,7 @@ _R12 = rf"{_IN}(?P<site>c\d{{4}})/(?P<subject>c\d{{4}}s\d{{4}})(?P<session>t\d\d
 _R2 = rf"{_IN}(?P<site>[^/]+)/(?P<subject>sub-[^/_]+)/(?P<session>ses-[^/_]+)/anat/(?P=subject)_(?P=session)"
 _RAW = r"(?![^/]+/(?:.*/)?(?:derivatives|sourcedata)/)"  # the given folder itself may have any name
 _BIDS = r"(?P<subject>sub-[^/_]+)(?:_(?P<session>ses-[^/_]+))?_"
+_NO_CLASSES = r"(?![^/]*seg-lesions_[^/]*dseg)"  # `inference` writes that map of main and sub-lesions beside its mask
 _SMOOTH = r"_LesionSmooth(?P<number>_\d+)?"
 
 _LESION = re.compile(r"lesion|infarct|(?:^|-)stroke$")
@@ -96,7 +97,7 @@ LAYOUTS = (
         release="BIDS",
         example="sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz",
         t1=rf"{_RAW}{_IN}anat/{_BIDS}(?:[^/]*_)?T1w{_END}",
-        mask=rf"{_IN}{_BIDS}(?P<described>[^/]*(?i:mask|roi|seg|lesions?|infarct|stroke))(?:{_END}|\.mgz)",
+        mask=rf"{_IN}{_BIDS}{_NO_CLASSES}(?P<described>[^/]*(?i:mask|roi|seg|lesions?|infarct|stroke))(?:{_END}|\.mgz)",
         table=rf"{_RAW}{_IN}participants\.(?:tsv|csv|xlsx)",
         has_sites=True,
     ),

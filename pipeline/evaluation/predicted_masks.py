@@ -2,7 +2,8 @@
 
 Three kinds of folders are accepted:
 
-- results of `inference` and `evaluating`: the sidecar of each mask holds the SHA-256 of its scan, so scans may have moved;
+- results of `inference` and `evaluating`: the sidecar of each mask holds the SHA-256 of its scan, so scans may have moved; main
+  and sub-lesions come from the `dseg` file beside the mask;
 - BIDS derivatives of other software: `sub-01[_ses-1]_..._mask.nii.gz`, one for each subject and session;
 - masks named like the scans, in the same subfolders as in the data set or fewer, with or without `_lesion` at the end.
 
@@ -19,7 +20,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.records import Record
 from strokelesion.pipeline.inference.candidates import IMAGE_SUFFIXES, stem_of
 from strokelesion.pipeline.inference.provenance import read_sidecar, sha256_of_scan
-from strokelesion.pipeline.inference.result_names import parse_entities
+from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, PROBABILITIES, beside, parse_entities
 from strokelesion.pipeline.runtime.errors import format_issue, refuse
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True))
@@ -55,14 +56,17 @@ def match_predictions(
 
 
 def find_own_predictions(folder: Path, settings: Mapping[str, Any] | None) -> dict[str, list[Path]]:
-    """Return the masks that this project wrote below a folder, with these settings, by the SHA-256 of their scans."""
+    """Return the predictions that this project wrote below a folder, with these settings, by the SHA-256 of their scans.
+
+    A prediction is the map of the lesion classes or, if only the mask is there, the mask.
+    """
     # Scans may have an entity that BIDS puts after the label: sub-01_label-lesion_desc-brain_mask.json.
     sidecars = sorted(path for path in folder.rglob("*_label-lesion*_mask.json") if path.name[0] != ".")
     found: defaultdict[str, list[Path]] = defaultdict(list)
     for path in sidecars:
         content, mask = read_sidecar(path), path.with_suffix(".nii.gz")
         if settings in (None, content.get("Settings")) and "InputSHA256" in content and mask.is_file():
-            found[content["InputSHA256"]].append(mask)
+            found[content["InputSHA256"]].append(beside(mask, CLASSES_MAP) or mask)
     return found
 
 
@@ -74,8 +78,7 @@ def match_scans(items: Sequence[dict[str, Any]], masks: Mapping[str, Sequence[Pa
         rivals += [f"{other} beside {mask}" for other in others]
         if mask is not None:
             item["pred"] = str(mask)
-            probabilities = mask.with_name(mask.name.replace("_mask.", "_probseg."))
-            if probabilities.is_file():
+            if (probabilities := beside(mask, PROBABILITIES)) is not None:
                 item["probabilities"] = str(probabilities)
     return [format_issue("second predictions of a scan", rivals, "Keep one of each.")]
 
@@ -103,6 +106,8 @@ def list_predictions(folder: Path) -> Iterator[tuple[str, str, str]]:
         The path, the scan's name according to the path (with subfolders unless BIDS), and the key of the item to set.
     """
     for path in sorted(folder.rglob("[!.]*")):
+        if path == beside(path, MASK) and beside(path, CLASSES_MAP):
+            continue  # the same lesions without their classes
         if path.is_file() and BRAIN not in path.name and (match := _BIDS.fullmatch(path.name) or _NAME.fullmatch(path.name)):
             name = match["scan"] if match.re is _BIDS else path.relative_to(folder).with_name(match["scan"]).as_posix()
             yield str(path), name, _KEYS.get((match["kind"] or "").lower(), "pred")

@@ -73,10 +73,11 @@ def path_in(folder: str | Path, name: ScanName, file: str) -> Path:
     Args:
         folder: Folder of the results.
         name: Name of the scan.
-        file: Name as in `ScanName.path`, such as `label-lesion_mask.nii.gz`; or a path in which `*` stands for the name of the
-            scan, such as `pages/*.html`.
+        file: Name as in `ScanName.path`, such as `label-lesion_mask.nii.gz`, or a name in which `*` stands for the scan.
+            Folders before it lie in the folder of the results: `pages/*.html`.
     """
-    return Path(folder) / (file.replace("*", str(name)) if "*" in file else name.path(file))
+    folders, _, own = file.rpartition("/")
+    return Path(folder, folders, own.replace("*", str(name)) if "*" in own else name.path(own))
 
 
 def write_volume(path: Path, values: torch.Tensor, header: nib.Nifti1Header) -> None:

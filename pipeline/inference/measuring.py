@@ -40,6 +40,7 @@ class MeasuredScan:
     """Everything that is known about one segmented scan.
 
     Attributes:
+        item: Scan as listed, with `image`, the file or DICOM series.
         image: Scan `(1, X, Y, Z)` with its affine.
         region: Mask of the brain, or of all tissue, for pictures, `(1, X, Y, Z)`.
         probabilities: Probabilities of background, main and sub on the scan's grid `(3, X, Y, Z)`.
@@ -50,6 +51,7 @@ class MeasuredScan:
         warnings: What is doubtful; the files that are written may add to it.
     """
 
+    item: Mapping[str, Any]
     image: MetaTensor
     region: torch.Tensor
     probabilities: MetaTensor
@@ -88,6 +90,7 @@ def measure_scan(
         scan = replace(scan, knows_left=False)
     row, warnings = judge(scan_row(scan), [*doubts, *doubts_of_item(item)], [*warnings, *notes_of_reading(item)])
     return MeasuredScan(
+        item=item,
         image=outcome["scan"],
         region=where_to_look(outcome),
         probabilities=probabilities,

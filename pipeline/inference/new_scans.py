@@ -5,7 +5,7 @@ A scan is done when its sidecar exists and holds the SHA-256 of the scan and the
 Several processes may share the work in two ways. Processes of torch's launcher divide the scans, and the first process gathers
 the tables. Independent runs can each segment one part; a last run over all scans skips finished scans and writes the tables.
 
-`results.py` decides which voxels are lesion, and writes.
+`measuring.py` decides which voxels are lesion, and `results.py` writes.
 """
 
 import hashlib

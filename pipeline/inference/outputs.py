@@ -48,7 +48,8 @@ class Output:
     Attributes:
         name: Name in `wanted`, and in the settings of a sidecar.
         option: Option of the command line; "" if the output is always written.
-        files: What each file of a scan is, by its name as in `path_in`. An image `.nii.gz` implies its sidecar `.json`.
+        files: What each file of a scan is, by its name as in `path_in`. An image `.nii.gz` implies its sidecar `.json`. Files
+            that are not part of BIDS need a folder of their own, such as `pages/*.html`.
         write: Function that writes the files of a scan, from the scan, the folder of its files and the value of the output.
         tables: Tables that `write` adds rows to, see `table_columns.py`.
         shared: What each file of all scans is, and what to do with it, by its path in the folder.
@@ -162,5 +163,6 @@ def as_settings(wanted: Mapping[str, Any]) -> dict[str, Any]:
 def ignored_files() -> list[str]:
     """Return all files and folders of results that are not part of BIDS."""
     tables = [f"{table}.{ending}" for table in TABLES for ending in ("tsv", "json")]
-    outside = [file.split("/")[0] for output in OUTPUTS for file in (*output.files, *output.shared) if "_" not in file]
-    return list(dict.fromkeys([*tables, *outside, REGISTRATIONS, LOCK]))
+    folders = [file.split("/")[0] for output in OUTPUTS for file in output.files if "/" in file]
+    shared = [file for output in OUTPUTS for file in output.shared]
+    return list(dict.fromkeys([*tables, *folders, *shared, REGISTRATIONS, LOCK]))

@@ -133,3 +133,15 @@ def name_of_result(path: Path) -> ScanName | None:
     entities = parse_entities(stem_of(path.name)) or ()
     own = tuple(pair for pair in entities if pair not in RESULT_ENTITIES)
     return ScanName(own) if own else None
+
+
+def beside(path: Path, file: str) -> Path | None:
+    """Return another file of the scan that a result is about, in the same folder, if it is there.
+
+    Args:
+        path: File of the results.
+        file: Name of the other file as in `ScanName.path`.
+    """
+    name = name_of_result(path)
+    other = None if name is None else path.with_name(name.path(file).name)
+    return other if other is not None and other.is_file() else None

@@ -81,9 +81,9 @@ class Results:
 
     def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:
         """Return whether a scan's results exist and were made from this scan with these settings."""
-        sidecar = read_sidecar(self.path(name, SIDECAR))
-        if self.overwrite or not self.path(name, MASK).exists():
+        if self.overwrite or not all(path.exists() for path in LESIONS.paths(self.folder, name)):
             return False
+        sidecar = read_sidecar(self.path(name, SIDECAR))
         return sidecar.get("Settings") == self.asked and is_made_from(sidecar, item)
 
     def write(self, name: ScanName, item: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:

@@ -18,14 +18,18 @@ from typing import Any
 import pandas as pd
 from monai.bundle import run
 
-from strokelesion.pipeline.inference import results
+from strokelesion.pipeline.inference import measuring, scan_pages
 from strokelesion.pipeline.inference.results import Results
 from strokelesion.pipeline.options.workflow import bundle_root
 from strokelesion.transforms import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.brain import BrainExtractor
 
 PREPARATION = {"brain": (BrainExtractor, "__call__"), "bias": (CorrectBiasd, "__call__"), "mni": (PlaceInMNId, "__call__")}
-OUTPUT = {"registration": (results, "measure"), "page": (results, "write_scan_page"), "output": (Results, "write")}
+OUTPUT = {
+    "registration": (measuring, "measure_lesions"),
+    "page": (scan_pages, "write_scan_page"),
+    "output": (Results, "write"),
+}
 
 
 def main() -> None:

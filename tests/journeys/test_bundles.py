@@ -67,7 +67,7 @@ def test_every_network_and_loss_trains_evaluates_and_infers(network, loss, run, 
     # Any bundle file applies any model: the model says which network it is.
     run_command("inference", "resunet", scans=str(scan), output_dir=str(masks), weights=weights)
     named = f"sub-{scan.name.split('.')[0].replace('_', '')}_label-lesion_mask.nii.gz"
-    assert [path.name for path in masks.rglob("*.nii.gz")] == [named]
+    assert [path.name for path in masks.rglob("*_mask.nii.gz")] == [named]
     assert about(masks)["network"] == CLASSES[network]
     assert about(masks)["protocol"]["spacing_mm"] == [4.0, 4.0, 4.0]
 

@@ -242,7 +242,7 @@ def test_bad_scans_are_reported_and_the_rest_go_on(oriented, infer, tmp_path, ca
         infer(folder)
     assert stop.value.code == 1
     assert "2 of 4 scans segmented" in capsys.readouterr().out
-    masks = sorted(path.relative_to(tmp_path / "masks") for path in (tmp_path / "masks").rglob("*.nii.gz"))
+    masks = sorted(path.relative_to(tmp_path / "masks") for path in (tmp_path / "masks").rglob("*_mask.nii.gz"))
     assert masks == [mask_file(Path(), name) for name in ("LAS", "deeperRAS")]
     failures = pd.read_csv(tmp_path / "masks/failures.tsv", sep="\t").set_index("scan")["reason"]
     assert list(failures.index) == [str(folder / "PSR.nii.gz"), str(folder / "broken.nii.gz")]

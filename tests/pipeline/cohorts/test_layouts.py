@@ -51,6 +51,7 @@ def test_a_mask_of_something_else_is_not_taken_for_a_lesion(name):
         ("study/derivatives/fmriprep/participants.tsv", None),
         ("study/sub-01/anat/sub-01_T2w.nii.gz", None),
         ("study/sub-01/anat/sub-01_label-lesion_mask.mgz", "mask"),
+        ("study/derivatives/sub-01/anat/sub-01_space-orig_seg-lesions_desc-x_dseg.nii.gz", None),
     ],
 )
 def test_scans_and_tables_are_raw_and_masks_are_anywhere(path, kind):

@@ -57,18 +57,22 @@ def test_masks_of_this_project_are_found_by_what_they_were_made_of_wherever_it_l
     root = release_dir("R1.1")
     records = read_cohort(root)
     mni = "space-MNI152NLin2009aSym_label-lesion"
-    more = ("label-lesion_probseg.nii.gz", f"{mni}_mask.nii.gz", f"{mni}_probseg.nii.gz", "desc-brain_mask.nii.gz")
+    more = ("seg-lesions_dseg.nii.gz", f"{mni}_mask.nii.gz", f"{mni}_mask.json", f"{mni}_probseg.nii.gz")
+    more += ("label-lesion_probseg.nii.gz", "desc-brain_mask.nii.gz")
     folder = derived(tmp_path / "masks", records, *more)
     put(folder, "volumes.tsv", "sub-other/anat/sub-other_label-lesion_mask.nii.gz")
     (folder / "sub-other/anat/sub-other_label-lesion_mask.json").write_text(json.dumps({"InputSHA256": "0" * 64}))
     (folder / "sub-other/anat/sub-damaged_label-lesion_mask.json").write_text("{")
     (folder / "sub-0/anat/sub-0_label-lesion_probseg.nii.gz").unlink()
+    (folder / "sub-1/anat/sub-1_seg-lesions_dseg.nii.gz").unlink()
     moved = read_cohort(root.rename(tmp_path / "elsewhere"))
     assert [record["image"] for record in moved] != [record["image"] for record in records]
     items = match_predictions(moved, folder)
-    names = [f"{folder}/sub-{number}/anat/sub-{number}_label-lesion" for number in range(len(records))]
-    assert [item["pred"] for item in items] == [f"{name}_mask.nii.gz" for name in names]
-    expected = [None, *(f"{name}_probseg.nii.gz" for name in names[1:])]
+    names = [f"{folder}/sub-{number}/anat/sub-{number}" for number in range(len(records))]
+    files = {1: "label-lesion_mask"}  # without its map of classes
+    expected = [f"{name}_{files.get(number, 'seg-lesions_dseg')}.nii.gz" for number, name in enumerate(names)]
+    assert [item["pred"] for item in items] == expected
+    expected = [None, *(f"{name}_label-lesion_probseg.nii.gz" for name in names[1:])]
     assert [item.get("probabilities") for item in items] == expected
 
 
@@ -95,6 +99,16 @@ def test_bids_masks_of_other_software_are_found_by_subject_and_session(ending, r
     items = match_predictions(records, folder)
     assert [Path(item["pred"]).name for item in items] == [f"{name}_{ending}" for name in names]
     assert ["probabilities" in item for item in items] == [number == 1 for number in range(len(items))]
+
+
+def test_beside_the_map_of_classes_the_mask_is_no_second_prediction(release_dir, tmp_path):
+    """Results of this project whose sidecars are lost."""
+    records = read_cohort(release_dir("R2.0"))
+    names = [Path(record["image"]).name.split("_space")[0] for record in records]
+    folder = put(
+        tmp_path / "ours", *(f"{name}_{end}.nii.gz" for name in names for end in ("label-lesion_mask", "seg-lesions_dseg"))
+    )
+    assert all(item["pred"].endswith("_seg-lesions_dseg.nii.gz") for item in match_predictions(records, folder))
 
 
 def test_a_brain_mask_is_no_lesion_mask_and_a_second_lesion_mask_is_refused(release_dir, tmp_path):
@@ -150,6 +164,20 @@ def test_labels_become_bytes_and_sound_probabilities_pass():
     assert checked["pred"].sum() == 8
     of_either_lesion = sample(probabilities=np.full((1, 4, 5, 6), 0.3))
     assert CheckPredictiond()(of_either_lesion)["probabilities"].shape == (1, 4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("file", "divide", "classes"),
+    [("x_mask.nii.gz", "components", [1, 2]), ("x_mask.nii.gz", "masks", [1, 1]), ("x_dseg.nii.gz", "components", [1, 1])],
+)
+def test_a_binary_mask_is_divided_as_the_truth_is_and_a_map_of_classes_is_not(file, divide, classes):
+    mask = np.zeros((1, 4, 5, 6))
+    mask[0, 0, 0, :2] = mask[0, 3, 4, 5] = 1
+    data = sample(mask)
+    data["pred"].meta["filename_or_obj"] = f"a_mask/{file}"
+    checked = CheckPredictiond(divide)(data)["pred"]
+    assert checked[0, [0, 3], [0, 4], [0, 5]].tolist() == classes
+    assert checked.affine.equal(data["image"].affine)
 
 
 def test_predictions_whose_axes_run_another_way_are_moved_to_those_of_the_scan():

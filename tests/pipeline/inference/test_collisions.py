@@ -50,9 +50,9 @@ def test_a_loop_over_patients_never_replaces_a_result(segment, patients):
     known = user_error(error.value)
     assert isinstance(known, UserError)
     assert f"sub-T1: of {patients}/patient1/T1.nii.gz, and now of {patients}/patient2/T1.nii.gz" in str(known)
-    assert source(patients) == [f"{patients}/patient1/T1.nii.gz"]
+    assert source(patients) == [f"file://{patients}/patient1/T1.nii.gz"]
     segment(patients / "patient2/T1.nii.gz", overwrite=True)
-    assert source(patients) == [f"{patients}/patient2/T1.nii.gz"]
+    assert source(patients) == [f"file://{patients}/patient2/T1.nii.gz"]
     segment(patients / "patient*/T1.nii.gz")
     volumes = pd.read_csv(patients / "out/volumes.tsv", sep="\t").set_index("scan")["total_ml"]
     assert volumes["sub-patient1T1"] > 20 > volumes["sub-patient2T1"] == 0
@@ -95,7 +95,7 @@ def test_doubts_about_a_series_are_warnings_of_its_row(segment, tmp_path):
     (row,) = pd.read_csv(tmp_path / "out/volumes.tsv", sep="\t").to_dict("records")
     assert "please check whether slices are flipped" in row["warnings"]
     sidecar = json.loads((tmp_path / f"out/{row['scan']}/anat/{row['scan']}_label-lesion_mask.json").read_text())
-    assert sidecar["Sources"] == [str(tmp_path / "in")]
+    assert sidecar["Sources"] == [(tmp_path / "in").as_uri()]
     assert sidecar["SeriesInstanceUID"] == f"{ROOT}.1"
 
 

@@ -193,7 +193,10 @@ def test_what_is_done_is_not_done_again_unless_the_scan_or_the_settings_changed(
     assert not first.is_done(name, item)
 
 
-@pytest.mark.parametrize("damage", [lambda path: path(SIDECAR).write_text("{"), lambda path: path(MASK).unlink()])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path(SIDECAR).write_text("{"), lambda path: path(MASK).unlink(), lambda path: path(CLASSES_MAP).unlink()],
+)
 def test_a_lost_mask_or_a_damaged_sidecar_is_made_again(results, item, name, outcome, damage):
     done = results()
     done.write(name, item, outcome)

@@ -93,7 +93,7 @@ def refused(run_command, phantom_dir, tmp_path):
     """Name a model on the command line in one of the ways of `DOORS`; return the words that refuse it."""
 
     def start(door, path, **options):
-        data = {"dataset_dir": str(phantom_dir), "cache_dir": str(tmp_path.parent / "security_store")}
+        data = {"dataset_dir": str(phantom_dir)}
         short = {**data, "slices": "lesion", "epochs": 1, "run_dir": str(tmp_path / "new")}
         scan = {"scans": str(next(phantom_dir.rglob("*t1w*"))), "output_dir": str(tmp_path / "out")}
         command, where = {

@@ -30,7 +30,6 @@ def where(tmp_path):
     return {
         "sides": {"_target_": "test_recipes.small_sides", "folder": str(tmp_path)},
         "run_dir": str(tmp_path / "run"),
-        "cache_dir": str(tmp_path / "slices"),
     }
 
 

@@ -31,11 +31,9 @@ def same(first, second):
 
 
 @pytest.fixture
-def train(run_command, phantom_dir, tmp_path_factory):
-    cache_dir = str(tmp_path_factory.mktemp("store"))
-
+def train(run_command, phantom_dir):
     def run(run_dir, bundle="resunet", **options):
-        small = {"dataset_dir": str(phantom_dir), "cache_dir": cache_dir, "network_def::channels": [8, 16]}
+        small = {"dataset_dir": str(phantom_dir), "network_def::channels": [8, 16]}
         run_command("training", bundle, run_dir=str(run_dir), **{**small, **options})
         return weights(run_dir)
 
@@ -134,7 +132,7 @@ def test_nobody_who_was_trained_on_is_scored_as_held_out(train, run_command, pha
     with pytest.raises(RuntimeError) as error:
         run_command("evaluating", "resunet", fold=0, **where)
     assert "got the option --fold, which evaluating does not take. The model itself says it." in str(user_error(error.value))
-    run_command("evaluating", "resunet", cache_dir=str(tmp_path / "cache"), **where)
+    run_command("evaluating", "resunet", **where)
     split = pd.read_csv(tmp_path / "run" / "split.csv", dtype=str)
     scores = pd.read_csv(tmp_path / "run" / "evaluation" / "held_out" / "scores.csv", dtype=str)
     assert set(scores["subject"]) == set(split.query("fold == '1'")["subject"])

@@ -74,7 +74,7 @@ class LoadMasksd(MapTransform):
     version = 1
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with its masks in place of their paths."""
+        """Return the sample with its masks instead of their paths."""
         sample = dict(data)
         for key in self.key_iterator(sample):
             masks = [load_volume(path) for path in ensure_tuple(sample[key])]

@@ -73,7 +73,7 @@ class LoadScand(MapTransform):
         self.name_key = name_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with the scan in place of its path."""
+        """Return the sample with the scan instead of its path."""
         sample = dict(data)
         for key in self.key_iterator(sample):
             sample[key] = load_volume(sample[key], str(sample.get(self.name_key) or ""))

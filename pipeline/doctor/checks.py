@@ -21,7 +21,7 @@ class Check(Generic[Subject]):
     """Row of the table of checks.
 
     Attributes:
-        title: Description of the issues that the check finds.
+        title: Words for the issues that the check finds.
         severity: Severity of these issues, one of `SEVERITIES`.
         find: Function from the subject of the check to its issues.
     """

@@ -8,7 +8,7 @@ class Issue(NamedTuple):
 
     Attributes:
         file: Path of the file.
-        what: Description of the issue. It continues a sentence that starts with the file name, without a full stop.
+        what: Words for the issue. It continues a sentence that starts with the file name, without a full stop.
         advice: Advice in full sentences.
     """
 

@@ -53,10 +53,10 @@ class RandAddMimicsd(Randomizable, MapTransform):
 
     def cyst(self, codes: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return a ball of random radius, centered on a random voxel of the hippocampus."""
-        places = (codes == Tissue.HIPPOCAMPUS).nonzero()
-        if not len(places):
+        voxels = (codes == Tissue.HIPPOCAMPUS).nonzero()
+        if not len(voxels):
             return torch.zeros_like(codes, dtype=torch.bool)
-        center = places[self.R.randint(len(places))]
+        center = voxels[self.R.randint(len(voxels))]
         sizes = zip(codes.shape, center.tolist(), strict=True)
         axes = [(torch.arange(size, device=codes.device) - c) ** 2 for size, c in sizes]
         squared = axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :]

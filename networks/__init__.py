@@ -14,18 +14,3 @@ from strokelesion.networks.resunet import ResUNet
 from strokelesion.networks.segnet import SegNet
 from strokelesion.networks.unet import UNet
 from strokelesion.networks.user_error import CommandLineError, UserError
-
-__all__ = [
-    "CommandLineError",
-    "CrossEntropyDiceLoss",
-    "LesionDiceCELoss",
-    "MirrorInferer",
-    "MixedPrecisionInferer",
-    "PlanesInferer",
-    "ResUNet",
-    "SegNet",
-    "UNet",
-    "UserError",
-    "VolumeInferer",
-    "uses_cuda_amp",
-]

@@ -26,7 +26,6 @@ from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
 from strokelesion.pipeline.synthesis.lesion_drawing import draw_lesions, make_procedural_masks, read_lesions
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
 from strokelesion.transforms import Recipe
-from strokelesion.transforms.geometry import voxel_ml
 
 RELEASE = "ATLAS_R1.1"
 # Six digits as in R1.1, outside the ranges of its patients and of the phantom: side, then number.
@@ -80,20 +79,6 @@ def read_material(
     mine = lesions[lesions["path"].isin([item["path"] for item in divide(named, side)])].reset_index(drop=True)
     logger.info("%s: %d heads and %d lesion masks", side, len(chosen), len(mine))
     return Material(prepare_heads(chosen, cache_dir, extract_brain), mine)
-
-
-def read_records(
-    heads: Folders | None,
-    masks: Folders | None,
-    cache_dir: str | Path,
-    side: str,
-    extract_brain: Any,
-    scans: int,
-    seed: int,
-    lesion_free: float,
-) -> list[dict[str, Any]]:
-    """Return records of synthetic scans of one side; see `read_material` and `compose_records` for the arguments."""
-    return compose_records(read_material(heads, masks, cache_dir, side, extract_brain), side, scans, seed, lesion_free)
 
 
 def compose_sides(
@@ -171,7 +156,7 @@ def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output
     release = Path(output_dir) / RELEASE
     write_scans_table(release.parent, records)
     started_s = time.monotonic()
-    missing = write_missing(release, records, partial(compose_scan, release, transform), processes)
+    missing = write_missing(release, records, partial(make_scan, release, transform), processes)
     speed = missing / max((time.monotonic() - started_s) / 60, 1e-9)
     print(f"{missing} synthetic scans written to {release}, {speed:.1f} a minute; {len(records) - missing} were there.")
     return release
@@ -224,13 +209,9 @@ def path_of_last_file(release: Path, record: Mapping[str, Any]) -> Path:
     return path_of(release, record, "t1w_deface")
 
 
-def compose_scan(release: Path, transform: Recipe, record: Mapping[str, Any]) -> float:
-    """Make one synthetic scan from its record and write it; return the volume of its lesions in ml."""
-    return write_scan(release, record, transform(dict(record)))
-
-
-def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, Any]) -> float:
-    """Write T1, lesion masks and brain mask of one synthetic scan; return the volume of its lesions in ml."""
+def make_scan(release: Path, transform: Recipe, record: Mapping[str, Any]) -> None:
+    """Make one synthetic scan from its record; write its T1, lesion masks and brain mask."""
+    sample = transform(dict(record))
     label = torch.as_tensor(sample["label"])[0]
     volumes = {"LesionSmooth": label == 1, "BrainMask": torch.as_tensor(sample["brain"])[0] > 0}
     if (label == 2).any():
@@ -239,7 +220,6 @@ def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, An
     for name, mask in volumes.items():
         save(mask.numpy(force=True).astype(np.uint8), affine, path_of(release, record, name))
     save(torch.as_tensor(sample["image"])[0].numpy(force=True).astype(np.int16), affine, path_of_last_file(release, record))
-    return float((label > 0).sum()) * voxel_ml(affine)
 
 
 def save(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], path: Path) -> None:

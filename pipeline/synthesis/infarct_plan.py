@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from strokelesion.pipeline.synthesis.lesion_drawing import draw_count, draw_rest_ml, volume_at
-
 MAIN_MEDIAN_ML, MAIN_LOG_DEVIATION, MAIN_LEAST_ML, MAIN_MOST_ML = 15.0, 1.0, 5.0, 140.0
 SUB_LEAST_ML, SUB_MOST_ML = 0.05, 1.0
 SUB_COUNT_ODDS = (0.5, 0.25, 0.15, 0.1)
@@ -54,9 +52,9 @@ class Infarct(NamedTuple):
         return float((1000 * self.volume_ml * 3 / (4 * np.pi)) ** (1 / 3))
 
 
-def draw_infarcts(rng: np.random.Generator, like_atlas: bool) -> list[Infarct]:
+def draw_infarcts(rng: np.random.Generator) -> list[Infarct]:
     """Return one main lesion, then small lesions that lie apart from it and from each other."""
-    main_ml, *rest_ml = draw_volumes_ml(rng, like_atlas)
+    main_ml, *rest_ml = draw_volumes_ml(rng)
     infarcts = [draw_infarct(main_ml, rng)]
     for volume_ml in rest_ml:
         small = draw_infarct(volume_ml, rng)
@@ -65,12 +63,8 @@ def draw_infarcts(rng: np.random.Generator, like_atlas: bool) -> list[Infarct]:
     return infarcts
 
 
-def draw_volumes_ml(rng: np.random.Generator, like_atlas: bool) -> list[float]:
+def draw_volumes_ml(rng: np.random.Generator) -> list[float]:
     """Return the volumes of the lesions of a subject, that of the main lesion first."""
-    if like_atlas:
-        volume_ml = volume_at(rng.uniform(0, 100))
-        rest_ml = draw_rest_ml(volume_ml, draw_count(rng) - 1, rng)
-        return [volume_ml - sum(rest_ml), *rest_ml]
     main_ml = np.clip(rng.lognormal(np.log(MAIN_MEDIAN_ML), MAIN_LOG_DEVIATION), MAIN_LEAST_ML, MAIN_MOST_ML)
     subs = rng.choice(len(SUB_COUNT_ODDS), p=SUB_COUNT_ODDS)
     return [float(main_ml), *np.exp(rng.uniform(np.log(SUB_LEAST_ML), np.log(SUB_MOST_ML), subs)).tolist()]

@@ -3,10 +3,7 @@
 **A phantom is not a patient.** All its heads are deformed copies of one tissue map, and its lesions are procedural. It shows
 that a training runs and learns. Its scores are not results and do not apply to real scans. It is easier than ATLAS, because
 a few scans must be enough: the median main lesion has 15 ml instead of 4.3 ml, none is below 5 ml, all are darker than most
-sulci, and there are no mimics. With `like_atlas`, volumes and numbers of lesions are as in ATLAS, and there are mimics. This
-makes a cohort of 150 scans for comparisons:
-
-    python -c "from strokelesion.pipeline.synthesis.phantom import write_phantom as w; w('study', 149, 9, like_atlas=True)"
+sulci, and there are no mimics.
 
     phantom.json                              parameters and version; other parameters are refused
     ATLAS_R1.1/
@@ -57,7 +54,7 @@ VOXEL_SIZES_MM = (1.0, 2.0, 4.0)
 MASK_SCALE = (2**32 - 1) / 2**32
 """Masks of ATLAS R1.1 hold whole numbers times this."""
 
-# Unless a phantom is like ATLAS, lesions are mostly cavity, and CSF of sulci is brighter than cavities.
+# Lesions are mostly cavity, and CSF of sulci is brighter than cavities.
 LEAST_CAVITY, SULCAL_PARTIAL_VOLUME = 0.9, 0.7
 # Least contrast of gray matter to CSF, where white matter is 1.
 LEAST_CONTRAST = 0.25
@@ -73,13 +70,7 @@ Record = Mapping[str, Any]
 
 
 def write_phantom(
-    folder: str | Path,
-    subjects: int = 20,
-    sites: int = 4,
-    voxel_mm: float = 1.0,
-    seed: int = 0,
-    like_atlas: bool = False,
-    processes: int = 0,
+    folder: str | Path, subjects: int = 20, sites: int = 4, voxel_mm: float = 1.0, seed: int = 0, processes: int = 0
 ) -> Path:
     """Write the synthetic cohort, or its missing scans.
 
@@ -93,7 +84,6 @@ def write_phantom(
         sites: Number of sites, 1 to 9; subjects are assigned to them in turn.
         voxel_mm: Voxel size: 1 is the grid of ATLAS (about 5 s and 8 MB a scan); 2 and 4 are for tests.
         seed: Seed, 0 or more; the same seed gives the same bytes on the same machine.
-        like_atlas: Whether volumes and numbers of lesions are distributed as in ATLAS, and there are lesion mimics.
         processes: Number of parallel processes; 0 for threads of this process.
 
     Returns:
@@ -103,11 +93,11 @@ def write_phantom(
         UserError: A parameter is out of its range, or the folder has a phantom with other parameters or a real release.
     """
     check_parameters(subjects, sites, seed, voxel_mm)
-    parameters = {"subjects": subjects, "sites": sites, "voxel_mm": float(voxel_mm), "seed": seed, "like_atlas": like_atlas}
+    parameters = {"subjects": subjects, "sites": sites, "voxel_mm": float(voxel_mm), "seed": seed}
     mark_folder(Path(folder), {"version": VERSION, **parameters})
     release = Path(folder) / RELEASE
-    scans = [scan for number in range(subjects) for scan in plan_scans(number, sites, seed, like_atlas)]
-    write_missing(release, scans, partial(make_scan, release, voxel_mm, like_atlas), processes)
+    scans = [scan for number in range(subjects) for scan in plan_scans(number, sites, seed)]
+    write_missing(release, scans, partial(make_scan, release, voxel_mm), processes)
     write_table(release / METADATA, pd.DataFrame([metadata_of(scan) for scan in scans]))
     return release
 
@@ -135,18 +125,18 @@ def mark_folder(folder: Path, parameters: dict[str, Any]) -> None:
         write_json(file, parameters)
 
 
-def plan_scans(number: int, sites: int, seed: int, like_atlas: bool) -> list[dict[str, Any]]:
+def plan_scans(number: int, sites: int, seed: int) -> list[dict[str, Any]]:
     """Return the sessions of a subject, planned before any image; the first infarct is the main lesion."""
-    infarcts = draw_infarcts(np.random.default_rng([seed, number]), like_atlas)
+    infarcts = draw_infarcts(np.random.default_rng([seed, number]))
     site = number % sites + 1
     plan = {"subject": f"{PHANTOM_IDS[number]:06d}", "site": f"Site{site}", "infarcts": infarcts, "seed": [seed, number]}
     sessions = {1: ("t01", "t02"), 2: ("t02",)}.get(number, ("t01",))
     return [{**plan, "session": session, "scanner": site, "coding": number % 3} for session in sessions]
 
 
-def make_scan(release: Path, voxel_mm: float, like_atlas: bool, scan: Record) -> None:
+def make_scan(release: Path, voxel_mm: float, scan: Record) -> None:
     """Make one session from its plan and write it: the masks first, the T1 last."""
-    sample = simulate_scan(scan, voxel_mm, like_atlas)
+    sample = simulate_scan(scan, voxel_mm)
     affine = sample["image"].affine.numpy()
     numbers = sample["lesions"][0].numpy()
     masks = [numbers == number for number in range(1, 1 + len(scan["infarcts"])) if (numbers == number).any()]
@@ -156,15 +146,15 @@ def make_scan(release: Path, voxel_mm: float, like_atlas: bool, scan: Record) ->
     save(sample["image"][0].numpy(), affine, path_of_last_file(release, scan))
 
 
-def simulate_scan(scan: Record, voxel_mm: float, like_atlas: bool) -> dict[str, Any]:
+def simulate_scan(scan: Record, voxel_mm: float) -> dict[str, Any]:
     """Return `image`, `lesions` (numbers in the order of the plan), `tissues` and `brain` of a scan, each `(1, X, Y, Z)`.
 
     Large voxels average over many small ones, so they are blurred more and are less noisy.
     """
-    return take_image(scan, show_head(scan, voxel_mm, like_atlas), voxel_mm)
+    return take_image(scan, show_head(scan, voxel_mm), voxel_mm)
 
 
-def show_head(scan: Record, voxel_mm: float, like_atlas: bool) -> dict[str, Any]:
+def show_head(scan: Record, voxel_mm: float) -> dict[str, Any]:
     """Return the painted head of a scan with its lesions, the same in all sessions but for the growth of the lesions.
 
     Another head is drawn if gray matter is hardly brighter than CSF, or if the main lesion is lost, because it is too small for
@@ -172,7 +162,7 @@ def show_head(scan: Record, voxel_mm: float, like_atlas: bool) -> dict[str, Any]
     """
     infarcts, growth = scan["infarcts"], GROWTH if scan["session"] == "t02" else 1.0
     lesions = [lesion_of(infarct, [*scan["seed"], index, SHAPES], growth) for index, infarct in enumerate(infarcts)]
-    body = SeededRecipe(body_transforms(scan["scanner"], voxel_mm, like_atlas))
+    body = SeededRecipe(body_transforms(scan["scanner"], voxel_mm))
     for trial in count():
         seed = seed_of(*scan["seed"], trial, HEAD)
         sample: dict[str, Any] = body({"tissues": template_head(), "lesions": lesions, "seed": seed})
@@ -194,20 +184,20 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.default_rng(numbers).integers(2**31))
 
 
-def body_transforms(site: int, voxel_mm: float, like_atlas: bool) -> list[Any]:
+def body_transforms(site: int, voxel_mm: float) -> list[Any]:
     """Return the transforms of the synthesis that show a head with its lesions, as sharp as the scanner of the site."""
-    mimics, partial_volume, least_cavity = (0.4, 0.0, 0.0) if like_atlas else (0.0, SULCAL_PARTIAL_VOLUME, LEAST_CAVITY)
-    blur_mm = voxel_mm * np.random.default_rng(site).uniform(0.4, 0.8)
+    blur = 2 * (voxel_mm * np.random.default_rng(site).uniform(0.4, 0.8),)
     return [
         synthesis.RandPlaceHeadd(
             voxel_mm, rotation_deg=5, scaling=0.06, shear=0.03, shift_mm=3, elastic_mm=2, lesion_elastic_mm=0
         ),
         synthesis.RandWidenSpacesd(),
         synthesis.FitLesionsd(least_ml=0, largest_loss=1, least_share=0),
-        synthesis.RandAddMimicsd(prob=mimics),
-        synthesis.RandPaintTissuesd(any_contrast_prob=0, blur_mm=(blur_mm, blur_mm), sulcal_partial_volume=partial_volume),
-        synthesis.RandPaintLesionsd(least_cavity=least_cavity),
-        synthesis.RandPaintVascularSpacesd(prob=mimics),
+        # There are no mimics. Their transforms stay, because each random transform decides the seeds of those after it.
+        synthesis.RandAddMimicsd(prob=0),
+        synthesis.RandPaintTissuesd(any_contrast_prob=0, blur_mm=blur, sulcal_partial_volume=SULCAL_PARTIAL_VOLUME),
+        synthesis.RandPaintLesionsd(least_cavity=LEAST_CAVITY),
+        synthesis.RandPaintVascularSpacesd(prob=0),
         synthesis.BrainMaskd(),
     ]
 

@@ -105,7 +105,7 @@ def test_interrupted_run_is_continued_to_the_same_bytes_and_scans_that_are_there
     assert {path: path.stat().st_mtime_ns for path in written_ns} == written_ns
 
 
-@pytest.mark.parametrize("change", [{"subjects": 5}, {"sites": 2}, {"voxel_mm": 2.0}, {"seed": 6}, {"like_atlas": True}])
+@pytest.mark.parametrize("change", [{"subjects": 5}, {"sites": 2}, {"voxel_mm": 2.0}, {"seed": 6}])
 def test_folder_of_other_parameters_is_refused(release, change):
     with pytest.raises(UserError, match=r"phantom\.json records .*'version'.* another folder"):
         write_phantom(release.parent, **PARAMETERS | change)

@@ -114,37 +114,6 @@ def test_monais_official_properties_are_all_there(network, kind, phantom_dir, tm
         assert len(workflow.dataset) == len(list(phantom_dir.rglob("*t1w*")))
 
 
-def test_the_same_seed_gives_the_same_losses(run, tmp_path):
-    losses = []
-    for name in ("one", "two"):
-        run("training", epochs=2, slices="lesion", run_dir=str(tmp_path / name), **SMALL)
-        losses.append(pd.read_csv(tmp_path / name / "history.csv")["loss"].tolist())
-    assert losses[0] == losses[1]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"loss": "dise"}, "--loss got 'dise'; allowed are cce, dice, cce_dice, cce_lesion"),
-        ({"slice_mm": [192]}, "two numbers of mm from 32"),
-        ({"amp": "perhaps"}, "--amp got 'perhaps'; allowed are true, false"),
-        ({"intensities": "head"}, "--intensities got 'head'; allowed are brain, tissue"),
-        ({"fold": -1}, "a whole number of at least 0 and the name of a site"),
-        ({"split": "1-fold"}, "--split got '1-fold'; allowed are 5-fold"),
-        ({"planes": "axial,coronal", "spacing_mm": [4, 4, 5]}, "expected cubes"),
-        ({"init": "pretrained", "resume": "true"}, "allowed is one of them"),
-    ],
-)
-def test_wrong_options_are_refused_before_anything_starts(options, message, run, tmp_path):
-    assert message in refusal(run, "training", **options)
-    assert not (tmp_path / "run").exists()
-
-
-def test_an_unknown_network_option_names_the_choices(run):
-    definition = {"_target_": "strokelesion.networks.SegNet", "unpooling": "bilinear"}
-    assert "nearest, indices" in refusal(run, "training", "segnet", network_def=definition)
-
-
 def text(bundle):
     return (ROOT / f"bundles/{bundle}.json").read_text()
 

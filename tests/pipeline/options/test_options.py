@@ -352,10 +352,6 @@ def test_the_page_of_options_is_that_of_the_table():
         assert as_markdown().count(f"\n| `{name}` |") == 1
 
 
-def test_few_options_are_basic():
-    assert 0 < sum(about.is_basic for about in OPTIONS.values()) <= MOST_BASIC_OPTIONS
-
-
 def reached(config, section):
     """Return the names in the references of a section, and in those of the sections that it refers to."""
     names, new = set(), {section}

@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 
 from strokelesion.pipeline.cohorts.survey import Survey
 from strokelesion.pipeline.doctor import folder_checks, scan_checks
-from strokelesion.pipeline.doctor.issue import Issue
 from strokelesion.pipeline.doctor.scan import Scan
+from strokelesion.pipeline.runtime.errors import Issue
 
 STOPS, SUSPICIOUS, NOTE = SEVERITIES = ("stops training", "suspicious", "note")
 Subject = TypeVar("Subject")

@@ -9,8 +9,8 @@ from typing import Any
 import nibabel as nib
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.doctor.issue import Issue
 from strokelesion.pipeline.doctor.scan import Scan
+from strokelesion.pipeline.runtime.errors import Issue
 from strokelesion.pipeline.training.slice_store import prepare_scan
 from strokelesion.transforms import headers
 from strokelesion.transforms.geometry import match_grid

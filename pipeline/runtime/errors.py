@@ -37,6 +37,20 @@ class Fault(NamedTuple):
     advice: str
 
 
+class Issue(NamedTuple):
+    """What is wrong with one file, with advice.
+
+    Attributes:
+        file: Path of the file.
+        what: Words for the issue. It continues a sentence that starts with the file name, without a full stop.
+        advice: Advice in full sentences.
+    """
+
+    file: str
+    what: str
+    advice: str
+
+
 def user_error(error: BaseException) -> UserError | None:
     """Return the first error for the user in a chain of causes, or None: MONAI and this project raise other errors from it.
 

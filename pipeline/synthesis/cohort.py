@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from strokelesion.networks import UserError
-from strokelesion.networks.planes import AXIAL
+from strokelesion.pipeline.cohorts.splits import Split
 from strokelesion.pipeline.runtime.files import write_nifti, write_table
 from strokelesion.pipeline.runtime.workers import workers
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
@@ -36,15 +36,6 @@ SOURCES = ["head", "lesions", "seed"]
 # Files of a prepared head.
 FILE_KEYS = ("tissues", "image")
 logger = logging.getLogger(__name__)
-
-
-class Sides(NamedTuple):
-    """Records for training and validation, like those of `split_cohort` for scans on disk; see `Split`."""
-
-    training: list[dict[str, Any]]
-    held_out: list[dict[str, Any]]
-    shown: int | None = None
-    renewed: int = 0
 
 
 class Material(NamedTuple):
@@ -82,40 +73,31 @@ def read_material(
 
 
 def compose_sides(
-    heads: Folders | None,
-    masks: Folders | None,
-    cache_dir: str | Path,
+    training: Material,
+    validation: Material,
     scans: Sequence[int],
     seed: int,
     lesion_free: float,
-    extract_brain: Any = None,
-    renewed: int = 0,
-    epochs: int = 1,
-    planes: Sequence[str] = (AXIAL,),
-) -> Sides:
+    renewed: int,
+    epochs: int,
+    planes: Sequence[str],
+) -> Split:
     """Return records for training and for validation, which share no heads and no masks.
 
     Args:
-        heads: Folder or folders of heads, see `read_material`.
-        masks: Folder or folders of lesion masks, see `read_material`.
-        cache_dir: Folder for prepared heads, see `read_material`.
+        training: Heads and lesion masks to train on.
+        validation: Heads and lesion masks to validate on.
         scans: Numbers of training scans per epoch and of validation scans.
         seed: Random seed, see `compose_records`.
         lesion_free: Share of scans without lesion.
-        extract_brain: Function that returns the brain mask of a T1, see `read_material`.
         renewed: Number of new scans in each epoch, which replace the oldest ones.
         epochs: Number of training epochs.
         planes: Slice planes of the training scans, in turn. A new scan adds more variety than another plane of the same scan.
     """
-
-    def side_of(side: str, count: int) -> list[dict[str, Any]]:
-        material = read_material(heads, masks, cache_dir, side, extract_brain)
-        return compose_records(material, side, count, seed, lesion_free)
-
     shown, validating = scans
-    records = side_of(SIDES[0], shown + renewed * (epochs - 1))
-    training = [{**record, "plane": plane} for record, plane in zip(records, cycle(planes), strict=False)]
-    return Sides(training, side_of(SIDES[1], validating), shown, renewed)
+    records = compose_records(training, SIDES[0], shown + renewed * (epochs - 1), seed, lesion_free)
+    in_planes = [{**record, "plane": plane} for record, plane in zip(records, cycle(planes), strict=False)]
+    return Split(in_planes, compose_records(validation, SIDES[1], validating, seed, lesion_free), shown, renewed)
 
 
 def compose_records(material: Material, side: str, scans: int, seed: int = 0, lesion_free: float = 0.1) -> list[dict[str, Any]]:
@@ -177,7 +159,9 @@ def write_missing(
 def write_scans_table(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write `synthetic_scans.csv`; raise UserError if it lists a scan with another head, lesions or seed."""
     path = folder / SCANS_TABLE
-    rows = pd.DataFrame([make_row(record) for record in records])
+    masks = [" ".join(Path(lesion["path"]).name for lesion in record["lesions"]) for record in records]
+    known = {name: [str(record[name]) for record in records] for name in ("subject", "head", "seed")}
+    rows = pd.DataFrame({**known, "lesions": masks})[["subject", *SOURCES]]
     if path.exists():
         found = pd.read_csv(path, dtype=str, keep_default_na=False)
         both = found.merge(rows, on="subject", suffixes=("", "_asked"))
@@ -190,12 +174,6 @@ def write_scans_table(folder: Path, records: Sequence[Mapping[str, Any]]) -> Non
             )
         rows = pd.concat([rows, found[~found["subject"].isin(rows["subject"])]])
     write_table(path, rows.sort_values("subject"))
-
-
-def make_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return subject, head, lesions and seed of a scan as a table row."""
-    masks = " ".join(Path(lesion["path"]).name for lesion in record["lesions"])
-    return {"subject": record["subject"], "head": record["head"], "lesions": masks, "seed": str(record["seed"])}
 
 
 def path_of(release: Path, record: Mapping[str, Any], name: str) -> Path:

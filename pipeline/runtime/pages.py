@@ -15,12 +15,7 @@ def render_page(path: Path, filters: dict[str, Callable[..., str]] | None = None
         filters: Functions for the file's filters, by name.
         values: Values by the names that the file uses; a missing one is an error.
     """
-    page = Environment(
-        loader=FileSystemLoader(path.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = FileSystemLoader(path.parent)
+    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= filters or {}
     return page.get_template(path.name).render(values)

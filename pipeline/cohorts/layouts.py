@@ -53,7 +53,7 @@ _LESION = re.compile(r"lesion|infarct|(?:^|-)stroke$")
 _NO_LESION = re.compile(
     r"(?:non?|peri|without|healthy)-?lesion|(?:^|_)non?_lesion|lesional|lesion-?(?:fill|free|less|network|disconn)"
 )
-# BIDS entities that describe how a scan was taken or where it lies, not what a mask shows.
+# BIDS entities that say how a scan was taken or where it lies, not what a mask shows.
 _OF_SCAN = ("acq", "ce", "den", "dir", "echo", "hemi", "inv", "mod", "part", "rec", "res", "run", "space", "task", "trc")
 _OTHER_CONTRAST = re.compile(
     r"[_-](?:T2w?|T2starw?|FLAIR|PDw?|PDT2|dwi|adc|trace|swi|bold|ct|angio)(?:_|lesion)", re.IGNORECASE

@@ -64,7 +64,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def is_of_other_scan(sidecar: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """Return whether a sidecar describes another scan: another source or series, and another content."""
+    """Return whether a sidecar is of another scan: another source or series, and another content."""
     if "Sources" not in sidecar:
         return False
     known = [os.path.abspath(path) for path in sidecar["Sources"]], sidecar.get("SeriesInstanceUID")

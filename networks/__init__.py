@@ -28,20 +28,6 @@ if TYPE_CHECKING:
     from strokelesion.networks.segnet import SegNet
     from strokelesion.networks.unet import UNet
 
-__all__ = [
-    "CommandLineError",
-    "CrossEntropyDiceLoss",
-    "LesionDiceCELoss",
-    "MirrorInferer",
-    "MixedPrecisionInferer",
-    "PlanesInferer",
-    "ResUNet",
-    "SegNet",
-    "UNet",
-    "UserError",
-    "VolumeInferer",
-    "uses_cuda_amp",
-]
 _MODULES = {
     "inferers": ("MirrorInferer", "MixedPrecisionInferer", "PlanesInferer", "VolumeInferer", "uses_cuda_amp"),
     "losses": ("CrossEntropyDiceLoss", "LesionDiceCELoss"),

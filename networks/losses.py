@@ -6,6 +6,7 @@ from monai.losses import DiceCELoss, DiceLoss
 from torch import nn
 
 SMOOTH = 1e-5
+SMOOTH_PX = 10.0
 
 
 class CrossEntropyDiceLoss(DiceCELoss):
@@ -45,17 +46,13 @@ class LesionDiceCELoss(nn.Module):
 
         loss = CE(logits, label) + 1 - (D_batch + mean of D_slice) / 2, D = (2 Σpg + s) / (Σp² + Σg² + s)
 
-    with s = `smooth` over batch and pixels, and s = `smooth_px` over the pixels of a slice.
-
-    Args:
-        smooth: Constant added to numerator and denominator of the batch Dice.
-        smooth_px: Constant added to numerator and denominator of each slice's Dice, in pixels.
+    with s = `SMOOTH` over batch and pixels, and s = `SMOOTH_PX` over the pixels of a slice.
     """
 
-    def __init__(self, smooth: float = 1e-5, smooth_px: float = 10.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.of_batch = DiceLoss(squared_pred=True, batch=True, smooth_nr=smooth, smooth_dr=smooth)
-        self.of_slices = DiceLoss(squared_pred=True, batch=False, smooth_nr=smooth_px, smooth_dr=smooth_px)
+        self.of_batch = DiceLoss(squared_pred=True, batch=True, smooth_nr=SMOOTH, smooth_dr=SMOOTH)
+        self.of_slices = DiceLoss(squared_pred=True, batch=False, smooth_nr=SMOOTH_PX, smooth_dr=SMOOTH_PX)
 
     def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss of logits `(B, 3, H, W)` for label maps `(B, 1, H, W)`."""

@@ -2,7 +2,7 @@
 
 The rooms, in order; `ROOMS` in `tests/test_layers.py` says exactly which may import which:
 
-    runtime       errors, files and derived files, processes, locks
+    runtime       errors, files and derived files, pages, processes, locks
     pictures.py   one scan as a picture
     cohorts       layouts of data sets, records of scans, splits
     models        model files: description, weights, application

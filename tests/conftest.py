@@ -79,19 +79,22 @@ def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def run_command(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
     """Run a command of a bundle in this process, from an empty folder: `run_command("training", "resunet", epochs=1)`.
 
-    Unless told otherwise at 4 mm and without a brain network: not every miniature has a skull. Of these options, each command
-    gets those that it takes.
+    Unless told otherwise at 4 mm, without a brain network (not every miniature has a skull), and with one slice store for all
+    tests. Of these options, each command gets those that it takes.
     """
     (tmp_path / "elsewhere").mkdir()
+    usual = {**QUICK, "cache_dir": str(tmp_path_factory.getbasetemp() / "slices")}
     monkeypatch.chdir(tmp_path / "elsewhere")
 
     def run(command: str, bundle: str, **options: object) -> None:
         config_file = ROOT / f"bundles/{bundle}.json"
         taken = options_taken(command, json.loads(config_file.read_text()))
-        quick = {name: value for name, value in QUICK.items() if name in taken}
+        quick = {name: value for name, value in usual.items() if name in taken}
         monai.bundle.run(run_id=command, config_file=str(config_file), logging_file=False, **{**quick, **options})
 
     return run

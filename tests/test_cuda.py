@@ -137,12 +137,6 @@ def test_the_same_seed_gives_the_same_variants_as_on_the_processor_and_masks_mov
     assert not torch.equal(moved["label"].cpu(), batch["label"])
 
 
-def test_zero_strength_is_identity_bit_for_bit(batch):
-    given = on(DEVICE, batch)
-    found = augmented(given)
-    assert all(found[key].device == given[key].device and torch.equal(found[key], given[key]) for key in given)
-
-
 @pytest.mark.skipif(not IS_CUDA, reason="only a GPU is waited for")
 def test_a_step_does_not_wait_for_the_gpu_while_slices_are_chosen_and_augmented(batch, slices):
     """Neither numbers nor indices of the host are copied in a way that waits for the work that was given before."""

@@ -34,29 +34,3 @@ from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.reading import LoadScand
 from strokelesion.transforms.recipe import Recipe
 from strokelesion.transforms.slices import CropToBraind, CropToTissued, ExtractSlicesd, TurnToPlaned
-
-__all__ = [
-    "BinarizeMasksd",
-    "BrainExtractor",
-    "BrainNetwork",
-    "CheckPredictiond",
-    "CorrectBiasd",
-    "CropToBraind",
-    "CropToTissued",
-    "DecideLesionsd",
-    "ExtractBraind",
-    "ExtractSlicesd",
-    "FillBackgroundd",
-    "FuseSubmasksd",
-    "KeepInBraind",
-    "LabelLesionsd",
-    "LoadMasksd",
-    "LoadScand",
-    "PlaceInMNId",
-    "RandAugmentSlicesd",
-    "Recipe",
-    "ScaleTissued",
-    "StripHeadd",
-    "TurnToPlaned",
-    "is_tissue",
-]

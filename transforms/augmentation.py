@@ -38,8 +38,6 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
     seed gives the same result on every device. At zero strength the batch is returned unchanged, bit for bit.
 
     Args:
-        image_key: Key of the slices `(B, C, H, W)`, floating point, air 0; C may include neighboring slices.
-        label_key: Key of the label maps `(B, 1, H, W)`.
         rotation_deg: Largest rotation in degrees.
         scaling: Largest relative change of each axis separately.
         zoom: Largest relative change of both axes together.
@@ -58,8 +56,6 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
 
     def __init__(
         self,
-        image_key: str = "image",
-        label_key: str = "label",
         rotation_deg: float = 15.0,
         scaling: float = 0.1,
         zoom: float = 0.1,
@@ -72,7 +68,7 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
         intensity_prob: float = 0.8,
         crop_size: Sequence[int] | None = None,
     ) -> None:
-        MapTransform.__init__(self, (image_key, label_key))
+        MapTransform.__init__(self, ("image", "label"))
         RandomizableTransform.__init__(self, prob=1.0)
         self.rotation_deg = rotation_deg
         self.scaling = scaling
@@ -103,11 +99,10 @@ class RandAugmentSlicesd(RandomizableTransform, MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the batch with new image and label tensors."""
         batch = dict(data)
-        image_key, label_key = self.keys
-        image, label = batch[image_key], batch[label_key]
+        image, label = batch["image"], batch["label"]
         self.randomize(len(image))
-        batch[image_key], batch[label_key] = self._deform(image, label)
-        batch[image_key] = self._vary(batch[image_key])
+        batch["image"], batch["label"] = self._deform(image, label)
+        batch["image"] = self._vary(batch["image"])
         if self.crop_size is not None:
             window = self._window(image.shape[-2:], self.crop_size)
             batch |= {key: batch[key][window].contiguous() for key in self.keys}

@@ -176,47 +176,43 @@ class ExtractBraind(MapTransform):
     Args:
         keys: Scan `(1, X, Y, Z)`.
         extract: `BrainExtractor`, or a function with the same input and output.
-        brain_key: Key of the resulting mask.
     """
 
     version = 1
 
-    def __init__(self, keys: KeysCollection, extract: Callable[[MetaTensor], torch.Tensor], brain_key: str = "brain") -> None:
+    def __init__(self, keys: KeysCollection, extract: Callable[[MetaTensor], torch.Tensor]) -> None:
         super().__init__(keys)
         if len(self.keys) != 1:
             raise UserError(f"got keys {self.keys}; expected one: the scan's.")
         self.extract = extract
-        self.brain_key = brain_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its brain mask."""
         image = data[self.keys[0]]
         brain = MetaTensor(self.extract(image).to(image.device, torch.uint8), affine=image.affine)
-        return {**data, self.brain_key: brain}
+        return {**data, "brain": brain}
 
 
 class OutsideBraind(MapTransform):
-    """Overwrite voxels further than a margin from the closed brain mask; the margin is needed because masks are inexact.
+    """Overwrite voxels further than a margin from the closed mask `brain`; the margin is needed because masks are inexact.
 
     The first channel becomes `FIRST_CHANNEL`, the others 0.
 
     Args:
         keys: Volumes `(C, X, Y, Z)`.
-        brain_key: Key of the brain mask `(1, X, Y, Z)` on the same grid, with its affine.
         margin_mm: Margin around the brain that is kept.
     """
 
     FIRST_CHANNEL = 0.0
 
-    def __init__(self, keys: KeysCollection, brain_key: str = "brain", margin_mm: float = 3.0) -> None:
+    def __init__(self, keys: KeysCollection, margin_mm: float) -> None:
         super().__init__(keys)
-        self.brain_key = brain_key
         self.margin_mm = margin_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its volumes overwritten."""
         sample = dict(data)
-        outside = is_outside(sample[self.brain_key], self.margin_mm, CLOSED_CAVITY_MM)
+        outside = is_outside(sample["brain"], self.margin_mm, CLOSED_CAVITY_MM)
         for key in self.key_iterator(sample):
             sample[key] = sample[key].clone()
             sample[key][:, outside] = 0

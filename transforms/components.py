@@ -1,4 +1,4 @@
-"""Connected components of masks: the one place where voxels are counted as one lesion, one brain or one hole."""
+"""Connected components of masks: the only code that decides which voxels are one lesion, one brain or one hole."""
 
 from math import ceil
 from typing import Any

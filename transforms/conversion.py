@@ -91,11 +91,11 @@ class ConvertedSeries(NamedTuple):
     words: tuple[str, ...]
 
     def pieces(self) -> list[ConvertedImage]:
-        """Return images that are only pieces of a volume: they share their kind, but not their place, with another one."""
-        places: defaultdict[str, set[tuple[float, ...]]] = defaultdict(set)
+        """Return images that are only pieces of a volume: they share their kind, but not their position, with another one."""
+        positions: defaultdict[str, set[tuple[float, ...]]] = defaultdict(set)
         for image in self.images:
-            places[image.kind].add((*image.shape, *image.affine))
-        return [image for image in self.images if len(places[image.kind]) > 1]
+            positions[image.kind].add((*image.shape, *image.affine))
+        return [image for image in self.images if len(positions[image.kind]) > 1]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def run_dcm2niix(files: Sequence[str], folder: Path, is_deflated: bool = False) 
     source.mkdir(parents=True)
     target.mkdir()
     for number, file in enumerate(files):
-        place_file(Path(file).absolute(), source / f"{number:06d}.dcm", is_deflated)
+        link_file(Path(file).absolute(), source / f"{number:06d}.dcm", is_deflated)
     command = [dcm2niix.bin, *OPTIONS, "-o", str(target), str(source)]
     try:
         ran = subprocess.run(command, capture_output=True, timeout=LONGEST_S, check=False)
@@ -157,15 +157,15 @@ def run_dcm2niix(files: Sequence[str], folder: Path, is_deflated: bool = False) 
     return ConvertedSeries(images, tuple(dict.fromkeys(word for said in words.values() for word in said)))
 
 
-def place_file(file: Path, place: Path, is_deflated: bool) -> None:
-    """Link a DICOM file to a place, or write it there inflated."""
+def link_file(file: Path, link: Path, is_deflated: bool) -> None:
+    """Link to a DICOM file, or write it inflated instead of the link."""
     if is_deflated:
-        place.write_bytes(inflate(file.read_bytes()))
+        link.write_bytes(inflate(file.read_bytes()))
         return
     try:
-        place.symlink_to(file)
+        link.symlink_to(file)
     except OSError:  # Windows without the right to make links
-        shutil.copyfile(file, place)
+        shutil.copyfile(file, link)
 
 
 def inflate(content: bytes) -> bytes:

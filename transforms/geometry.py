@@ -50,8 +50,8 @@ def mni_grid(spacing_mm: Sequence[float]) -> tuple[torch.Tensor, list[int]]:
 def to_mni_space(probabilities: MetaTensor, to_mni: NDArray[np.floating]) -> MetaTensor:
     """Return class probabilities `(C, X, Y, Z)` on the grid of `MNI_SPACE` at 1 mm, with background outside the scan."""
     affine, size = mni_grid((1.0, 1.0, 1.0))
-    placed = MetaTensor(probabilities.as_tensor(), affine=torch.from_numpy(to_mni) @ probabilities.affine)
-    there: Any = SpatialResample(mode="bilinear", padding_mode="zeros")(placed, dst_affine=affine, spatial_size=size)
+    moved = MetaTensor(probabilities.as_tensor(), affine=torch.from_numpy(to_mni) @ probabilities.affine)
+    there: Any = SpatialResample(mode="bilinear", padding_mode="zeros")(moved, dst_affine=affine, spatial_size=size)
     there[0] += 1 - there.sum(dim=0)
     return MetaTensor(there.as_tensor(), affine=affine)
 
@@ -197,10 +197,10 @@ def lower_envelopes(mask: torch.Tensor, spacing_mm: Sequence[float]) -> torch.Te
     squared = torch.full(mask.shape, torch.inf, device=mask.device).masked_fill(mask, 0)
     for axis, edge_mm in enumerate(spacing_mm):
         squared = squared.movedim(axis, 0)
-        places_mm = edge_mm * torch.arange(len(squared), device=mask.device)
+        positions_mm = edge_mm * torch.arange(len(squared), device=mask.device)
         nearest = torch.full_like(squared, torch.inf)
-        for plane, place_mm in zip(squared, places_mm, strict=True):
-            nearest = torch.minimum(nearest, plane + ((places_mm - place_mm) ** 2)[:, None, None])
+        for plane, position_mm in zip(squared, positions_mm, strict=True):
+            nearest = torch.minimum(nearest, plane + ((positions_mm - position_mm) ** 2)[:, None, None])
         squared = nearest.movedim(0, axis)
     return squared
 

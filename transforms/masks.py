@@ -74,7 +74,7 @@ class LoadMasksd(MapTransform):
     version = 1
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with its masks in place of their paths."""
+        """Return the sample with its masks instead of their paths."""
         sample = dict(data)
         for key in self.key_iterator(sample):
             masks = [load_volume(path) for path in ensure_tuple(sample[key])]
@@ -123,7 +123,7 @@ class FuseSubmasksd(MapTransform):
 
 
 class LabelLesionsd(MapTransform):
-    """Write the label map {0 background, 1 main, 2 sub} of a scan and drop its masks.
+    """Write the label map {0 background, 1 main, 2 sub} of `image` and drop its masks; all have one grid, see `match_grid`.
 
     A voxel in both masks is main, because the main mask is traced first and the sub-masks add to it. For releases with one
     mask for all lesions, `divide` can label the largest 26-connected component main and the rest sub. This definition comes
@@ -132,7 +132,6 @@ class LabelLesionsd(MapTransform):
     Args:
         keys: Main mask `(1, X, Y, Z)` and fused sub-mask, which samples need not have.
         label_key: Key of the resulting label map.
-        image_key: Key of the scan, which must have the grid of the masks; the order of axes may differ, see `match_grid`.
         divide: Source of the classes: `masks` for the mask files, `components` to divide a main mask without sub-mask.
 
     Raises:
@@ -145,7 +144,6 @@ class LabelLesionsd(MapTransform):
         self,
         keys: KeysCollection = ("main_mask", "sub_masks"),
         label_key: str = "label",
-        image_key: str = "image",
         divide: str = "masks",
     ) -> None:
         super().__init__(keys)
@@ -154,14 +152,13 @@ class LabelLesionsd(MapTransform):
         if divide not in ("masks", "components"):
             raise UserError(f"got divide {divide!r}; allowed are masks, components.")
         self.label_key = label_key
-        self.image_key = image_key
         self.divide = divide
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its label map `(1, X, Y, Z)` as bytes."""
         sample = dict(data)
         main_key, sub_key = self.keys
-        image, main, sub = sample[self.image_key], sample.pop(main_key), sample.pop(sub_key, None)
+        image, main, sub = sample["image"], sample.pop(main_key), sample.pop(sub_key, None)
         main, sub = match_grid(image, main), None if sub is None else match_grid(image, sub)
         if sub is None and self.divide == "components":
             sample[self.label_key] = divide_components(main)

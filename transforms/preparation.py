@@ -118,11 +118,11 @@ class PlaceInMNId(MapTransform, InvertibleTransform):
 
     def traced(self, image: MetaTensor) -> MetaTensor:
         """Return the unchanged scan with its affine recorded for the inverse."""
-        placed = MetaTensor(image.as_tensor(), meta=image.meta, applied_operations=image.applied_operations)
+        copy = MetaTensor(image.as_tensor(), meta=image.meta, applied_operations=image.applied_operations)
         affine = image.affine.double()
-        self.push_transform(placed, orig_size=image.shape[1:], extra_info={"affine": affine})  # type: ignore[no-untyped-call]
-        placed.affine = affine
-        return placed
+        self.push_transform(copy, orig_size=image.shape[1:], extra_info={"affine": affine})  # type: ignore[no-untyped-call]
+        copy.affine = affine
+        return copy
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its volumes on their scans' own grids."""

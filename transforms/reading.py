@@ -16,7 +16,7 @@ import itk
 import nibabel as nib
 import numpy as np
 import torch
-from monai.config import KeysCollection, PathLike
+from monai.config import PathLike
 from monai.data import ImageReader, ITKReader, MetaTensor, NibabelReader
 from monai.transforms import EnsureChannelFirst, MapTransform
 from monai.transforms.io.array import switch_endianness
@@ -58,9 +58,10 @@ logger = logging.getLogger(__name__)
 class LoadScand(MapTransform):
     """Load a scan: NIfTI, Analyze and FreeSurfer's with nibabel, DICOM with dcm2niix, other formats with ITK.
 
+    A series has a `name` in the sample, a path; results are named after it.
+
     Args:
         keys: Path or `DicomImage`; replaced by a volume `(1, X, Y, Z)` with affine (RAS, mm).
-        name_key: Key of the name of a series, as a path; results are named after it.
 
     Raises:
         SampleError: If the scan is damaged or not a single 3D volume, see `load_volume`.
@@ -68,15 +69,11 @@ class LoadScand(MapTransform):
 
     version = 1
 
-    def __init__(self, keys: KeysCollection, name_key: str = "name") -> None:
-        super().__init__(keys)
-        self.name_key = name_key
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with the scan in place of its path."""
+        """Return the sample with the scan instead of its path."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            sample[key] = load_volume(sample[key], str(sample.get(self.name_key) or ""))
+            sample[key] = load_volume(sample[key], str(sample.get("name") or ""))
         return sample
 
 

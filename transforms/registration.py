@@ -229,7 +229,7 @@ def solid(image: MetaTensor) -> MetaTensor:
     return MetaTensor(((image.as_tensor() - FLUID_LEVEL) / (1 - FLUID_LEVEL)).clamp(min=0), affine=image.affine)
 
 
-def placed(image: MetaTensor, to_image: Affine) -> MetaTensor:
+def place_image(image: MetaTensor, to_image: Affine) -> MetaTensor:
     """Return an image with the millimeters of another, by the affine `(4, 4)` from those to its own; voxels stay the same."""
     return MetaTensor(image.as_tensor(), affine=torch.linalg.inv(torch.from_numpy(to_image)) @ image.affine)
 
@@ -247,7 +247,7 @@ def evened(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, ignored: Me
         ignored: Mask of `moving` that is ignored, 0/1 on its grid.
     """
     looked_at = MetaTensor(1 - ignored.as_tensor(), affine=ignored.affine)
-    there, counted = (resampled(placed(image, to_moving), fixed).as_tensor() for image in (moving, looked_at))
+    there, counted = (resampled(place_image(image, to_moving), fixed).as_tensor() for image in (moving, looked_at))
     tissue = (counted > 0.9) & (fixed.as_tensor() > TISSUE_LEVELS[0]) & (there > TISSUE_LEVELS[1])
     sums = [thinned(MetaTensor(image * tissue, affine=fixed.affine)) for image in (there, fixed.as_tensor())]
     width = EVENED_MM / VOXEL_MM / SEARCH_VOXEL
@@ -261,11 +261,11 @@ def evened(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, ignored: Me
 
 def overlap(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, ignored: MetaTensor | None = None) -> float:
     """Return the correlation of two images, smoothed by 4 mm, where `fixed` is bright and `moving` is not ignored."""
-    there = resampled(placed(moving, to_moving), fixed)
+    there = resampled(place_image(moving, to_moving), fixed)
     one, other = (smoothed(image) for image in (fixed, there))
     inside = fixed.as_tensor() > BRIGHTEST / 4
     if ignored is not None:
-        inside &= resampled(placed(ignored, to_moving), fixed).as_tensor() < 0.5
+        inside &= resampled(place_image(ignored, to_moving), fixed).as_tensor() < 0.5
     return float(torch.corrcoef(torch.stack([one[inside], other[inside]]))[0, 1])
 
 

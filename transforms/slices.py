@@ -76,18 +76,16 @@ class CropToBraind(CropForegroundd):
 
 
 class TurnToPlaned(MapTransform):
-    """Turn volumes so that slices along their last axis lie in the plane that the sample names.
+    """Turn volumes so that slices along their last axis lie in the `plane` of the sample, one of `PLANES`; axial by default.
 
     Args:
         keys: Volumes `(C, X, Y, Z)` in RAS with their affines; missing keys are skipped.
-        plane_key: Key of the plane, one of `PLANES`. Samples without it keep their axes, so their slices are axial.
     """
 
     version = 1
 
-    def __init__(self, keys: KeysCollection, plane_key: str = "plane") -> None:
+    def __init__(self, keys: KeysCollection) -> None:
         super().__init__(keys, allow_missing_keys=True)
-        self.plane_key = plane_key
         self.turns = {
             plane: Orientationd(keys, axcodes="".join("RAS"[axis] for axis in axes), labels=None, allow_missing_keys=True)
             for plane, axes in PLANES.items()
@@ -95,7 +93,7 @@ class TurnToPlaned(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with its volumes turned."""
-        turned: dict[Hashable, Any] = self.turns[data.get(self.plane_key, AXIAL)](data)
+        turned: dict[Hashable, Any] = self.turns[data.get("plane", AXIAL)](data)
         return turned
 
 
@@ -106,9 +104,8 @@ class ExtractSlicesd(MapTransform):
         keys: Image and label map, both `(1, X, Y, Z)`.
         slice_size: Height and width of the slices in voxels; for axial slices, left-right and posterior-anterior.
         select: Slices to keep: `lesion` for slices with lesion (as in the Keras study), `brain` for slices with brain or
-            lesion, `all` for every slice.
-        brain_key: Brain mask `(1, X, Y, Z)`, for `brain`. In samples without it, skull and brain are not distinguished, and
-            slices through the neck count too.
+            lesion, `all` for every slice. In samples without a mask `brain` `(1, X, Y, Z)`, skull and brain are not
+            distinguished, and slices through the neck count too.
 
     Raises:
         UserError: If `select` is unknown, or if lesion lies outside the window: the network would learn from such a slice
@@ -117,16 +114,13 @@ class ExtractSlicesd(MapTransform):
 
     version = 1
 
-    def __init__(
-        self, keys: KeysCollection, slice_size: Sequence[int], select: str = "lesion", brain_key: str = "brain"
-    ) -> None:
+    def __init__(self, keys: KeysCollection, slice_size: Sequence[int], select: str = "lesion") -> None:
         super().__init__(keys)
         if len(self.keys) != 2:
             raise UserError(f"got keys {self.keys}; expected two: the image's and the label map's.")
         if select not in SELECTIONS:
             raise UserError(f"got slices {select!r}; allowed are {', '.join(SELECTIONS)}.")
         self.select = select
-        self.brain_key = brain_key
         self.fit = ResizeWithPadOrCrop(spatial_size=(*slice_size, -1))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -140,6 +134,6 @@ class ExtractSlicesd(MapTransform):
                 f"{lost} of {lesion_voxels} lesion voxels lie outside the {image.shape[1]}x{image.shape[2]} window; "
                 "expected all inside. Choose a larger --slice_mm."
             )
-        kept = select_slices(image, label, self.select, sample.get(self.brain_key))
+        kept = select_slices(image, label, self.select, sample.get("brain"))
         sample[image_key], sample[label_key] = (x[..., kept].permute(3, 0, 1, 2) for x in (image, label))
         return sample

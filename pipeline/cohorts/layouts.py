@@ -7,7 +7,7 @@ identifies it; `survey` reads a whole folder by this table. The groups of the ex
     site                name of the site; optional
     number              number of a sub-mask; the main mask is the one without number; optional
     space               part of the name that distinguishes versions of a scan in two spaces; optional
-    described           rest of the name of a mask, if only this rest says whether the mask shows the lesion; optional
+    rest                rest of the name of a mask, if only this rest says whether the mask shows the lesion; optional
 
 Sources: ATLAS R1.1/R1.2 (Liew et al. 2018, doi:10.1038/sdata.2018.11), R2.0 (Liew et al. 2022,
 doi:10.1038/s41597-022-01401-7), BIDS 1.10 (https://bids-specification.readthedocs.io).
@@ -54,7 +54,7 @@ _LESION = re.compile(r"lesion|infarct|(?:^|-)stroke$")
 _NO_LESION = re.compile(
     r"(?:non?|peri|without|healthy)-?lesion|(?:^|_)non?_lesion|lesional|lesion-?(?:fill|free|less|network|disconn)"
 )
-# BIDS entities that describe how a scan was taken or where it lies, not what a mask shows.
+# BIDS entities that say how a scan was taken or where it lies, not what a mask shows.
 _OF_SCAN = ("acq", "ce", "den", "dir", "echo", "hemi", "inv", "mod", "part", "rec", "res", "run", "space", "task", "trc")
 _OTHER_CONTRAST = re.compile(
     r"[_-](?:T2w?|T2starw?|FLAIR|PDw?|PDT2|dwi|adc|trace|swi|bold|ct|angio)(?:_|lesion)", re.IGNORECASE
@@ -97,7 +97,7 @@ LAYOUTS = (
         release="BIDS",
         example="sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz",
         t1=rf"{_RAW}{_IN}anat/{_BIDS}(?:[^/]*_)?T1w{_END}",
-        mask=rf"{_IN}{_BIDS}{_NO_CLASSES}(?P<described>[^/]*(?i:mask|roi|seg|lesions?|infarct|stroke))(?:{_END}|\.mgz)",
+        mask=rf"{_IN}{_BIDS}{_NO_CLASSES}(?P<rest>[^/]*(?i:mask|roi|seg|lesions?|infarct|stroke))(?:{_END}|\.mgz)",
         table=rf"{_RAW}{_IN}participants\.(?:tsv|csv|xlsx)",
         has_sites=True,
     ),
@@ -116,20 +116,20 @@ def identify_file(path: str) -> tuple[Layout, str, dict[str, str]] | None:
         for kind in ("t1", "mask", "table"):
             if match := re.fullmatch(getattr(layout, kind), path):
                 groups = match.groupdict(default="")
-                return layout, "other" if "described" in groups and not names_lesion(groups["described"]) else kind, groups
+                return layout, "other" if "rest" in groups and not names_lesion(groups["rest"]) else kind, groups
     return None
 
 
-def names_lesion(described: str) -> bool:
+def names_lesion(rest: str) -> bool:
     """Return whether the name of a BIDS mask, without subject, session and extension, says that it shows the lesion.
 
     A label decides: `label-L` (BIDS), `label-lesion`, `label-stroke`. Otherwise `lesion`, `infarct` or `stroke` must be in the
     name, but not in an entity that describes the scan, such as `acq-lesion`. A plain `_roi` is a lesion too, as in fMRIPrep.
     """
-    *entities, suffix = described.lower().split("_")
+    *entities, suffix = rest.lower().split("_")
     values = dict(entity.split("-", 1) for entity in entities if "-" in entity)
     words = [word for word in entities if word.split("-")[0] not in _OF_SCAN]
-    if suffix == "probseg" or _NO_LESION.search(described.lower()):
+    if suffix == "probseg" or _NO_LESION.search(rest.lower()):
         return False
     if "label" in values:
         return values["label"] == "l" or _LESION.search(values["label"]) is not None

@@ -87,7 +87,7 @@ def sort_files(files: Iterable[str], parent: Path) -> tuple[Scans, dict[str, lis
             try:
                 tables[layout.release].append(read_table(path))
             except UserError as error:
-                faults.append(_describe_unreadable(path, error))
+                faults.append(_explain_unreadable(path, error))
             continue
         # R2.1 and R3.0 have the same file names.
         release = "R2.1" if layout.release == "R3.0" and re.search(r"(?:ATLAS_|R)2[._]1(?!\d)", path) else layout.release
@@ -122,6 +122,6 @@ def without_native(scans: Scans) -> Scans:
     return {key: scan for key, scan in scans.items() if key not in native}
 
 
-def _describe_unreadable(path: str, error: UserError) -> Fault:
+def _explain_unreadable(path: str, error: UserError) -> Fault:
     advice = "Expected a CSV, TSV or XLSX table with a header. Copy or download it again, or move it away."
     return Fault(f"metadata table cannot be read ({error})", f"cannot be read as a table ({error})", [path], advice)

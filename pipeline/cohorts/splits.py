@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Split:
-    """The two sides of a split.
+    """The two sides of a split, of scans on disk or of synthetic scans.
 
     Attributes:
         training: Scans to train on.
@@ -29,8 +29,8 @@ class Split:
         renewed: Number of training scans by which the next epoch's first scan moves on.
     """
 
-    training: list[Record]
-    held_out: list[Record]
+    training: Sequence[Mapping[str, object]]
+    held_out: Sequence[Mapping[str, object]]
     shown: int | None = None
     renewed: int = 0
 

@@ -117,7 +117,7 @@ def survey_cohort(folder: str | Path) -> Survey:
     found, tables, unreadable = sort_files(files, root.parent)
     scans = sorted(without_native(without_testing(found)).items())
     if not scans:
-        raise CohortError(_describe_unknown(root, files))
+        raise CohortError(_explain_unknown(root, files))
     names = {release: spellings(of_release) for release, of_release in _names_by_layout(found).items()}
     rows = {layout: rows_by_scan(of_layout, names.get(layout, {})) for layout, of_layout in tables.items()}
     records = link_persons([_make_record(key, scan, rows) for key, scan in scans if scan.is_complete])
@@ -221,7 +221,7 @@ def _find_doubtful_persons(records: Sequence[Record]) -> Fault:
     )
 
 
-def _describe_unknown(root: Path, files: Sequence[str]) -> str:
+def _explain_unknown(root: Path, files: Sequence[str]) -> str:
     lines = [
         f"No labeled T1w scan found in {root}. Layouts looked for, with an example of each:",
         *(f"{layout.release}: {layout.example}" for layout in LAYOUTS),

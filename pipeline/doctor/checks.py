@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 
 from strokelesion.pipeline.cohorts.survey import Survey
 from strokelesion.pipeline.doctor import folder_checks, scan_checks
-from strokelesion.pipeline.doctor.issue import Issue
 from strokelesion.pipeline.doctor.scan import Scan
+from strokelesion.pipeline.runtime.errors import Issue
 
 STOPS, SUSPICIOUS, NOTE = SEVERITIES = ("stops training", "suspicious", "note")
 Subject = TypeVar("Subject")
@@ -21,7 +21,7 @@ class Check(Generic[Subject]):
     """Row of the table of checks.
 
     Attributes:
-        title: Description of the issues that the check finds.
+        title: Words for the issues that the check finds.
         severity: Severity of these issues, one of `SEVERITIES`.
         find: Function from the subject of the check to its issues.
     """

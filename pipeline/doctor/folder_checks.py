@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from strokelesion.pipeline.cohorts.metadata import Row, Table, scan_names, scans_of
 from strokelesion.pipeline.cohorts.records import find_without_row
 from strokelesion.pipeline.cohorts.survey import WITHOUT_ROW, WITHOUT_SITES, Survey, find_without_sites
-from strokelesion.pipeline.doctor.issue import Issue
+from strokelesion.pipeline.runtime.errors import Issue
 
 # Labels that the authors or users of a release reported as wrong.
 KNOWN_BAD_LABELS = {("R2.0", "sub-r009s003")}

@@ -9,8 +9,8 @@ from typing import Any
 import nibabel as nib
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.doctor.issue import Issue
 from strokelesion.pipeline.doctor.scan import Scan
+from strokelesion.pipeline.runtime.errors import Issue
 from strokelesion.pipeline.training.slice_store import prepare_scan
 from strokelesion.transforms import headers
 from strokelesion.transforms.geometry import match_grid
@@ -84,7 +84,7 @@ def find_two_affines(scan: Scan) -> Iterator[Issue]:
 
 
 def find_almost_one(scan: Scan) -> Iterator[Issue]:
-    """Yield an issue for each mask with (2**32 - 1) / 2**32 in place of 1, as in ATLAS."""
+    """Yield an issue for each mask with (2**32 - 1) / 2**32 instead of 1, as in ATLAS."""
     for file, mask in scan.masks.items():
         if 0.99 < (top := float(mask.max())) < 1:
             advice = "Nothing here; software that casts masks to integers loses this lesion."

@@ -61,7 +61,7 @@ def surface_distances_mm(pred: Mask, truth: Mask, affine: Floats) -> tuple[float
 def average_precision(probability: Floats, truth: Mask) -> float:
     """Return the area under the precision-recall curve of a probability map: scikit-learn's `average_precision_score`.
 
-    The area uses steps. Straight lines between points of the curve claim a precision that no threshold reaches (Davis &
+    The area uses steps. Straight lines between points of the curve suggest a precision that no threshold reaches (Davis &
     Goadrich 2006, doi:10.1145/1143844.1143874), above all in maps with few distinct values. ISLES'26 itself uses straight lines
     (trapezoids); the more distinct values, the smaller the difference.
 

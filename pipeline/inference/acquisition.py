@@ -89,7 +89,7 @@ def objection_to_metadata(sidecar: Mapping[str, Any]) -> str:
             return f"{reason} (image type {found[0]})" if reason != "not the magnitude" else reason
     if (echo_ms := milliseconds(sidecar, "EchoTime")) >= LONGEST_ECHO_MS:
         return f"echo time {echo_ms:g} ms, not T1-weighted"
-    description = described(sidecar)
+    description = series_description(sidecar)
     if (sequence := other_sequence(sidecar)) and not _T1.search(in_words(description)):
         return f"{sequence} by its sequence, not T1-weighted"
     other = other_contrast(description)
@@ -98,7 +98,7 @@ def objection_to_metadata(sidecar: Mapping[str, Any]) -> str:
 
 def doubts_of_metadata(sidecar: Mapping[str, Any]) -> list[str]:
     """Return why an image may be no plain T1-weighted scan of a head by its metadata."""
-    description, doubts = described(sidecar), []
+    description, doubts = series_description(sidecar), []
     if (other := other_contrast(description)) and not (other == "FLAIR" and names_t1(description)):
         doubts.append(f"its description {description!r} names {other}")
     if sequence := other_sequence(sidecar):
@@ -128,7 +128,7 @@ def doubts_of_name(name: str) -> list[str]:
     return [*doubts, *(["its name says that a contrast agent was given"] if re.search(r"_ce-(?!none)", name) else [])]
 
 
-def described(sidecar: Mapping[str, Any]) -> str:
+def series_description(sidecar: Mapping[str, Any]) -> str:
     """Return the description of a series or, without one, the name of its protocol, which may name several contrasts."""
     return str(sidecar.get("SeriesDescription") or sidecar.get("ProtocolName") or "")
 

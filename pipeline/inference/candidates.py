@@ -69,10 +69,10 @@ def find_candidates(root: Path) -> Candidates:
     found = Candidates()
     is_derivative = "derivatives" in root.absolute().parts
     for folder, folders, files in walk(root):
-        for place in [folder / name for name in folders]:
-            if reason := reason_to_pass(place, is_derivative):
-                folders.remove(place.name)
-                found.leave_out(place, f"holds {reason}; name it to take them")
+        for path in [folder / name for name in folders]:
+            if reason := reason_to_pass(path, is_derivative):
+                folders.remove(path.name)
+                found.leave_out(path, f"holds {reason}; name it to take them")
         if (t1 := freesurfer_t1(folder, files)) is not None:
             folders.clear()
             found.images.append(t1)

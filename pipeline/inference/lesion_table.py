@@ -60,8 +60,8 @@ class SegmentedScan:
         """Return the positions of voxels `(N, 3)` in MNI space; nan if they are unknown."""
         if self.to_mni is None:
             return np.full((len(voxels), 3), nan)
-        places: NDArray[np.floating] = apply_affine(self.to_mni @ self.affine, voxels)
-        return places
+        positions: NDArray[np.floating] = apply_affine(self.to_mni @ self.affine, voxels)
+        return positions
 
 
 def lesion_rows(scan: SegmentedScan) -> list[Row]:
@@ -88,9 +88,9 @@ def lesion_row(scan: SegmentedScan, voxels: NDArray[np.intp]) -> Row:
     """Return the measurements of one lesion from its voxels `(N, 3)`."""
     index = tuple(voxels.T)
     probability = scan.probability[index]
-    places = scan.mni_mm(voxels)
+    positions = scan.mni_mm(voxels)
     known = [1.0 if scan.knows_left else nan, 1.0, 1.0]
-    centroid, peak = places.mean(axis=0) * known, places[probability.argmax()] * known
+    centroid, peak = positions.mean(axis=0) * known, positions[probability.argmax()] * known
     volume_ml = len(voxels) * scan.voxel_ml
     return {
         "class": CLASSES[int(scan.labels[index][0]) - 1],  # of the whole lesion, see `DecideLesionsd`
@@ -100,7 +100,7 @@ def lesion_row(scan: SegmentedScan, voxels: NDArray[np.intp]) -> Row:
         "hemisphere": None if np.isnan(centroid[0]) else SIDES[int(centroid[0] > 0)],
         **{f"centroid_{axis}_mm": float(mm) for axis, mm in zip("xyz", centroid, strict=True)},
         **{f"peak_{axis}_mm": float(mm) for axis, mm in zip("xyz", peak, strict=True)},
-        **{f"{tissue}_percent": 100 * share_in(mask, places) for tissue, mask in tissue_masks().items()},
+        **{f"{tissue}_percent": 100 * share_in(mask, positions) for tissue, mask in tissue_masks().items()},
     }
 
 
@@ -189,6 +189,6 @@ def tissue_masks() -> Mapping[str, tuple[NDArray[np.bool_], Affine]]:
     return {"gray": (is_tissue & (of_gray >= of_white), gray.affine), "white": (is_tissue & (of_white > of_gray), white.affine)}
 
 
-def share_in(mask: tuple[NDArray[np.bool_], Affine], places_mm: NDArray[np.floating]) -> float:
+def share_in(mask: tuple[NDArray[np.bool_], Affine], positions_mm: NDArray[np.floating]) -> float:
     """Return the share of positions `(N, 3)` that lie in a mask; nan if positions are unknown."""
-    return nan if np.isnan(places_mm).any() else float(look_up(*mask, places_mm).mean())
+    return nan if np.isnan(positions_mm).any() else float(look_up(*mask, positions_mm).mean())

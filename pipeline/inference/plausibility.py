@@ -38,13 +38,13 @@ CT_AIR_HU, CT_SOFT_HU, CT_BONE_HU = (-1100.0, -850.0), (-150.0, 150.0), 300.0
 LEAST_AIR, LEAST_SOFT, LEAST_BONE = 0.1, 0.6, 0.01
 # Brains of adults have 1,000 to 1,700 ml, of infants 600 ml. Other masks are no whole brain, or more.
 BRAIN_ML = (600.0, 2200.0)
-# Brightness of gray relative to white matter, at places of the template: 0.63 to 0.79 | CT 1.00, FLAIR 1.07, T2 above 1.
+# Brightness of gray relative to white matter, at positions of the template: 0.63 to 0.79 | CT 1.00, FLAIR 1.07, T2 above 1.
 MOST_GRAY = 0.95
 # A voxel belongs to a tissue if the template's probability is at least this.
 SURE = 0.85
 # Fewer voxels of a tissue say nothing.
 LEAST_VOXELS = 50
-# Brightness of fluid relative to white matter, at places of the template: 0.3 to 0.7 | CT 0.98, T2 above 2.
+# Brightness of fluid relative to white matter, at positions of the template: 0.3 to 0.7 | CT 0.98, T2 above 2.
 MOST_FLUID = 1.1
 # Without registration: Kelly's skewness of the brain, (p98 - 2 p50 + p2) / (p98 - p2): -0.8 to 0.0 | T2 and inverted T1 0.6.
 MOST_SKEWED = 0.5
@@ -140,10 +140,10 @@ def brightness_of_tissues(values: Values, inside: NDArray[np.bool_], scan: Segme
     if scan.to_mni is None:
         return 0.0, 0.0
     voxels = np.argwhere(inside)[:: max(1, int(inside.sum()) // SAMPLE)]
-    places, brightness = apply_affine(scan.to_mni @ scan.affine, voxels), values[tuple(voxels.T)]
+    positions, brightness = apply_affine(scan.to_mni @ scan.affine, voxels), values[tuple(voxels.T)]
     templates = (load_mni152_gm_template, load_mni152_wm_template, load_mni152_brain_mask)
     gray, white, brain = (
-        look_up(np.asarray(image.dataobj), image.affine, places) for image in (load(resolution=1) for load in templates)
+        look_up(np.asarray(image.dataobj), image.affine, positions) for image in (load(resolution=1) for load in templates)
     )
     kinds = (white > SURE, gray > SURE, (brain > 0) & (gray + white < 1 - SURE))
     of_white, of_gray, of_fluid = (float(np.median(brightness[kind])) if kind.sum() >= LEAST_VOXELS else 0.0 for kind in kinds)

@@ -62,7 +62,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def is_of_other_scan(sidecar: Mapping[str, Any], item: Mapping[str, Any], links: Links) -> bool:
-    """Return whether a sidecar was written for another scan: another source or series, and another content."""
+    """Return whether a sidecar is of another scan: another source or series, and another content."""
     if "Sources" not in sidecar:
         return False
     known = sources_of(sidecar, links), sidecar.get("SeriesInstanceUID")

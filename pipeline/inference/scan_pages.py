@@ -16,7 +16,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from monai.data import MetaTensor
 from monai.transforms import Compose, CropForegroundd, Orientationd, Spacingd
 from nibabel.affines import apply_affine
@@ -30,6 +29,7 @@ from strokelesion.pipeline.inference.measuring import MeasuredScan
 from strokelesion.pipeline.inference.result_names import ScanName
 from strokelesion.pipeline.pictures import outline, with_mark
 from strokelesion.pipeline.runtime.files import write_bytes, write_text
+from strokelesion.pipeline.runtime.pages import render_page
 from strokelesion.transforms.intensity import percentile
 
 CUTS = 6
@@ -84,7 +84,8 @@ def write_scan_page(
     """
     shown = displayed(image, torch.from_numpy(scan.labels)[None], brain)
     cuts = mosaic(shown["image"][0].numpy(), shown["label"][0].numpy(), scan.knows_left)
-    page = template("scan_page.html").render(
+    page = render_page(
+        Path(__file__).with_name("scan_page.html"),
         name=name,
         niivue=niivue(),
         image=as_base64(shown["image"]),
@@ -92,7 +93,8 @@ def write_scan_page(
         border=as_base64(border(shown["label"])),
         mosaic=base64.b64encode(cuts).decode(),
         lesions=[
-            {**row, "where_mm": place_mm(scan, voxels)} for row, voxels in zip(rows, lesion_voxels(scan.labels), strict=True)
+            {**row, "where_mm": nearest_voxel_mm(scan, voxels)}
+            for row, voxels in zip(rows, lesion_voxels(scan.labels), strict=True)
         ],
         warnings=warnings,
         knows_left=scan.knows_left,
@@ -112,7 +114,7 @@ def write_cohort_page(path: Path, scans: Sequence[Mapping[str, Any]], failed: Ma
     share = COHORT_PICTURES_BYTES / max(1, sum(scan["mosaic"].stat().st_size for scan in scans))
     # Read one picture at a time: the pictures of 10,000 scans would take a gigabyte.
     shown = [{**scan, "mosaic": as_shown(scan["mosaic"], share)} for scan in scans]
-    write_text(path, template("cohort_page.html").render(scans=shown, failed=failed))
+    write_text(path, render_page(Path(__file__).with_name("cohort_page.html"), scans=shown, failed=failed))
 
 
 def as_shown(path: Path, share: float) -> str:
@@ -192,7 +194,7 @@ def border(label: MetaTensor) -> MetaTensor:
     return MetaTensor(label.as_tensor() * torch.from_numpy(~inside), affine=label.affine)
 
 
-def place_mm(scan: SegmentedScan, voxels: NDArray[np.intp]) -> list[float]:
+def nearest_voxel_mm(scan: SegmentedScan, voxels: NDArray[np.intp]) -> list[float]:
     """Return the position of the lesion voxel nearest to the lesion's centroid, in the scan's millimeters."""
     nearest = voxels[np.linalg.norm(voxels - voxels.mean(axis=0), axis=1).argmin()]
     return [round(float(mm), 1) for mm in apply_affine(scan.affine, nearest)]
@@ -208,12 +210,3 @@ def as_base64(volume: MetaTensor) -> str:
 def niivue() -> str:
     """Return the source of NiiVue (BSD-2-Clause), which nilearn includes for its own pages."""
     return files("nilearn").joinpath("_assets/js/niivue.umd.js").read_text(encoding="utf-8")
-
-
-@cache
-def template(name: str) -> Any:
-    """Return a Jinja2 template from the folder of this file; it escapes every value."""
-    loader = FileSystemLoader(Path(__file__).parent)
-    return Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).get_template(name)

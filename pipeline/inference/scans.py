@@ -79,8 +79,8 @@ def scans_of(found: Scans, entity: str, labels: Labels) -> Scans:
 
 def find_all_scans(scans: str | Path) -> Scans:
     """Return all scans of a file, a folder or a glob, see `find_scans`."""
-    place = Path(scans)
-    named = [place] if os.path.lexists(place) else sorted(map(Path, glob.glob(str(scans), recursive=True)))
+    path = Path(scans)
+    named = [path] if os.path.lexists(path) else sorted(map(Path, glob.glob(str(scans), recursive=True)))
     found, slices = Candidates(), []
     for path in named:
         if path.is_dir():

@@ -1,5 +1,6 @@
 """Load trained models for use: the lesion network of a bundle, and the networks that find the brain."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from strokelesion.networks import MirrorInferer, UserError, VolumeInferer
 from strokelesion.pipeline.models.architecture import build_network
 from strokelesion.pipeline.models.description import Description
 from strokelesion.pipeline.models.model_files import Model, read_model
-from strokelesion.pipeline.models.widening import given_neighbors
 from strokelesion.transforms import BrainExtractor, BrainNetwork, DecideLesionsd
 
 # At 1 mm and coarser, a slice of a head fits into one window of this size.
@@ -26,19 +26,44 @@ def load_weights(network: nn.Module, model: Model, path: str | Path, more_neighb
         network: Network that receives the weights.
         model: Model as read from its file.
         path: File of the model, for messages.
-        more_neighbors: Whether the model may have been trained with fewer neighbors, see `given_neighbors`.
+        more_neighbors: Whether the model may have been trained with fewer neighbors, see `add_neighbors`.
 
     Raises:
         UserError: The weights do not fit the network.
     """
     weights = model.weights
     try:
-        network.load_state_dict(given_neighbors(weights, network.state_dict()) if more_neighbors else weights)
+        network.load_state_dict(add_neighbors(weights, network.state_dict()) if more_neighbors else weights)
     except RuntimeError as error:
         raise UserError(
             f"{path} does not fit this {type(network).__name__}: {error} Use the bundle file that it was made with."
         ) from None
     return network
+
+
+def add_neighbors(weights: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a network's weights for more neighbors than it was trained with; its output stays the same until more training.
+
+    The trained weights go to the middle channels; the weights of the new neighbors are 0.
+
+    Args:
+        weights: State of the trained network.
+        wanted: State of a network that sees more neighbors. A tensor is widened if only its number of input channels (axis 1)
+            differs and is larger by an even number.
+    """
+    return {name: widen(tensor, wanted[name]) if name in wanted else tensor for name, tensor in weights.items()}
+
+
+def widen(tensor: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return weights with zeros added on both sides of the input channels, if only their number differs; else unchanged."""
+    if tensor.ndim < 2 or tensor.shape[0] != wanted.shape[0] or tensor.shape[2:] != wanted.shape[2:]:
+        return tensor
+    more, odd = divmod(wanted.shape[1] - tensor.shape[1], 2)
+    if more <= 0 or odd:
+        return tensor
+    wide = tensor.new_zeros((tensor.shape[0], wanted.shape[1], *tensor.shape[2:]))
+    wide[:, more : more + tensor.shape[1]] = tensor
+    return wide
 
 
 def trained_network(network: nn.Module, path: str | Path) -> nn.Module:

@@ -111,7 +111,7 @@ def require_own_folder(folder: str | None) -> None:
     # Linked files, as in editable installations, are in other folders.
     files = Path(bundle_root()).glob(f"*/*{RELEASED}")
     pretrained = {Path(bundle_root()).resolve(), *(file.resolve().parent for file in files)}
-    if any(Path(folder).resolve().is_relative_to(place) for place in pretrained):
+    if any(Path(folder).resolve().is_relative_to(root) for root in pretrained):
         raise UserError(
             f"--output_dir got {folder}, where the pretrained models are; expected another folder: these are never replaced."
         )

@@ -123,7 +123,7 @@ class Settings(BaseModel):
         About((TRAINING, EVALUATING, RELEASE, DOCTOR, SCORING), is_basic=True, default="`runs/<network>_<loss>`"),
         "Folder of a run.",
     )
-    cache_dir: Text = option("runs/slices", About((*_LEARNING, *_PREDICTING)), "Folder of prepared slices.")
+    cache_dir: Text = option("runs/slices", About((TRAINING, RELEASE)), "Folder of prepared slices.")
     loss: Annotated[str, Allowed("a name of the bundle's section loss_functions")] = option(
         "cce_dice", About((TRAINING,), "training", is_basic=True), "Loss: cce, dice, or their sum cce_dice; also cce_lesion."
     )

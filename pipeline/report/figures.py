@@ -71,19 +71,18 @@ def encode_png(figure: Figure) -> bytes:
 
 
 @styled
-def draw_dice_by_volume(scores: pd.DataFrame, lesion: str = "main") -> Figure:
+def draw_dice_by_volume(scores: pd.DataFrame) -> Figure:
     """Draw Dice against the true volume in ml, one point per scan, with the Dice of human tracers as lines.
 
     Args:
-        scores: Scores of one experiment, from the report.
-        lesion: Lesion class; scans whose truth lacks it are left out.
+        scores: Scores of one experiment, from the report; scans without a main lesion are left out.
     """
-    shown = select_with_truth(scores, lesion)
+    shown = select_with_truth(scores, "main")
     figure, axes = make_canvas(4.0)
     axes.scatter(shown["truth_ml"], shown["dice"], **POINT)
     for name, dice in (("between tracers", INTER_RATER_DICE), ("same tracer twice", INTRA_RATER_DICE)):
         draw_level(axes, dice, f"{name} {dice:.3f}".replace("0.", "."))
-    axes.set(xscale="log", xlabel=f"true volume of the {LESIONS[lesion]} (ml, log scale)", ylabel="Dice", ylim=(-0.03, 1.03))
+    axes.set(xscale="log", xlabel="true volume of the main lesion (ml, log scale)", ylabel="Dice", ylim=(-0.03, 1.03))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     # An axis that spans less than a decade labels its minor ticks too.
     axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
@@ -118,17 +117,16 @@ def draw_recall_by_size(lesions: pd.DataFrame) -> Figure:
 
 
 @styled
-def draw_bland_altman(scores: pd.DataFrame, lesion: str = "main") -> Figure:
+def draw_bland_altman(scores: pd.DataFrame) -> Figure:
     """Draw the volume error against the volume, with mean difference and 95 % limits of agreement.
 
     The limits are mean ± 1.96 SD of prediction minus truth (Bland and Altman 1986). Both axes are linear below 1 ml and
     logarithmic above.
 
     Args:
-        scores: Scores of one experiment, from the report.
-        lesion: Lesion class; scans whose truth lacks it are left out.
+        scores: Scores of one experiment, from the report; scans without a main lesion are left out.
     """
-    shown = select_with_truth(scores, lesion)
+    shown = select_with_truth(scores, "main")
     difference_ml = shown["volume_difference_ml"]
     bias_ml, spread_ml = difference_ml.mean(), LIMITS_SD * difference_ml.std()
     figure, axes = make_canvas(4.0)
@@ -143,19 +141,18 @@ def draw_bland_altman(scores: pd.DataFrame, lesion: str = "main") -> Figure:
     axes.set(xlabel="mean of true and predicted volume (ml)", ylabel="predicted − true volume (ml)", xlim=(0, None))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.set_title(f"{state_counts(shown)}; {LESIONS[lesion]}")
+    axes.set_title(f"{state_counts(shown)}; main lesion")
     return figure
 
 
 @styled
-def draw_dice_by_site(scores: pd.DataFrame, lesion: str = "main") -> Figure:
+def draw_dice_by_site(scores: pd.DataFrame) -> Figure:
     """Draw the Dice of each scan by site with each site's mean, the worst site on top.
 
     Args:
-        scores: Scores of one experiment, from the report.
-        lesion: Lesion class; scans whose truth lacks it are left out.
+        scores: Scores of one experiment, from the report; scans without a main lesion are left out.
     """
-    shown = select_with_truth(scores, lesion)
+    shown = select_with_truth(scores, "main")
     means = shown.groupby("site")["dice"].mean().sort_values(kind="stable")
     sizes = shown["site"].value_counts()
     positions = {site: position for position, site in enumerate(means.index)}
@@ -164,9 +161,7 @@ def draw_dice_by_site(scores: pd.DataFrame, lesion: str = "main") -> Figure:
     axes.scatter(means, range(len(means)), s=34, color=BLUE, marker="D", linewidth=0, label="mean of the site", zorder=3)
     axes.axvline(shown["dice"].mean(), color=BLUE, linewidth=1, linestyle="dashed", label="mean of all scans")
     axes.set_yticks(range(len(means)), [f"{escape_dollars(site)} (n = {sizes[site]})" for site in means.index])
-    axes.set(
-        xlabel=f"Dice of the {LESIONS[lesion]}", ylabel="site, worst first", xlim=(-0.03, 1.03), ylim=(len(means) - 0.4, -0.6)
-    )
+    axes.set(xlabel="Dice of the main lesion", ylabel="site, worst first", xlim=(-0.03, 1.03), ylim=(len(means) - 0.4, -0.6))
     axes.set_title(state_counts(shown))
     figure.legend(loc="outside lower center", ncols=3)
     return figure

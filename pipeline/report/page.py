@@ -1,7 +1,7 @@
 """Write the report as a folder: one self-contained HTML page, its figures as PNG and its numbers as CSV.
 
-The page loads nothing and runs no script; its Content-Security-Policy enforces this. Its text is in `page.html`, a Jinja2
-template that escapes every name from the data. Equal input gives equal bytes.
+The page loads nothing and runs no script; its Content-Security-Policy enforces this. Its text is in `page.html`. Equal
+input gives equal bytes.
 """
 
 import base64
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from strokelesion.networks import UserError
@@ -20,6 +19,7 @@ from strokelesion.pipeline.evaluation.comparison import SCAN, select_with_truth
 from strokelesion.pipeline.report import figures
 from strokelesion.pipeline.report.published import tabulate_published
 from strokelesion.pipeline.runtime.files import remove_parts, write_bytes, write_table, write_text
+from strokelesion.pipeline.runtime.pages import render_page
 
 SIGNIFICANCE = 0.05
 
@@ -147,16 +147,10 @@ def list_tables(report: Report) -> dict[str, pd.DataFrame]:
 
 def render(report: Report, pictures: Mapping[str, bytes]) -> str:
     """Return the page as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": format_number, "p_value": format_p, "data_uri": encode_data_uri}
     scores = select_shown(report, report.scores)
-    return environment.get_template("page.html").render(
+    return render_page(
+        Path(__file__).with_name("page.html"),
+        {"number": format_number, "p_value": format_p, "data_uri": encode_data_uri},
         report=report,
         pictures=pictures,
         metrics=METRICS,

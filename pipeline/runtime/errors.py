@@ -11,10 +11,10 @@ from strokelesion.networks import UserError
 
 NAMED_AT_MOST = 10
 # Advice on errors of the operating system that a user can correct; all others are faults of this project.
-PLACES = "expected a path that you may read and write. Check it, or name another."
+PATHS = "expected a path that you may read and write. Check it, or name another."
 ROOM = "expected room for the results. Free space there, or name a folder on another disk; the same command goes on from here."
 ADVICE = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT), PLACES),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT), PATHS),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
 }
 # Words in the messages of gloo and NCCL when a process of the same command has ended.
@@ -25,8 +25,8 @@ class Fault(NamedTuple):
     """One kind of problem with files.
 
     Attributes:
-        what: Description of the files in the plural, to follow a number.
-        each: Description of one file.
+        what: Words for the files in the plural, to follow a number.
+        each: Words for one file.
         files: Affected files.
         advice: Sentences that say what is expected and what to do.
     """
@@ -34,6 +34,20 @@ class Fault(NamedTuple):
     what: str
     each: str
     files: Sequence[str]
+    advice: str
+
+
+class Issue(NamedTuple):
+    """What is wrong with one file, with advice.
+
+    Attributes:
+        file: Path of the file.
+        what: Words for the issue. It continues a sentence that starts with the file name, without a full stop.
+        advice: Advice in full sentences.
+    """
+
+    file: str
+    what: str
     advice: str
 
 

@@ -42,11 +42,11 @@ def claim(folder: str | Path, option: str, part: int | None = None) -> None:
         UserError: Another process holds the folder; the message names it.
     """
     with idist.one_rank_first():
-        if is_first() and (place := Path(folder).absolute()) not in _held:
-            place.mkdir(parents=True, exist_ok=True)
-            _held[place] = _lock(place, option, part)
+        if is_first() and (path := Path(folder).absolute()) not in _held:
+            path.mkdir(parents=True, exist_ok=True)
+            _held[path] = _lock(path, option, part)
             if part is None:
-                remove_parts(place)
+                remove_parts(path)
 
 
 def _lock(folder: Path, option: str, part: int | None) -> int:

@@ -14,8 +14,8 @@ def walk(root: str | Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     entered: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if name[0] != ".")  # os.walk enters only those that remain here
-        if (place := os.path.realpath(folder)) in entered:
+        if (path := os.path.realpath(folder)) in entered:
             folders.clear()
             continue
-        entered.add(place)
+        entered.add(path)
         yield Path(folder), folders, sorted(name for name in files if name[0] != ".")

@@ -19,14 +19,13 @@ import torch
 from tqdm import tqdm
 
 from strokelesion.networks import UserError
-from strokelesion.networks.planes import AXIAL
+from strokelesion.pipeline.cohorts.splits import Split
 from strokelesion.pipeline.runtime.files import write_nifti, write_table
 from strokelesion.pipeline.runtime.workers import workers
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
 from strokelesion.pipeline.synthesis.lesion_drawing import draw_lesions, make_procedural_masks, read_lesions
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
 from strokelesion.transforms import Recipe
-from strokelesion.transforms.geometry import voxel_ml
 
 RELEASE = "ATLAS_R1.1"
 # Six digits as in R1.1, outside the ranges of its patients and of the phantom: side, then number.
@@ -37,15 +36,6 @@ SOURCES = ["head", "lesions", "seed"]
 # Files of a prepared head.
 FILE_KEYS = ("tissues", "image")
 logger = logging.getLogger(__name__)
-
-
-class Sides(NamedTuple):
-    """Records for training and validation, like those of `split_cohort` for scans on disk; see `Split`."""
-
-    training: list[dict[str, Any]]
-    held_out: list[dict[str, Any]]
-    shown: int | None = None
-    renewed: int = 0
 
 
 class Material(NamedTuple):
@@ -82,55 +72,32 @@ def read_material(
     return Material(prepare_heads(chosen, cache_dir, extract_brain), mine)
 
 
-def read_records(
-    heads: Folders | None,
-    masks: Folders | None,
-    cache_dir: str | Path,
-    side: str,
-    extract_brain: Any,
-    scans: int,
-    seed: int,
-    lesion_free: float,
-) -> list[dict[str, Any]]:
-    """Return records of synthetic scans of one side; see `read_material` and `compose_records` for the arguments."""
-    return compose_records(read_material(heads, masks, cache_dir, side, extract_brain), side, scans, seed, lesion_free)
-
-
 def compose_sides(
-    heads: Folders | None,
-    masks: Folders | None,
-    cache_dir: str | Path,
+    training: Material,
+    validation: Material,
     scans: Sequence[int],
     seed: int,
     lesion_free: float,
-    extract_brain: Any = None,
-    renewed: int = 0,
-    epochs: int = 1,
-    planes: Sequence[str] = (AXIAL,),
-) -> Sides:
+    renewed: int,
+    epochs: int,
+    planes: Sequence[str],
+) -> Split:
     """Return records for training and for validation, which share no heads and no masks.
 
     Args:
-        heads: Folder or folders of heads, see `read_material`.
-        masks: Folder or folders of lesion masks, see `read_material`.
-        cache_dir: Folder for prepared heads, see `read_material`.
+        training: Heads and lesion masks to train on.
+        validation: Heads and lesion masks to validate on.
         scans: Numbers of training scans per epoch and of validation scans.
         seed: Random seed, see `compose_records`.
         lesion_free: Share of scans without lesion.
-        extract_brain: Function that returns the brain mask of a T1, see `read_material`.
         renewed: Number of new scans in each epoch, which replace the oldest ones.
         epochs: Number of training epochs.
         planes: Slice planes of the training scans, in turn. A new scan adds more variety than another plane of the same scan.
     """
-
-    def side_of(side: str, count: int) -> list[dict[str, Any]]:
-        material = read_material(heads, masks, cache_dir, side, extract_brain)
-        return compose_records(material, side, count, seed, lesion_free)
-
     shown, validating = scans
-    records = side_of(SIDES[0], shown + renewed * (epochs - 1))
-    training = [{**record, "plane": plane} for record, plane in zip(records, cycle(planes), strict=False)]
-    return Sides(training, side_of(SIDES[1], validating), shown, renewed)
+    records = compose_records(training, SIDES[0], shown + renewed * (epochs - 1), seed, lesion_free)
+    in_planes = [{**record, "plane": plane} for record, plane in zip(records, cycle(planes), strict=False)]
+    return Split(in_planes, compose_records(validation, SIDES[1], validating, seed, lesion_free), shown, renewed)
 
 
 def compose_records(material: Material, side: str, scans: int, seed: int = 0, lesion_free: float = 0.1) -> list[dict[str, Any]]:
@@ -171,7 +138,7 @@ def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output
     release = Path(output_dir) / RELEASE
     write_scans_table(release.parent, records)
     started_s = time.monotonic()
-    missing = write_missing(release, records, partial(compose_scan, release, transform), processes)
+    missing = write_missing(release, records, partial(make_scan, release, transform), processes)
     speed = missing / max((time.monotonic() - started_s) / 60, 1e-9)
     print(f"{missing} synthetic scans written to {release}, {speed:.1f} a minute; {len(records) - missing} were there.")
     return release
@@ -192,7 +159,9 @@ def write_missing(
 def write_scans_table(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write `synthetic_scans.csv`; raise UserError if it lists a scan with another head, lesions or seed."""
     path = folder / SCANS_TABLE
-    rows = pd.DataFrame([make_row(record) for record in records])
+    masks = [" ".join(Path(lesion["path"]).name for lesion in record["lesions"]) for record in records]
+    known = {name: [str(record[name]) for record in records] for name in ("subject", "head", "seed")}
+    rows = pd.DataFrame({**known, "lesions": masks})[["subject", *SOURCES]]
     if path.exists():
         found = pd.read_csv(path, dtype=str, keep_default_na=False)
         both = found.merge(rows, on="subject", suffixes=("", "_asked"))
@@ -207,12 +176,6 @@ def write_scans_table(folder: Path, records: Sequence[Mapping[str, Any]]) -> Non
     write_table(path, rows.sort_values("subject"))
 
 
-def make_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return subject, head, lesions and seed of a scan as a table row."""
-    masks = " ".join(Path(lesion["path"]).name for lesion in record["lesions"])
-    return {"subject": record["subject"], "head": record["head"], "lesions": masks, "seed": str(record["seed"])}
-
-
 def path_of(release: Path, record: Mapping[str, Any], name: str) -> Path:
     """Return the path of a file of a scan."""
     folder = Path(release, record["site"], record["subject"], record["session"])
@@ -224,13 +187,9 @@ def path_of_last_file(release: Path, record: Mapping[str, Any]) -> Path:
     return path_of(release, record, "t1w_deface")
 
 
-def compose_scan(release: Path, transform: Recipe, record: Mapping[str, Any]) -> float:
-    """Make one synthetic scan from its record and write it; return the volume of its lesions in ml."""
-    return write_scan(release, record, transform(dict(record)))
-
-
-def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, Any]) -> float:
-    """Write T1, lesion masks and brain mask of one synthetic scan; return the volume of its lesions in ml."""
+def make_scan(release: Path, transform: Recipe, record: Mapping[str, Any]) -> None:
+    """Make one synthetic scan from its record; write its T1, lesion masks and brain mask."""
+    sample = transform(dict(record))
     label = torch.as_tensor(sample["label"])[0]
     volumes = {"LesionSmooth": label == 1, "BrainMask": torch.as_tensor(sample["brain"])[0] > 0}
     if (label == 2).any():
@@ -239,7 +198,6 @@ def write_scan(release: Path, record: Mapping[str, Any], sample: Mapping[str, An
     for name, mask in volumes.items():
         save(mask.numpy(force=True).astype(np.uint8), affine, path_of(release, record, name))
     save(torch.as_tensor(sample["image"])[0].numpy(force=True).astype(np.int16), affine, path_of_last_file(release, record))
-    return float((label > 0).sum()) * voxel_ml(affine)
 
 
 def save(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], path: Path) -> None:

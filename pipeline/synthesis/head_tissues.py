@@ -1,6 +1,6 @@
 """Approximate tissue maps of heads without complete labels, from a T1 and a brain mask, or from labels of the brain alone.
 
-The accuracy is sufficient for synthetic scans. They need plausible shapes of gray and white matter, fluid in the right places
+The accuracy is sufficient for synthetic scans. They need plausible shapes of gray and white matter, fluid in the right regions
 and bright tissue around the skull. They do not need the true segmentation of this person.
 """
 

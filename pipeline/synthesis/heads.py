@@ -76,7 +76,6 @@ def prepare_heads(
     cache_dir: str | Path,
     extract_brain: ExtractBrain | None = None,
     spacing_mm: float = 1.0,
-    workers: int = 2,
 ) -> list[dict[str, str]]:
     """Return all prepared heads, in order; prepare those that the cache lacks and show a progress bar.
 
@@ -85,7 +84,6 @@ def prepare_heads(
         cache_dir: Folder of the prepared heads; created if missing.
         extract_brain: Function from a T1 `(1, X, Y, Z)` in RAS to its brain mask; required for heads without labels.
         spacing_mm: Voxel size of the prepared heads.
-        workers: Number of heads prepared in parallel.
 
     Returns:
         Items with `person`, `tissues` and, if there is a T1, `image`.
@@ -97,7 +95,7 @@ def prepare_heads(
         bare = [head["image"] for head in heads if "labels" not in head]
         advice = "Expected a label map beside each (X_labels.nii.gz), or `extract_brain`, which finds the brain of a T1."
         refuse([format_issue("heads are T1s without labels", bare, advice)])
-    with idist.one_rank_first(), ThreadPoolExecutor(max_workers=workers) as pool:
+    with idist.one_rank_first(), ThreadPoolExecutor(max_workers=2) as pool:
         work = pool.map(lambda head: prepare_head(head, Path(cache_dir), extract_brain, spacing_mm), heads)
         try:
             return list(tqdm(work, total=len(heads), desc="heads", unit="head", leave=False))

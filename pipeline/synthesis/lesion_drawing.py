@@ -49,13 +49,12 @@ FLIP_SHARE = 0.5
 Mask = NDArray[np.bool_]
 
 
-def read_lesions(folder: Folders, cache_dir: str | Path, workers: int = 2) -> pd.DataFrame:
+def read_lesions(folder: Folders, cache_dir: str | Path) -> pd.DataFrame:
     """Return volume and number of components of all masks below one or several folders, and cache the table.
 
     Args:
         folder: Folder of binary masks in MNI space (`.nii`, `.nii.gz`), one per person. Several: a list or separated by commas.
         cache_dir: Folder of the table; created if missing.
-        workers: Number of masks read in parallel.
 
     Returns:
         A row for each mask, sorted by path: `path`, `volume_ml` and `components` (26-connected).
@@ -69,13 +68,13 @@ def read_lesions(folder: Folders, cache_dir: str | Path, workers: int = 2) -> pd
     cache = derived_path(cache_dir, "lesions", [READING_VERSION, file_states(paths)], ".csv")
     with idist.one_rank_first():
         if not cache.exists():
-            write_table(cache, measure_all(paths, workers))
+            write_table(cache, measure_all(paths))
     return pd.read_csv(cache)
 
 
-def measure_all(paths: Sequence[Path], workers: int) -> pd.DataFrame:
+def measure_all(paths: Sequence[Path]) -> pd.DataFrame:
     """Return a table with a row for each mask, see `read_lesions`."""
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with ThreadPoolExecutor(max_workers=2) as pool:
         lesions = pd.DataFrame(pool.map(measure, paths))
     empty = lesions.loc[lesions["components"] == 0, "path"].tolist()
     refuse([format_issue("lesion masks are empty", empty, "Expected voxels above 0 in each. Move these files away.")])
@@ -107,12 +106,8 @@ def measure(path: Path) -> dict[str, Any]:
     nifti = nib.nifti1.Nifti1Image.from_filename(path)
     values = np.asanyarray(nifti.dataobj)
     mask = values > 0.5 * values.max()
-    return {"path": str(path), "volume_ml": float(mask.sum() * voxel_ml(nifti.affine)), "components": count_components(mask)}
-
-
-def count_components(mask: Mask) -> int:
-    """Return the number of 26-connected components."""
-    return len(components(mask)[1]) - 1
+    count = len(components(mask)[1]) - 1
+    return {"path": str(path), "volume_ml": float(mask.sum() * voxel_ml(nifti.affine)), "components": count}
 
 
 def draw_lesions(lesions: pd.DataFrame, rng: np.random.Generator) -> list[dict[str, Any]]:

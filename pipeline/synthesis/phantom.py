@@ -104,7 +104,7 @@ def write_phantom(
     """
     check_parameters(subjects, sites, seed, voxel_mm)
     parameters = {"subjects": subjects, "sites": sites, "voxel_mm": float(voxel_mm), "seed": seed, "like_atlas": like_atlas}
-    claim_folder(Path(folder), {"version": VERSION, **parameters})
+    mark_folder(Path(folder), {"version": VERSION, **parameters})
     release = Path(folder) / RELEASE
     scans = [scan for number in range(subjects) for scan in plan_scans(number, sites, seed, like_atlas)]
     write_missing(release, scans, partial(make_scan, release, voxel_mm, like_atlas), processes)
@@ -122,7 +122,7 @@ def check_parameters(subjects: int, sites: int, seed: int, voxel_mm: float) -> N
         raise UserError(f"voxel_mm is {voxel_mm}; a phantom takes one of {VOXEL_SIZES_MM}.")
 
 
-def claim_folder(folder: Path, parameters: dict[str, Any]) -> None:
+def mark_folder(folder: Path, parameters: dict[str, Any]) -> None:
     """Write the parameters to the folder; raise UserError if it has other parameters or a release that is no phantom."""
     file = folder / "phantom.json"
     if file.exists():
@@ -244,16 +244,16 @@ def code_mask(mask: Mask, kind: int) -> NDArray[np.float64]:
 def metadata_of(scan: Record) -> dict[str, object]:
     """Return one metadata row with the columns of R1.1, where the session has a leading space too."""
     main = scan["infarcts"][0]
-    places = [(infarct.side, infarct.territory.location) for infarct in scan["infarcts"]]
+    regions = [(infarct.side, infarct.territory.location) for infarct in scan["infarcts"]]
     return {
         "INDI Site ID": scan["site"],
         "INDI Subject ID": int(scan["subject"]),
         "Session": f" {scan['session']}",
-        "# Strokes LH Cortical": places.count(("Left", "Cortical")),
-        "# Strokes LH subcortical": places.count(("Left", "Subcortical")),
-        "# Strokes RH Cortical": places.count(("Right", "Cortical")),
-        "# Strokes RH subcortical": places.count(("Right", "Subcortical")),
-        "Other Location": ", ".join(sorted({place for _, place in places} - {"Cortical", "Subcortical"})),
+        "# Strokes LH Cortical": regions.count(("Left", "Cortical")),
+        "# Strokes LH subcortical": regions.count(("Left", "Subcortical")),
+        "# Strokes RH Cortical": regions.count(("Right", "Cortical")),
+        "# Strokes RH subcortical": regions.count(("Right", "Subcortical")),
+        "Other Location": ", ".join(sorted({region for _, region in regions} - {"Cortical", "Subcortical"})),
         "Stroke type": "Ischemic",
         "Primary Stroke Location": main.territory.location,
         "Primary Stroke Location Hemisphere": main.side,

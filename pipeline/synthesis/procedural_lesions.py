@@ -54,18 +54,13 @@ def procedural_lesion(volume_ml: float, rng: np.random.Generator, center_mm: tup
     start = np.maximum(center - int(REACH * radius) - 1, 0)
     stop = np.minimum(center + int(REACH * radius) + 2, brain.shape)
     box = tuple(slice(first, last) for first, last in zip(start, stop, strict=True))
-    allowed = brain[box] & same_side(center, start, stop, affine)[:, None, None]
+    x_mm = affine[0, 0] * np.arange(brain.shape[0]) + affine[0, 3]
+    is_on_side = (x_mm >= 0) == (x_mm[center[0]] >= 0)
+    allowed = brain[box] & is_on_side[box[0], None, None]
     count = min(max(1, round(1000 * volume_ml)), int(allowed.sum()))
     away = distance(center - start, allowed.shape, radius, rng)
     mask = allowed & (away <= np.partition(away[allowed], count - 1)[count - 1])
     return cropped(mask, start, affine)
-
-
-def same_side(center: Voxels, start: Voxels, stop: Voxels, affine: Floats) -> Mask:
-    """Return a mask of the planes of a box, along the first axis, that lie on the center's side of the midline."""
-    x_mm = affine[0, 0] * np.arange(start[0], stop[0]) + affine[0, 3]
-    center_mm = affine[0, 0] * center[0] + affine[0, 3]
-    return np.asarray(x_mm >= 0 if center_mm >= 0 else x_mm < 0)
 
 
 def distance(center: Voxels, shape: tuple[int, ...], radius: float, rng: np.random.Generator) -> Floats:

@@ -15,6 +15,8 @@ from strokelesion.pipeline.models.model_files import write_checkpoint
 from strokelesion.pipeline.models.starting import LAST, initial_model, resumed_run
 from strokelesion.pipeline.runtime.processes import is_first
 
+# Validation metric that selects the best model; larger is better.
+METRIC = "dice_main"
 logger = logging.getLogger(__name__)
 
 
@@ -31,8 +33,7 @@ class Checkpoints:
         optimizer: Optimizer that updates the network.
         scheduler: Schedule of the learning rate over the epochs.
         description: Description of the model; a resumed run must have the same one.
-        validator: Engine that measures `metric`.
-        metric: Name of the validation metric that selects the best model; larger is better.
+        validator: Engine that measures `METRIC`.
         resume: Whether to continue from `last.pt` if it exists.
         init: Model file that a new run starts from. Its network has the same class and at most as many neighbors; its protocol
             may differ. The checkpoints record it, also after a resume.
@@ -49,7 +50,6 @@ class Checkpoints:
         scheduler: LRScheduler,
         description: Description,
         validator: Engine,
-        metric: str = "dice_main",
         resume: bool = False,
         init: str | Path | None = None,
     ) -> None:
@@ -58,7 +58,6 @@ class Checkpoints:
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.description = description
-        self.metric = metric
         self.best = float("-inf")
         self.fresh_score: float | None = None
         validator.add_event_handler(Events.COMPLETED, self.judge)
@@ -83,7 +82,7 @@ class Checkpoints:
 
     def judge(self, validator: Engine) -> None:
         """Store the score of a validation."""
-        self.fresh_score = float(validator.state.metrics[self.metric])
+        self.fresh_score = float(validator.state.metrics[METRIC])
 
     def restore(self, trainer: Engine) -> None:
         """Restore network, optimizer, schedule, loss scale, epoch and best score."""

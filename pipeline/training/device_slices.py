@@ -82,11 +82,7 @@ def slice_loader(
     if has_room(slices, device):
         logger.info("the slices are kept in the memory of %s", device)
         resident = DeviceSlices(slices, device)
-        return DataLoader(resident, batch_size=batch_size, sampler=sampler, collate_fn=as_it_is)
+        # `DeviceSlices` returns whole batches.
+        return DataLoader(resident, batch_size=batch_size, sampler=sampler, collate_fn=lambda batch: batch)
     pinned = device.type == "cuda"
     return DataLoader(slices, batch_size=batch_size, sampler=sampler, num_workers=num_workers, pin_memory=pinned)
-
-
-def as_it_is(batch: Any) -> Any:
-    """Return the batch unchanged: `DeviceSlices` returns whole batches."""
-    return batch

@@ -99,13 +99,11 @@ class RunHistory:
             **self.scores,
         }
         if self.writer is not None:
-            self._write(self.writer, trainer.state.epoch, row)
-
-    def _write(self, writer: SummaryWriter, epoch: int, row: dict[str, float]) -> None:
-        for name, value in row.items():
-            writer.add_scalar(f"validation/{name}" if name in METRICS else f"training/{name}", value, epoch)
-        writer.flush()
-        self._append({"epoch": epoch, **row})
+            for name, value in row.items():
+                section = "validation" if name in METRICS else "training"
+                self.writer.add_scalar(f"{section}/{name}", value, trainer.state.epoch)
+            self.writer.flush()
+            self._append({"epoch": trainer.state.epoch, **row})
 
     def _keep_rows_before(self, epoch: int) -> None:
         if self.path.exists():

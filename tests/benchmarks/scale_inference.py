@@ -110,7 +110,7 @@ def measure(run: str, folder: Path, every: int) -> None:
     for name, stage in {"clear": "clearing", "is_done": "looking", "write": "segmenting", "gather": "tables"}.items():
         watch(name, stage, is_once=name in ("clear", "gather"))
     sys.path.insert(0, str(TESTS))
-    where = {"scans": "scans", "weights": "dark.pt", "output_dir": "results", "cache_dir": "cache"}
+    where = {"scans": "scans", "weights": "dark.pt", "output_dir": "results"}
     options: dict[str, Any] = {name: str(folder / path) for name, path in where.items()}
     options |= {"network_def": NETWORK, "pages": False, "amp": False, "device": "cpu"}
     monai.bundle.run("inference", config_file=f"{bundle_root()}/resunet.json", **options)

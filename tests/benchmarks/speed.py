@@ -11,8 +11,8 @@ live in environments of their own, because TensorBoard loads TensorFlow where it
 
 Candidates take turns, each turn in a fresh process, so that its peak memory is its own and a slow minute hits all. A process
 begins with the peak memory of the one that started it, so this program knows the standard library only. A peer that cannot
-be run is named in the table with the reason. `--only input,ceiling` runs a part; `--merge a.json b.json` makes one table of
-several. The material is made in the first minutes, and kept; see candidates/material.py. docs/speed.md has the protocol.
+be run is named in the table with the reason. `--only input,training` runs a part. The material is made in the first minutes,
+and kept; see candidates/material.py. docs/speed.md has the protocol.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -109,7 +109,6 @@ CASES = (
     inference("network alone", 2, ALONE, "network"),
     inference("file to file", 2, {"strokelesion": "file first"}, "file"),
     inference("file to file, registered before", 3, {"strokelesion": "file registered"}),
-    Case("ceiling", "ceiling", "product_bfloat16_gflops", (Candidate("this machine", "ceiling"),)),
 )
 PARTS = tuple(dict.fromkeys(case.part for case in CASES))
 
@@ -218,32 +217,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {"machine": about, "quick": options.quick, "rows": [asdict(row) for row in rows]}
 
 
-def merge(files: Iterable[Path]) -> dict[str, Any]:
-    """Return several files as one; what was measured again replaces what was there."""
-    contents = [json.loads(path.read_text()) for path in files]
-    machines = {(content["machine"]["cpu"], content["machine"]["cores"]) for content in contents}
-    if len(machines) > 1:
-        raise SystemExit(f"got figures of {len(machines)} machines, {sorted(machines)}; expected those of one.")
-    rows = {(row["case"], row["candidate"]): row for content in contents for row in content["rows"]}
-    return {**contents[-1], "rows": list(rows.values())}
-
-
 def markdown(rows: Sequence[Row]) -> str:
     """Return what was compared as a table."""
     first = {row.case: row for row in reversed(rows)}
-    compared = [row.cells(first[row.case]) for row in rows if row.part != "ceiling"]
+    compared = [row.cells(first[row.case]) for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in (HEAD, ["---"] * len(HEAD), *compared))
-
-
-def check_parameters(rows: Iterable[Row]) -> None:
-    """Say where the networks of a training do not have the same number of parameters."""
-    numbers: dict[str, set[float]] = {}
-    for row in rows:
-        if "parameters" in row.figures:
-            numbers.setdefault(row.case, set()).add(row.median("parameters"))
-    for case, each in numbers.items():
-        if len(each) > 1:
-            print(f"{case}: networks have {sorted(each)} parameters; expected the same number.")
 
 
 def read_options() -> argparse.Namespace:
@@ -255,7 +233,6 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="the JSON file; default FOLDER/speed.json")
     parser.add_argument("--repeats", type=int, help="turns of each candidate, instead of the suite's own")
     parser.add_argument("--quick", action="store_true", help="few steps and tiles: whether everything runs, not how fast")
-    parser.add_argument("--merge", nargs="+", type=Path, help="measure nothing; make one table of these files")
     options = parser.parse_args()
     if unknown := set(options.only.split(",")) - set(PARTS):
         parser.error(f"got --only {','.join(sorted(unknown))}; there are {', '.join(PARTS)}.")
@@ -266,15 +243,12 @@ def read_options() -> argparse.Namespace:
 def main() -> None:
     """Measure, write and print."""
     options = read_options()
-    result = merge(options.merge) if options.merge else measure(options)
+    result = measure(options)
     rows = [Row(**row) for row in result["rows"]]
     out = options.out or options.folder / "speed.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"\n{result['machine']}\n\n{markdown(rows)}\n\nceiling")
-    ceilings = (row for row in rows if row.part == "ceiling" and not row.failed)
-    print(*(f"{name:32s}{row.median(name):10.4g}" for row in ceilings for name in row.figures), sep="\n")
-    check_parameters(rows)
+    print(f"\n{result['machine']}\n\n{markdown(rows)}\n")
     print("few steps and tiles: this shows that everything runs, not how fast" if result["quick"] else "", out, sep="\n")
 
 

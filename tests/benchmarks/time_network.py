@@ -2,10 +2,9 @@
 
     python tests/benchmarks/time_network.py [--networks resunet unet segnet] [--slices 140] [--threads 2] [--json costs.json]
 
-Each variant changes one thing of the one above it. All are measured in turn, `--repeats` times, and the best of each counts, so
-that the ratios, to the first row of a network, bear other work on the machine. The first time, when `torch.compile` compiles,
-is not counted but noted. With one thread, seconds are the processor's, which other work on the machine changes little. bf16
-is left out where the processor cannot multiply it.
+Each variant changes one thing of the one above it. All are measured in turn, `--repeats` times after one that warms up, and the
+best of each counts, so that the ratios, to the first row of a network, bear other work on the machine. With one thread, seconds
+are the processor's, which other work on the machine changes little. bf16 is left out where the processor cannot multiply it.
 """
 
 import argparse
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -37,39 +37,32 @@ class Variant:
     channels_last: bool = True
     fused: bool = True
     bfloat16: bool = False
-    compiled: bool = False
 
 
 VARIANTS = (
     Variant("fp32", channels_last=False, fused=False),
     Variant("fp32 channels_last", fused=False),
     Variant("fp32 channels_last, fused Adam"),
-    Variant("fp32 channels_last, fused Adam, compiled", compiled=True),
     Variant("bf16 channels_last", fused=False, bfloat16=True),
     Variant("bf16 channels_last, fused Adam", bfloat16=True),
-    Variant("bf16 channels_last, fused Adam, compiled", bfloat16=True, compiled=True),
 )
 
 
 @dataclass
 class Costs:
-    """Seconds of what a variant does, by name: the best so far, and the first, which compiles."""
+    """Seconds of what a variant does, by name: the best so far, without the first, which warms up."""
 
     runs: dict[str, Callable[[], Any]]
     clock: Callable[[], float]
     best_s: dict[str, float] = field(default_factory=dict)
-    first_s: dict[str, float] = field(default_factory=dict)
 
-    def measure(self) -> None:
+    def measure(self, is_first: bool) -> None:
         """Time all once more."""
         for name, run in self.runs.items():
             before_s = self.clock()
             run()
-            spent_s = self.clock() - before_s
-            if name in self.first_s:
-                self.best_s[name] = min(spent_s, self.best_s.get(name, spent_s))
-            else:
-                self.first_s[name] = spent_s
+            if not is_first:
+                self.best_s[name] = min(self.clock() - before_s, self.best_s.get(name, inf))
 
 
 def main() -> None:
@@ -98,8 +91,8 @@ def measured(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     costs = {variant.name: prepared(NETWORKS[name], variant, arguments) for variant in chosen}
     for repeat in range(arguments.repeats + 1):
         for variant, cost in costs.items():
-            cost.measure()
-            print(name, "first" if repeat == 0 else repeat, variant, cost.best_s or cost.first_s, flush=True)
+            cost.measure(is_first=repeat == 0)
+            print(name, repeat, variant, cost.best_s, flush=True)
     first = next(iter(costs.values())).best_s
     return [
         {
@@ -107,11 +100,8 @@ def measured(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "variant": variant,
             "images_per_s": arguments.batch / cost.best_s["step"],
             "step_ratio": cost.best_s["step"] / first["step"],
-            "adam_ms": 1000 * cost.best_s["adam"],
-            "first_step_s": cost.first_s["step"],
             "scan_s": cost.best_s["scan"],
             "scan_ratio": cost.best_s["scan"] / first["scan"],
-            "first_scan_s": cost.first_s["scan"],
         }
         for variant, cost in costs.items()
     ]
@@ -130,21 +120,19 @@ def prepared(network_class: type[torch.nn.Module], variant: Variant, arguments: 
     network: Any = network_class(in_channels=channels).to(memory_format=layout)
     volume = torch.rand(1, channels, *SLICE_SIZE, arguments.slices)
     sliced = MixedPrecisionInferer(SliceInferer(roi_size=SLICE_SIZE, spatial_dim=2, sw_batch_size=16), variant.bfloat16, "cpu")
-    if variant.compiled:
-        network.compile(dynamic=False)
 
     @torch.no_grad()
     def scan() -> None:
         sliced(volume, network.eval())
 
     return Costs(
-        {**training_step(network, variant, channels, arguments.batch), "scan": scan},
+        {"step": training_step(network, variant, channels, arguments.batch), "scan": scan},
         time.process_time if arguments.threads == 1 else time.perf_counter,
     )
 
 
-def training_step(network: torch.nn.Module, variant: Variant, channels: int, batch: int) -> dict[str, Callable[[], Any]]:
-    """Return a training step on one random batch, and the optimizer's part of it alone."""
+def training_step(network: torch.nn.Module, variant: Variant, channels: int, batch: int) -> Callable[[], Any]:
+    """Return a training step on one random batch."""
     image, label = torch.rand(batch, channels, *SLICE_SIZE), torch.randint(3, (batch, 1, *SLICE_SIZE))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=variant.fused)
     inferer, loss_function = MixedPrecisionInferer(SimpleInferer(), variant.bfloat16, "cpu"), CrossEntropyDiceLoss()
@@ -154,7 +142,7 @@ def training_step(network: torch.nn.Module, variant: Variant, channels: int, bat
         loss_function(inferer(image, network.train()), label).backward()
         optimizer.step()
 
-    return {"step": step, "adam": optimizer.step}
+    return step
 
 
 def noted() -> dict[str, Any]:

@@ -53,7 +53,7 @@ def infer(out, inputs):
     """Segment a cohort, with pages and probabilities."""
     options = {"scans": str(inputs / "scans"), "output_dir": str(out), "save_probabilities": True, "amp": False}
     options |= {"weights": str(inputs / "dark.pt"), "network_def": {"_target_": "stand_ins.DarkIsLesion"}}
-    run_command("inference", "resunet", cache_dir=str(inputs / "store"), **options)
+    run_command("inference", "resunet", **options)
 
 
 def tabulate(out, inputs):

@@ -75,7 +75,7 @@ def lesion(center_mm: tuple[float, float, float] = (-40.0, -10.0, 15.0), radius_
     return {"mask": MetaTensor(mask[None], affine=affine()), "scale": 1.0, "flip": False}
 
 
-def placed(*lesions: dict[str, Any]) -> dict[str, Any]:
+def sample(*lesions: dict[str, Any]) -> dict[str, Any]:
     """Return the sample as `RandPlaceHeadd` leaves it when nothing moves."""
     numbers = torch.zeros(1, *SHAPE, dtype=torch.uint8)
     for number, item in enumerate(lesions, start=1):

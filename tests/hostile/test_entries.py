@@ -49,7 +49,7 @@ def trained(phantom_dir, tmp_path_factory):
 def started(run_command, trained, phantom_dir, tmp_path, capsys):
     """Start a command with all that it needs, but for what is given; return what a user would read."""
     data = {"dataset_dir": str(phantom_dir)}
-    run = {**data, "run_dir": str(trained), "cache_dir": str(trained.parent / "store")}
+    run = {**data, "run_dir": str(trained)}
     if not trained.exists():
         run_command("training", "resunet", epochs=1, slices="lesion", **run)
         for scored in ("held_out", "all"):

@@ -26,7 +26,6 @@ from strokelesion.pipeline.inference.result_names import LONGEST_NAME, name_scan
 from strokelesion.pipeline.inference.scans import find_scans
 from strokelesion.pipeline.models.description import Description, Protocol
 from strokelesion.pipeline.models.model_files import read_model, write_checkpoint
-from strokelesion.pipeline.report.experiments import plan
 from strokelesion.pipeline.training.slice_store import store_path
 from strokelesion.transforms import Recipe
 
@@ -93,7 +92,7 @@ def refused(run_command, phantom_dir, tmp_path):
     """Name a model on the command line in one of the ways of `DOORS`; return the words that refuse it."""
 
     def start(door, path, **options):
-        data = {"dataset_dir": str(phantom_dir), "cache_dir": str(tmp_path.parent / "security_store")}
+        data = {"dataset_dir": str(phantom_dir)}
         short = {**data, "slices": "lesion", "epochs": 1, "run_dir": str(tmp_path / "new")}
         scan = {"scans": str(next(phantom_dir.rglob("*t1w*"))), "output_dir": str(tmp_path / "out")}
         command, where = {
@@ -197,14 +196,6 @@ def test_long_names_that_end_alike_stay_apart(tmp_path):
     one, other = name_scans(items, tmp_path)
     assert one != other
     assert len(one.subject) == LONGEST_NAME
-
-
-# Expressions are refused, as test_experiments shows.
-@pytest.mark.parametrize("site", [*[text for text in HOSTILE[1:-1] if text[0] != "$"], "x" * 300])
-def test_folders_of_experiments_stay_among_the_runs(site, tmp_path):
-    (experiment,) = plan(["unet"], ["cce"], [site], tmp_path, ROOT / "bundles")
-    assert experiment.folder.parent == tmp_path
-    experiment.folder.mkdir()
 
 
 def test_long_subjects_have_a_place_in_the_slice_store(tmp_path):

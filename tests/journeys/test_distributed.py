@@ -217,7 +217,7 @@ def cohort(where, tmp_path_factory):
         nib.load(scan).slicer[8:40, 10:46, 12:36].to_filename(folder / "scans" / scan.name)
     (folder / "scans" / scans[3].name).write_bytes(b"no scan")
     dark = write_model(folder / "dark.pt", DarkIsLesion(), "stand_ins.DarkIsLesion")
-    options = {"scans": str(folder / "scans"), "weights": dark, "amp": False, "cache_dir": str(folder / "cache")}
+    options = {"scans": str(folder / "scans"), "weights": dark, "amp": False}
     options |= {"network_def": {"_target_": "stand_ins.DarkIsLesion"}}
     run("inference", "resunet", folder, output_dir=str(folder / "alone"), **options)
     assert (folder / "status_0").read_text() == "1"

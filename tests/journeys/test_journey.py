@@ -1,8 +1,6 @@
 """Journeys: one head in many orientations and formats, a folder with bad scans, the command line itself."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import itk
@@ -10,7 +8,6 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from checkout import ROOT
 from dicom_files import write_series
 from model_files import write_model
 from nibabel.affines import apply_affine
@@ -271,26 +268,3 @@ def test_scans_that_are_done_are_left_alone_and_one_that_now_fails_is_in_no_tabl
     with pytest.raises(SystemExit):
         infer(scan, threshold=0.6)
     assert pd.read_csv(masks / "volumes.tsv", sep="\t").empty
-
-
-@pytest.mark.parametrize("option", [{"spacing_mm": 2}, {"planes": "axial,coronal"}, {"fold": 1}])
-def test_inference_takes_no_option_that_the_model_decides(option, run_command, tmp_path):
-    (name,) = option
-    said = refusal(run_command, "inference", "resunet", scans="/nowhere", output_dir=str(tmp_path / "masks"), **option)
-    assert f"got the option --{name}, which inference does not take. The model itself says it. Allowed are " in said
-    assert not (tmp_path / "masks").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "message", "status"),
-    [
-        (["train"], "error: got the command 'train'; allowed are training, evaluating, inference, release, export, doctor,", 2),
-        (["inference", "--scans", "/nowhere"], "error: found no scan at /nowhere", 1),
-    ],
-)
-def test_the_command_line_answers_mistakes_in_one_line(words, message, status, tmp_path):
-    command = [sys.executable, "-m", "monai.bundle", "run", *words, "--config_file", str(ROOT / "bundles/resunet.json")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == status
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr

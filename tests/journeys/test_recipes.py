@@ -10,9 +10,10 @@ import small_head as head
 from model_files import write_model
 from stand_ins import tissue_is_brain
 
+from strokelesion.pipeline.cohorts.splits import Split
 from strokelesion.pipeline.evaluation.decision_search import MIN_COMPONENTS_ML, MIN_PEAKS, THRESHOLDS
 from strokelesion.pipeline.models.model_files import read_model
-from strokelesion.pipeline.synthesis.cohort import Sides, compose_records
+from strokelesion.pipeline.synthesis.cohort import compose_records
 
 CHANNELS = [8, 16, 32, 64, 128]
 
@@ -20,7 +21,7 @@ CHANNELS = [8, 16, 32, 64, 128]
 def small_sides(folder):
     """Return records of synthetic scans, two to train on and one to validate on, of the small head and one mask."""
     material = head.material(folder)
-    return Sides(
+    return Split(
         *(compose_records(material, side, count, lesion_free=0) for side, count in (("training", 2), ("validation", 1)))
     )
 
@@ -30,7 +31,6 @@ def where(tmp_path):
     return {
         "sides": {"_target_": "test_recipes.small_sides", "folder": str(tmp_path)},
         "run_dir": str(tmp_path / "run"),
-        "cache_dir": str(tmp_path / "slices"),
     }
 
 

@@ -61,10 +61,10 @@ def test_the_viewer_draws_and_answers_to_slider_outline_and_table(tmp_path):
       data.opacity = faint !== filled;
       const bright = set("bright", (slider) => { slider.value = 100; });
       data.bright = bright !== faint;
-      const place = document.getElementById("place").textContent;
+      const position = document.getElementById("position").textContent;
       document.querySelectorAll("tr[data-mm]")[1].click();
       data.clicked = look() !== bright;
-      data.moved = document.getElementById("place").textContent !== place;
+      data.moved = document.getElementById("position").textContent !== position;
       [..."xyz"].forEach((axis, n) => { data[axis] = viewer.frac2mm(viewer.scene.crosshairPos, 0, true)[n]; });
     }, 100);
     """

@@ -35,7 +35,7 @@ STILL: dict[str, Any] = {
 
 def painted(*lesions: dict[str, Any], seed: int = 0) -> dict[str, Any]:
     """Return a sample with an image without texture of its own."""
-    sample = FitLesionsd()(head.placed(*lesions))
+    sample = FitLesionsd()(head.sample(*lesions))
     return RandPaintTissuesd(any_contrast_prob=0).set_random_state(seed=seed)(sample)
 
 
@@ -119,7 +119,7 @@ def test_a_head_and_its_image_move_together() -> None:
 
 
 def test_lesions_stay_inside_the_skull_and_off_the_ventricles() -> None:
-    inside = FitLesionsd()(head.placed(head.lesion((-55.0, -20.0, 10.0), 40.0)))["label"].as_tensor() > 0
+    inside = FitLesionsd()(head.sample(head.lesion((-55.0, -20.0, 10.0), 40.0)))["label"].as_tensor() > 0
     codes = head.tissues().as_tensor()[inside]
     assert len(codes)
     assert (codes <= Tissue.CSF).all()
@@ -127,7 +127,7 @@ def test_lesions_stay_inside_the_skull_and_off_the_ventricles() -> None:
 
 
 def test_small_lesions_keep_to_the_tissue_and_those_in_the_wrong_place_go() -> None:
-    sample = FitLesionsd()(head.placed(head.lesion((-66.0, -18.0, 10.0), 8.0), head.lesion((0.0, -18.0, 10.0), 7.0)))
+    sample = FitLesionsd()(head.sample(head.lesion((-66.0, -18.0, 10.0), 8.0), head.lesion((0.0, -18.0, 10.0), 7.0)))
     assert is_brain(head.tissues().as_tensor())[sample["label"].as_tensor() > 0].all()
     assert not (sample["lesions"] == 2).any()
 
@@ -135,7 +135,7 @@ def test_small_lesions_keep_to_the_tissue_and_those_in_the_wrong_place_go() -> N
 def test_small_components_that_a_cut_leaves_of_a_lesion_are_removed() -> None:
     """The drawn lesion has a piece of a hundredth of itself; a lesion of its own of that size stays."""
     fragment = torch.zeros(1, *head.SHAPE, dtype=torch.bool)
-    placed = head.placed(head.lesion((30.0, -10.0, 15.0), 22.0))
+    placed = head.sample(head.lesion((30.0, -10.0, 15.0), 22.0))
     lesions = placed["lesions"].as_tensor()
     corner = torch.nonzero((lesions == 0) & (head.tissues().as_tensor() == Tissue.WHITE))[0].tolist()
     fragment[0, corner[1] : corner[1] + 2, corner[2] : corner[2] + 2, corner[3] : corner[3] + 2] = True
@@ -147,19 +147,19 @@ def test_small_components_that_a_cut_leaves_of_a_lesion_are_removed() -> None:
 
 
 def test_the_largest_component_is_the_main_lesion() -> None:
-    sample = FitLesionsd()(head.placed(head.lesion((40.0, -10.0, 15.0), 6.0), head.lesion()))
+    sample = FitLesionsd()(head.sample(head.lesion((40.0, -10.0, 15.0), 6.0), head.lesion()))
     label, numbers = sample["label"].as_tensor(), sample["lesions"].as_tensor()
     assert (label[numbers == 2] == 1).all()
     assert (label[numbers == 1] == 2).all()
 
 
 def test_ventricles_grow_beside_a_lesion_more_than_away_from_it() -> None:
-    sample = head.placed(head.lesion((-35.0, -18.0, 10.0), 20.0))
+    sample = head.sample(head.lesion((-35.0, -18.0, 10.0), 20.0))
     widened = RandWidenSpacesd(ventricle_mm=0.0, ex_vacuo_mm=9.0, sulci=0.0).set_random_state(seed=3)(sample)
     grown = (widened["tissues"] == Tissue.VENTRICLE).as_tensor() & (head.tissues() != Tissue.VENTRICLE).as_tensor()
     left, right = grown[0, :30].sum(), grown[0, 31:].sum()
     assert left > 2 * right
-    assert (RandWidenSpacesd(0.0, 0.0, 0.0).set_random_state(seed=0)(head.placed())["tissues"] == head.tissues()).all()
+    assert (RandWidenSpacesd(0.0, 0.0, 0.0).set_random_state(seed=0)(head.sample())["tissues"] == head.tissues()).all()
 
 
 def test_clefts_are_closed_and_open_space_stays_open() -> None:
@@ -172,7 +172,7 @@ def test_clefts_are_closed_and_open_space_stays_open() -> None:
 
 
 def test_lesions_keep_off_the_fluid_between_brain_and_skull() -> None:
-    sample = head.placed(head.lesion())
+    sample = head.sample(head.lesion())
     tissues = torch.full_like(sample["tissues"].as_tensor(), int(Tissue.CSF))
     where = sample["lesions"].as_tensor()[0].nonzero()
     middle = int(where[:, 0].float().mean())
@@ -184,7 +184,7 @@ def test_lesions_keep_off_the_fluid_between_brain_and_skull() -> None:
 
 
 def test_mimics_spare_the_lesions_and_need_their_probability() -> None:
-    sample = FitLesionsd()(head.placed(head.lesion()))
+    sample = FitLesionsd()(head.sample(head.lesion()))
     confused, before = drawn(RandAddMimicsd(prob=1.0, spots=0.1), sample, "tissues"), head.tissues().as_tensor()
     inside = sample["label"].as_tensor() > 0
     assert torch.equal(confused[inside], before[inside])
@@ -203,12 +203,12 @@ def test_a_drawn_t1_has_dark_fluid_gray_cortex_and_bright_white_matter() -> None
 
 
 def test_any_contrast_is_not_that_of_t1() -> None:
-    means = [RandPaintTissuesd(any_contrast_prob=1).set_random_state(seed=s)(head.placed())["means"] for s in range(12)]
+    means = [RandPaintTissuesd(any_contrast_prob=1).set_random_state(seed=s)(head.sample())["means"] for s in range(12)]
     assert 0 < sum(bool(m[Tissue.CSF] > m[Tissue.WHITE]) for m in means) < 12
 
 
 def test_sulci_are_bright_up_to_a_share_of_the_way_to_cortex_and_nothing_else_is() -> None:
-    sample = head.placed()
+    sample = head.sample()
     codes = sample["tissues"].as_tensor()[0]
     options = {"any_contrast_prob": 0, "blur_mm": (0.01, 0.01)}
     clear, bright = (
@@ -229,7 +229,7 @@ def test_sulci_are_bright_up_to_a_share_of_the_way_to_cortex_and_nothing_else_is
 
 
 def test_a_head_with_a_t1_keeps_it_where_nothing_changed() -> None:
-    sample = head.placed()
+    sample = head.sample()
     own = MetaTensor(torch.rand(1, *head.SHAPE) * 0.1 + sample["tissues"].as_tensor() / 20 + 1, affine=head.affine())
     sample["tissues"] = MetaTensor(sample["tissues"].as_tensor().clone(), affine=head.affine())
     sample["tissues"][0, 30:34, 20:24, 40:44] = int(Tissue.VENTRICLE)
@@ -286,7 +286,7 @@ def test_vascular_spaces_are_few_dark_voxels_in_the_brain() -> None:
 
 
 def test_the_brain_mask_holds_brain_ventricles_and_lesions() -> None:
-    sample = BrainMaskd()(FitLesionsd()(head.placed(head.lesion((-55.0, -18.0, 10.0), 25.0))))
+    sample = BrainMaskd()(FitLesionsd()(head.sample(head.lesion((-55.0, -18.0, 10.0), 25.0))))
     brain = sample["brain"].as_tensor() > 0
     assert brain[is_brain(head.tissues().as_tensor())].all()
     assert brain[sample["label"].as_tensor() > 0].all()
@@ -295,7 +295,7 @@ def test_the_brain_mask_holds_brain_ventricles_and_lesions() -> None:
 
 def covered(**shares: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Return an image of ones after a cover, and the brain."""
-    sample = BrainMaskd()(FitLesionsd()(head.placed()))
+    sample = BrainMaskd()(FitLesionsd()(head.sample()))
     sample["image"] = MetaTensor(torch.ones(1, *head.SHAPE), affine=head.affine())
     return RandHeadCoverd(**shares).set_random_state(seed=5)(sample)["image"].as_tensor(), sample["brain"].as_tensor() > 0
 

@@ -5,6 +5,7 @@ import torch
 from monai.data import MetaTensor
 
 from strokelesion.networks import UserError
+from strokelesion.transforms.synthesis.tissue_paint import t1_priors
 from strokelesion.transforms.synthesis.tissues import FREESURFER, LabelTissuesd, Tissue, is_brain, is_fluid, is_inside_skull
 
 # From FreeSurferColorLUT.txt: number, name there, tissue here.
@@ -70,3 +71,14 @@ def test_brain_lies_inside_the_skull_and_fluid_in_it():
     assert brain & fluid == {Tissue.VENTRICLE}
     assert {Tissue.WHITE, Tissue.STEM, Tissue.CHOROID} < brain
     assert not inside & {Tissue.AIR, Tissue.BONE, Tissue.SKIN, Tissue.UNKNOWN}
+
+
+def test_the_installed_intensities_are_those_of_a_t1_and_say_where_they_come_from():
+    table = t1_priors()
+    assert list(table.index) == [tissue.name for tissue in Tissue if tissue != Tissue.AIR]
+    mean = table["mean"]
+    assert mean["WHITE"] == pytest.approx(1, abs=0.03)
+    assert mean["CSF"] < mean["CHOROID"] < mean["CORTEX"] < mean["THALAMUS"] < mean["WHITE"]
+    assert mean["BONE"] < mean["CORTEX"] < mean["MARROW"]
+    assert (table["sd_within"] > 0).all()
+    assert table["source"].str.match("measured on|chosen by hand|as VENTRICLE").all()

@@ -28,26 +28,3 @@ from strokelesion.transforms.synthesis.scanner import (
 )
 from strokelesion.transforms.synthesis.tissue_paint import RandPaintTissuesd
 from strokelesion.transforms.synthesis.tissues import LabelTissuesd, Tissue, is_brain
-
-__all__ = [
-    "SCANNERS",
-    "BrainMaskd",
-    "FitLesionsd",
-    "LabelTissuesd",
-    "LoadLesionsd",
-    "RandAddMimicsd",
-    "RandBiasd",
-    "RandHeadCoverd",
-    "RandNoised",
-    "RandPaintLesionsd",
-    "RandPaintTissuesd",
-    "RandPaintVascularSpacesd",
-    "RandPlaceHeadd",
-    "RandThickSlicesd",
-    "RandUnitsd",
-    "RandWidenSpacesd",
-    "SeededRecipe",
-    "Tissue",
-    "is_brain",
-    "simulated_scanner",
-]

@@ -18,6 +18,9 @@ LARGE_ML = 20.0
 MARGIN_MM = 12
 # Least contrast of a lesion to the original tissue, 1 = gray matter minus CSF. Less contrast would not be traced on T1.
 LEAST_CONTRAST = 0.25
+# Range of the standard deviation of the border, and largest weight of the gray-matter intensity in the halo.
+EDGE_MM = (0.4, 1.2)
+HALO = 0.6
 
 
 class RandPaintLesionsd(Randomizable, MapTransform):
@@ -34,23 +37,15 @@ class RandPaintLesionsd(Randomizable, MapTransform):
     4. The border is a Gaussian ramp, which models partial volume.
 
     Args:
-        edge_mm: Range of the standard deviation of the border.
-        halo: Largest weight of the gray-matter intensity in the halo, from 0 to 1.
         strand_prob: Share of scans with strands in their cavities.
         least_cavity: Least share of cavity in a lesion, from 0 to 1; lesions with more cavity are darker and easier to find.
     """
 
     version = 1
 
-    def __init__(
-        self,
-        edge_mm: tuple[float, float] = (0.4, 1.2),
-        halo: float = 0.6,
-        strand_prob: float = 0.5,
-        least_cavity: float = 0.0,
-    ) -> None:
+    def __init__(self, strand_prob: float = 0.5, least_cavity: float = 0.0) -> None:
         MapTransform.__init__(self, ("image", "tissues", "lesions"))
-        self.edge_mm, self.halo, self.strand_prob, self.least_cavity = edge_mm, halo, strand_prob, least_cavity
+        self.strand_prob, self.least_cavity = strand_prob, least_cavity
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with lesions painted into `image`."""
@@ -76,9 +71,9 @@ class RandPaintLesionsd(Randomizable, MapTransform):
         lesion = numbers > 0
         substance = self.substance(image, numbers, is_fluid(tissues), means, spread, spacing_mm)
         reach = blurred(lesion.float(), self.R.uniform(1.0, 4.0), spacing_mm)
-        halo = self.R.uniform(0, self.halo) * reach * any_of(tissues, (Tissue.WHITE,))
+        halo = self.R.uniform(0, HALO) * reach * any_of(tissues, (Tissue.WHITE,))
         image = image + halo * (float(means[Tissue.CORTEX]) - image)
-        return image + border(lesion, self.R.uniform(*self.edge_mm), spacing_mm) * (substance - image)
+        return image + border(lesion, self.R.uniform(*EDGE_MM), spacing_mm) * (substance - image)
 
     def substance(
         self,

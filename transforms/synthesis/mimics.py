@@ -10,6 +10,11 @@ from monai.transforms import MapTransform, Randomizable
 from strokelesion.transforms.synthesis.fields import distance_mm, generator_of, plain, quantile, smooth_noise
 from strokelesion.transforms.synthesis.tissues import Tissue, any_of, is_brain
 
+# Largest thickness of periventricular caps, and largest radius of cysts.
+CAP_MM, CYST_MM = 8.0, 5.0
+# Range of the number of enlarged perivascular spaces in a scan, and of their lengths.
+SPACES, SPACES_MM = (5, 150), (2.0, 12.0)
+
 
 class RandAddMimicsd(Randomizable, MapTransform):
     """Add lesion mimics outside the lesions.
@@ -18,17 +23,15 @@ class RandAddMimicsd(Randomizable, MapTransform):
     the hippocampus. `RandPaintVascularSpacesd` paints enlarged perivascular spaces, because these are thinner than voxels.
 
     Args:
-        cap_mm: Largest thickness of the caps.
         spots: Largest share of the white matter in spots.
-        cyst_mm: Largest radius of the cysts.
         prob: Probability of each of the three kinds.
     """
 
     version = 1
 
-    def __init__(self, cap_mm: float = 8.0, spots: float = 0.02, cyst_mm: float = 5.0, prob: float = 0.4) -> None:
+    def __init__(self, spots: float = 0.02, prob: float = 0.4) -> None:
         MapTransform.__init__(self, ("tissues", "lesions"))
-        self.cap_mm, self.spots, self.cyst_mm, self.prob = cap_mm, spots, cyst_mm, prob
+        self.spots, self.prob = spots, prob
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with mimics in `tissues`."""
@@ -48,19 +51,19 @@ class RandAddMimicsd(Randomizable, MapTransform):
     def caps(self, codes: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return a random mask of caps around the ventricles, with varying thickness."""
         noise = smooth_noise(codes.shape, spacing_mm, 15.0, generator_of(self.R), device=codes.device)[0]
-        thickness_mm = self.R.uniform(1, self.cap_mm) * torch.sigmoid(2 * noise - 1)
+        thickness_mm = self.R.uniform(1, CAP_MM) * torch.sigmoid(2 * noise - 1)
         return distance_mm(codes == Tissue.VENTRICLE, spacing_mm) < thickness_mm
 
     def cyst(self, codes: torch.Tensor, spacing_mm: float) -> torch.Tensor:
         """Return a ball of random radius, centered on a random voxel of the hippocampus."""
-        places = (codes == Tissue.HIPPOCAMPUS).nonzero()
-        if not len(places):
+        voxels = (codes == Tissue.HIPPOCAMPUS).nonzero()
+        if not len(voxels):
             return torch.zeros_like(codes, dtype=torch.bool)
-        center = places[self.R.randint(len(places))]
+        center = voxels[self.R.randint(len(voxels))]
         sizes = zip(codes.shape, center.tolist(), strict=True)
         axes = [(torch.arange(size, device=codes.device) - c) ** 2 for size, c in sizes]
         squared = axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :]
-        ball: torch.Tensor = squared * spacing_mm**2 < self.R.uniform(1.5, self.cyst_mm) ** 2
+        ball: torch.Tensor = squared * spacing_mm**2 < self.R.uniform(1.5, CYST_MM) ** 2
         return ball
 
 
@@ -69,15 +72,13 @@ class RandPaintVascularSpacesd(Randomizable, MapTransform):
 
     Args:
         prob: Share of scans with enlarged perivascular spaces.
-        most: Upper limit of the number of spaces, exclusive.
-        length_mm: Range of their lengths.
     """
 
     version = 1
 
-    def __init__(self, prob: float = 0.4, most: int = 150, length_mm: tuple[float, float] = (2.0, 12.0)) -> None:
+    def __init__(self, prob: float = 0.4) -> None:
         MapTransform.__init__(self, ("image", "tissues"))
-        self.prob, self.most, self.length_mm = prob, most, length_mm
+        self.prob = prob
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with perivascular spaces in `image`."""
@@ -85,7 +86,7 @@ class RandPaintVascularSpacesd(Randomizable, MapTransform):
             return dict(data)
         tissues, spacing_mm = plain(data["tissues"])[0], float(data["tissues"].affine[0, 0])
         home = any_of(tissues, (Tissue.WHITE, Tissue.PUTAMEN, Tissue.CAUDATE)).nonzero()
-        chosen = home[torch.from_numpy(self.R.randint(len(home), size=self.R.randint(5, self.most))).to(home.device)]
+        chosen = home[torch.from_numpy(self.R.randint(len(home), size=self.R.randint(*SPACES))).to(home.device)]
         voxels = self.threads(chosen.cpu().double(), spacing_mm, tissues.shape).to(home.device)
         weight = torch.zeros(tissues.shape, device=tissues.device)
         # A space is narrower than 1 mm, so it fills only a part of each voxel that it crosses.
@@ -99,7 +100,7 @@ class RandPaintVascularSpacesd(Randomizable, MapTransform):
         """Return the voxels `(N, 3)` on random line segments that start at the given voxels."""
         directions = torch.from_numpy(self.R.normal(size=(len(starts), 3)))
         directions /= directions.norm(dim=1, keepdim=True)
-        lengths = torch.from_numpy(self.R.uniform(*self.length_mm, len(starts))) / spacing_mm
+        lengths = torch.from_numpy(self.R.uniform(*SPACES_MM, len(starts))) / spacing_mm
         steps = torch.linspace(0, 1, 25, dtype=torch.float64)
         points = starts[:, None] + steps[None, :, None] * (lengths[:, None] * directions)[:, None]
         return points.round().long().reshape(-1, 3).clamp(min=torch.zeros(3, dtype=torch.long), max=torch.tensor(shape) - 1)

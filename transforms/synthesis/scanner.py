@@ -19,6 +19,9 @@ from strokelesion.transforms.synthesis.fields import closed, generator_of, grain
 # Standard deviation of the blur, in mm.
 BLUR_MM = (0.25, 0.9)
 PLAIN_NOISE = 0.03
+# Spacing of the nodes of bias fields.
+BIAS_MM = 80.0
+UNITS = (60.0, 3000.0)
 
 
 def replaced(image: MetaTensor, values: torch.Tensor) -> MetaTensor:
@@ -27,26 +30,25 @@ def replaced(image: MetaTensor, values: torch.Tensor) -> MetaTensor:
 
 
 class RandBiasd(Randomizable, MapTransform):
-    """Multiply `image` by a bias field: exp(noise * strength / 2), where smooth noise varies over `scale_mm`.
+    """Multiply `image` by a bias field: exp(noise * strength / 2), where smooth noise varies over `BIAS_MM`.
 
     Args:
         strength: Largest log deviation, reached at two standard deviations of the noise. A value from 0 to it is drawn.
-        scale_mm: Spacing of the nodes of the field.
         fixed: Whether `strength` is used without drawing.
     """
 
     version = 1
 
-    def __init__(self, strength: float = 0.4, scale_mm: float = 80.0, fixed: bool = False) -> None:
+    def __init__(self, strength: float = 0.4, fixed: bool = False) -> None:
         MapTransform.__init__(self, ("image",))
-        self.strength, self.scale_mm, self.fixed = strength, scale_mm, fixed
+        self.strength, self.fixed = strength, fixed
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` changed."""
         image = data["image"]
         strength = self.strength if self.fixed else self.R.uniform(0, self.strength)
         generator = generator_of(self.R)
-        field = smooth_noise(image.shape[1:], float(image.affine[0, 0]), self.scale_mm, generator, device=image.device)[0]
+        field = smooth_noise(image.shape[1:], float(image.affine[0, 0]), BIAS_MM, generator, device=image.device)[0]
         return {**data, "image": replaced(image, plain(image)[0] * torch.exp(field.clamp(-2, 2) * strength / 2))}
 
 
@@ -167,17 +169,16 @@ class RandHeadCoverd(Randomizable, MapTransform):
 
 
 class RandUnitsd(Randomizable, MapTransform):
-    """Scale `image` so that white matter lies between `low` and `high`, as units differ between vendors, and round."""
+    """Scale `image` so that white matter lies in the range `UNITS`, as units differ between vendors, and round."""
 
     version = 1
 
-    def __init__(self, low: float = 60.0, high: float = 3000.0) -> None:
+    def __init__(self) -> None:
         MapTransform.__init__(self, ("image",))
-        self.low, self.high = low, high
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the sample with `image` in whole numbers from 0 to 32767."""
-        image, factor = data["image"], self.low * (self.high / self.low) ** self.R.uniform()
+        image, factor = data["image"], UNITS[0] * (UNITS[1] / UNITS[0]) ** self.R.uniform()
         return {**data, "image": replaced(image, (plain(image)[0] * factor).round().clamp(0, 32767))}
 
 

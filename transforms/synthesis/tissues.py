@@ -123,7 +123,7 @@ class LabelTissuesd(MapTransform):
         self.table = tissue_table()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with tissue maps in place of label maps."""
+        """Return the sample with tissue maps instead of label maps."""
         sample = dict(data)
         for key in self.key_iterator(sample):
             labels = sample[key]

@@ -57,7 +57,7 @@ def measure_file(folder: Path, way: str) -> dict[str, float]:
     """Measure the command."""
     if way != "registered":
         shutil.rmtree(folder / "results", ignore_errors=True)
-    where = {"scans": "scan.nii.gz", "output_dir": "results", "cache_dir": "slices"}
+    where = {"scans": "scan.nii.gz", "output_dir": "results"}
     options: dict[str, Any] = {name: str(folder / path) for name, path in where.items()}
     options |= {"device": "cpu", "overwrite": True}
     began_s = time.perf_counter()

@@ -13,7 +13,6 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.records import Record, link_persons
 from strokelesion.pipeline.cohorts.split_files import COLUMNS
 from strokelesion.pipeline.cohorts.splits import list_parts, scored_records, split_cohort
-from strokelesion.pipeline.cohorts.survey import read_cohort
 
 SITES = ["Site1", "c0003", "R039", "NA"]
 LINKS = {"indi": "INDI Subject ID", "r12": "ATLAS 1.2 Subject ID"}
@@ -143,22 +142,6 @@ def written(tmp_path):
     return tmp_path / "split.csv"
 
 
-@pytest.mark.parametrize("split", [*WAYS, "list"])
-def test_persons_of_two_linked_releases_on_disk_are_on_one_side(release_dir, tmp_path, written, split):
-    release_dir("R1.1", subjects=6)
-    records = read_cohort(release_dir("R2.0", subjects=6).parent)
-    one_person = {"031768", "sub-r001s001"}
-    assert subjects_of([r for r in records if r["person"] == "031768"]) == one_person
-    if split == "list":
-        split = write_list(tmp_path, {s: 0 if s in one_person else "" for s in subjects_of(records)})
-    for fold in list_parts(records, split):
-        sides = split_cohort(records, split, fold, written=written)
-        assert_divides(sides, records)
-        assert scored_records(records, "held_out", split, fold, 0, written) == sides.held_out
-    table = pd.read_csv(written, dtype=str).set_index("subject")
-    assert len(set(table.loc[sorted(one_person), ["person", "site", "fold"]].itertuples(index=False))) == 1
-
-
 # The two smallest of `printf 0:031768 | sha256sum`; `printf 0:Site1 | sha256sum` ends in 0 mod 4. Of 12 persons a quarter is 3:
 # two of the eight and one of the four; 0:031820 is the smallest of c0003.
 @pytest.mark.parametrize(
@@ -182,15 +165,6 @@ def test_leaving_a_site_out_by_its_name_or_its_number_holds_out_all_of_it_and_no
         assert split.held_out == [record for record in records if record["site"] == name]
         # A number that is the name of a site means the name.
         assert str(number) in names or split_cohort(records, "leave-one-site-out", number) == split
-
-
-def test_a_new_site_does_not_take_the_number_of_a_written_one(written):
-    records = cohort(5, "Site2") + cohort(3, "Site4", first=20)
-    before = split_cohort(records, "leave-one-site-out", 0, written=written)
-    more = [*records, *cohort(4, "Site1", first=40), *cohort(2, "Site2", first=60)]
-    assert subjects_of(before.held_out) < subjects_of(split_cohort(more, "leave-one-site-out", 0, written=written).held_out)
-    assert split_cohort(more, "leave-one-site-out", "Site1", written=written).held_out == cohort(4, "Site1", first=40)
-    assert set(placed_in(written).values()) == {"0", "1", "2"}
 
 
 def test_a_list_of_folds_is_followed_and_its_empty_folds_are_never_held_out(tmp_path):

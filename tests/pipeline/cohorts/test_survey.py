@@ -203,18 +203,6 @@ def test_scans_that_a_table_misses_and_a_missing_column_of_sites_are_said_with_t
     assert "1 scans without a row in the table:\n  " + records[1]["image"] in caplog.text
 
 
-def test_subjects_that_are_links_are_found_once_and_loops_end(tmp_path):
-    store = as_bids(tmp_path / "store", *TWO)
-    project = tmp_path / "project"
-    project.mkdir()
-    for name in ("sub-01", "sub-02"):
-        (project / name).symlink_to(store / name)
-    (store / "sub-01/up").symlink_to(project)
-    (project / "same").symlink_to(store)
-    (store / "sub-02/anat/again").symlink_to(store / "sub-02/anat")
-    assert [record["subject"] for record in read_cohort(project)] == ["sub-01", "sub-02"]
-
-
 def test_two_links_to_one_scan_are_one_scan(tmp_path):
     folder = as_bids(tmp_path / "data", *TWO)
     scan = folder / "sub-01/anat/sub-01_T1w.nii.gz"

@@ -14,7 +14,6 @@ import pytest
 from atlas import ALMOST_ONE, save_nifti, write_release
 from checkout import ROOT
 from configured import configured
-from nibabel.orientations import axcodes2ornt
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.survey import read_cohort
@@ -308,14 +307,6 @@ def test_what_is_wrong_with_a_mask_is_an_issue_of_the_mask(data_set):
     assert {Path(file).name for file in issues["file"]} == {"mask.nii"}
     assert set(issues["issue"]) == {"is too small; expected a lesion"}
     assert set(issues["advice"]) == {"Draw it again."}
-
-
-def test_a_mask_whose_axes_run_another_way_is_no_issue(data_set, healthy):
-    folder = data_set()
-    image = nib.load(one(folder, MASK))
-    flipped = image.as_reoriented(axcodes2ornt("LPS"))
-    save_nifti(one(folder, MASK), np.asarray(flipped.dataobj), flipped.affine)
-    pd.testing.assert_frame_equal(issues_of(folder), healthy("BIDS", 2))
 
 
 def test_a_fault_of_the_program_is_no_issue(data_set):

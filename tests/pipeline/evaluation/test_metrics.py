@@ -54,15 +54,6 @@ def test_a_scan_derived_on_paper():
     assert np.isnan(main["isles26_pr_auc"])
 
 
-def test_hd95_is_the_worse_direction_and_asd_pools_both():
-    truth, pred = empty((3, 4, 21)), empty((3, 4, 21))
-    truth[1, 1, 0] = 1
-    pred[1, 1, [0, 20]] = 1
-    # From the prediction 0 and 100 mm, 95th percentile 95; from the truth 0. Mean of (0, 100, 0).
-    main = rows(pred, truth)["main"]
-    assert (main["hd95_mm"], main["asd_mm"]) == pytest.approx((95, 100 / 3))
-
-
 # A truth or prediction that is there is two voxels in two lesions, 0.06 ml, in slices 1 and 3.
 @pytest.mark.parametrize(
     ("measure", "both_empty", "only_truth_empty", "only_pred_empty"),
@@ -151,22 +142,6 @@ def test_swapping_the_classes_swaps_their_rows(pred, truth):
     assert same(scored["main"], swapped["sub"])
     assert same(scored["sub"], swapped["main"])
     assert same(scored["both"], swapped["both"])
-
-
-def test_true_lesions_are_listed_in_the_order_of_their_first_voxels():
-    truth, pred = empty(), empty()
-    truth[0, 6, 0:3] = 1  # matched, IoU 2/3
-    truth[2, 0:2, 3] = 1  # main and sub that touch are one lesion
-    truth[2, 2:6, 3] = 2  # of 6 voxels, touched in 1: IoU 1/6
-    truth[4, 0, 5] = 2  # missed
-    pred[0, 6, 0:2] = 2  # of the other class, which does not matter here
-    pred[2, 0, 3] = 1
-    assert true_lesions(pred, truth, AFFINE) == [
-        {"volume_ml": pytest.approx(0.09), "is_touched": True, "is_matched": True},
-        {"volume_ml": pytest.approx(0.18), "is_touched": True, "is_matched": False},
-        {"volume_ml": pytest.approx(0.03), "is_touched": False, "is_matched": False},
-    ]
-    assert true_lesions(truth, empty(), AFFINE) == []
 
 
 def test_another_grid_is_refused():

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import panoptica
 import pytest
-import torch
-from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from scipy.ndimage import binary_dilation
 from scipy.spatial.distance import cdist
 from sklearn.metrics import average_precision_score
@@ -152,15 +150,6 @@ def test_surface_distances_equal_those_between_all_pairs_of_surface_voxels(cases
         hd95 = max(np.percentile(from_pred, 95), np.percentile(from_truth, 95))
         asd = (from_pred.sum() + from_truth.sum()) / (from_pred.size + from_truth.size)
         assert (case.row["hd95_mm"], case.row["asd_mm"]) == pytest.approx((hd95, asd), rel=SINGLE)
-
-
-@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
-def test_surface_distances_are_those_of_monais_metrics(cases):
-    for case in [case for case in cases if case.has_both][:30]:
-        masks = [torch.tensor(mask)[None, None] for mask in (case.pred, case.truth)]
-        hd95 = compute_hausdorff_distance(*masks, include_background=True, percentile=95, spacing=SPACING_MM)
-        asd = compute_average_surface_distance(*masks, include_background=True, symmetric=True, spacing=SPACING_MM)
-        assert (case.row["hd95_mm"], case.row["asd_mm"]) == pytest.approx((hd95.item(), asd.item()), rel=SINGLE)
 
 
 def test_keras_dice_equals_a_loop_over_slices(cases):

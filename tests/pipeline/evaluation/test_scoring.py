@@ -212,22 +212,6 @@ def test_evaluating_is_inference_and_scoring_without_the_scores_of_before(run_co
     assert {path: path.stat().st_mtime_ns for path in evaluation.rglob("*_mask.nii.gz")} == before, "they are kept"
 
 
-def test_flat_folders_and_bids_masks_of_other_software_are_scored(score, release_dir, tmp_path):
-    root = release_dir("R2.0")
-    for record in read_cohort(root):
-        label, affine = truth_of(record)
-        name = Path(record["image"]).name
-        bids = name.split("_space")[0] + "_space-orig_label-lesion_mask.nii.gz"
-        for folder, file in (("flat", name), ("bids/anat", bids)):
-            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-            nib.save(nib.Nifti1Image(label, affine), tmp_path / folder / file)
-    for kind in ("flat", "bids"):
-        where = {"predictions": str(tmp_path / kind), "run_dir": str(tmp_path / f"run {kind}")}
-        scores = scores_in(score(dataset_dir=str(root), **where))
-        assert len(scores) == 3 * len(read_cohort(root))
-        assert scores.query("truth_ml > 0")["dice"].eq(1).all()
-
-
 @pytest.mark.parametrize("missing", ["name", "predictions", "run_dir"])
 def test_what_has_no_default_is_asked_for(missing, refused):
     assert f"--{missing} is missing" in refused(**{missing: None})

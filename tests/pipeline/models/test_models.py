@@ -23,17 +23,12 @@ DECISION = {"threshold": 0.35, "min_component_ml": 0.05, "min_peak": 0.6}
 STILL = {"learning_rate": 1e-12, "epochs": 1}
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("store"))
-
-
 @pytest.fixture
-def run_small(run_command, phantom_dir, cache_dir, tmp_path):
+def run_small(run_command, phantom_dir, tmp_path):
     """Run a command with a small ResUNet on the phantom, in the folder `run`."""
 
     def run(command, **options):
-        where = {"dataset_dir": str(phantom_dir), "cache_dir": cache_dir, "amp": "false", "run_dir": str(tmp_path / "run")}
+        where = {"dataset_dir": str(phantom_dir), "amp": "false", "run_dir": str(tmp_path / "run")}
         trained = {"network_def::channels": CHANNELS, "panel_scans": 0, "slices": "lesion"} if command == "training" else {}
         run_command(command, "resunet", **{**where, **trained, **options})
 

@@ -1,5 +1,6 @@
 """Options: their values, what is said of wrong ones, and that the command line, Python and bundle files are checked alike."""
 
+import functools
 import json
 import re
 import subprocess
@@ -333,7 +334,7 @@ def test_an_error_is_for_the_user_or_a_fault_with_its_traceback(capsys):
 def test_a_fault_in_a_transform_of_a_training_keeps_its_traceback(run_command, phantom_dir, tmp_path, capsys):
     transforms = ["@traced", {"_target_": "test_options.ForgetsItsKey"}]
     labeled = {"_target_": "strokelesion.transforms.Recipe", "transforms": transforms}
-    where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path / "run"), "cache_dir": str(tmp_path / "store")}
+    where = {"dataset_dir": str(phantom_dir), "run_dir": str(tmp_path / "run")}
     with pytest.raises(RuntimeError) as error:
         run_command("training", "resunet", epochs=1, labeled=labeled, **where)
     assert user_error(error.value) is None
@@ -352,16 +353,28 @@ def test_the_page_of_options_is_that_of_the_table():
         assert as_markdown().count(f"\n| `{name}` |") == 1
 
 
-def test_few_options_are_basic():
-    assert 0 < sum(about.is_basic for about in OPTIONS.values()) <= MOST_BASIC_OPTIONS
+def reached(config, section):
+    """Return the names in the references of a section, and in those of the sections that it refers to."""
+    names, new = set(), {section}
+    while new:
+        names |= new
+        parts = (functools.reduce(lambda part, key: part.get(key) or {}, name.split("::"), config) for name in new)
+        new = {name for part in parts for name in re.findall(r"@([\w:]+)", json.dumps(part))} - names
+    return names
 
 
-def test_each_option_is_used_by_every_command_that_the_table_names():
-    files = [json.loads((ROOT / f"bundles/{name}.json").read_text()) for name in BUNDLES]
-    used = {(name, command) for file in files for command in {*file} & {*COMMANDS} for name in options_taken(command, file)}
-    for name, about in OPTIONS.items():
-        assert about.commands
-        assert used >= {(name, command) for command in about.commands}, name
+def test_a_command_takes_an_option_where_it_uses_it_and_nowhere_else():
+    # `run_dir` gives other options their defaults; `doctor` takes all options of the training that it is asked about.
+    used = {("run_dir", "doctor"), ("run_dir", "release"), ("planes", "doctor"), ("crop_mm", "doctor")}
+    taken = set()
+    for config in (json.loads((ROOT / f"bundles/{name}.json").read_text()) for name in BUNDLES):
+        for command in {*config} & {*COMMANDS} - {"experiments"}:
+            used |= {(name, command) for name in reached(config, command) | reached(config, "initialize")}
+            taken |= {(name, command) for name in options_taken(command, config)}
+    assert taken <= used
+    assert taken == {
+        (name, command) for name, about in OPTIONS.items() for command in about.commands if command != "experiments"
+    }
 
 
 def test_every_option_has_a_line_of_help_and_is_used_by_a_bundle_file_or_by_python():

@@ -94,7 +94,7 @@ def test_commands_refuse_a_folder_in_use_before_they_do_anything(hold, run_comma
         "training": {**data},
         "evaluating": {"scored": "all", "weights": weights, **data},
         "inference": {"scans": scan, "weights": weights},
-        "release": {"weights": weights, "cache_dir": str(tmp_path / "slices"), **data},
+        "release": {"weights": weights, **data},
         "scoring": {"predictions": str(tmp_path / "predicted"), "name": "any", **data},
         "experiments": {**data},
     }
@@ -112,7 +112,7 @@ def test_commands_refuse_a_folder_in_use_before_they_do_anything(hold, run_comma
 
 
 def test_a_run_gives_its_folder_back(run_command, phantom_dir, tmp_path, hold):
-    where = {"run_dir": str(tmp_path / "run"), "cache_dir": str(tmp_path / "store"), "dataset_dir": str(phantom_dir)}
+    where = {"run_dir": str(tmp_path / "run"), "dataset_dir": str(phantom_dir)}
     run_command("training", "resunet", epochs=1, slices="lesion", **where)
     hold(tmp_path / "run")
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1

@@ -45,9 +45,7 @@ def label_map():
 @pytest.fixture
 def prepare(tmp_path):
     """Prepare a head; returns where its files are."""
-    return lambda item, **options: prepare_heads([item], tmp_path / "cache", spacing_mm=head.SPACING_MM, workers=1, **options)[
-        0
-    ]
+    return lambda item, **options: prepare_heads([item], tmp_path / "cache", spacing_mm=head.SPACING_MM, **options)[0]
 
 
 def read(path):

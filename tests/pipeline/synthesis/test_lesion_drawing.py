@@ -10,7 +10,7 @@ from nibabel.affines import apply_affine
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.synthesis import lesion_drawing
-from strokelesion.pipeline.synthesis.lesion_drawing import draw_lesions, make_procedural_masks, read_lesions, volume_at
+from strokelesion.pipeline.synthesis.lesion_drawing import draw_lesions, make_procedural_masks, read_lesions
 from strokelesion.pipeline.synthesis.procedural_lesions import parenchyma
 
 # ATLAS R2.1: percentiles of volume (ml), share of scans with more than one component, and the 95th percentile of their number.
@@ -132,8 +132,3 @@ def test_whatever_the_masks_scales_stay_within_bounds_and_the_draw_repeats(masks
         assert set(lesion) == {"path", "scale", "flip"}
         assert 0.6 <= lesion["scale"] <= 1.5
         assert lesion["path"] in set(table["path"])
-
-
-@given(st.floats(0, 100), st.floats(0, 100))
-def test_volumes_grow_with_their_percentile(first, second):
-    assert (volume_at(first) <= volume_at(second)) == (first <= second) or volume_at(first) == volume_at(second)

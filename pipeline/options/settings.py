@@ -41,6 +41,8 @@ _PREDICTING = (EVALUATING, INFERENCE, RELEASE)
 APPLYING = (*_PREDICTING, EXPORT, GROUP)
 # Commands that may run in several processes together.
 SHARED_COMMANDS = (TRAINING, INFERENCE)
+# `group` takes the options that decide the results that it describes.
+_SEGMENTING = (INFERENCE, GROUP)
 _LEARNING = (TRAINING, DOCTOR)
 _LABELED = (TRAINING, EVALUATING, RELEASE, DOCTOR, EXPERIMENTS, SCORING)
 _COMPUTING = (TRAINING, *_PREDICTING, SYNTHESIS)
@@ -153,7 +155,9 @@ class Settings(BaseModel):
     compile: Switch = option(False, About((TRAINING,)), "Compile the training step; needs a C++ compiler.")
     amp: Switch = option(True, About((TRAINING, *_PREDICTING)), "Half precision where the device has fast units for it.")
     device: Device = option(
-        "auto", About((*_COMPUTING, DOCTOR), is_basic=True), "Device of the networks; auto takes a GPU where there is one."
+        "auto",
+        About((*_COMPUTING, GROUP, DOCTOR), is_basic=True),
+        "Device of the networks; auto takes a GPU where there is one.",
     )
     weights: Text | None = option(
         None,
@@ -165,59 +169,65 @@ class Settings(BaseModel):
         "Model to apply: a file, or `pretrained`.",
     )
     threshold: PositiveShare | None = option(
-        None, About((EVALUATING, INFERENCE), default="the model's"), "Least probability of lesion."
+        None, About((EVALUATING, *_SEGMENTING), default="the model's"), "Least probability of lesion."
     )
     min_component_ml: VolumeMl | None = option(
-        None, About((EVALUATING, INFERENCE), unit="ml", default="the model's"), "Smaller components are removed."
+        None, About((EVALUATING, *_SEGMENTING), unit="ml", default="the model's"), "Smaller components are removed."
     )
     min_peak: Portion | None = option(
         None,
-        About((EVALUATING, INFERENCE), default="the model's"),
+        About((EVALUATING, *_SEGMENTING), default="the model's"),
         "Components whose highest probability is lower are removed.",
     )
-    overlap: ShareBelowOne = option(0.25, About((TRAINING, *_PREDICTING)), "Overlap of windows where a slice takes several.")
+    overlap: ShareBelowOne = option(
+        0.25, About((TRAINING, *_PREDICTING, GROUP)), "Overlap of windows where a slice takes several."
+    )
     window_batch: Count | None = option(
         None, About((TRAINING, *_PREDICTING), default="8, on GPUs 16"), "Slices that are computed at once."
     )
     tta: Switch | None = option(
-        None, About((TRAINING, *_PREDICTING), default="the model's"), "Average each scan with its left-right mirror image."
+        None,
+        About((TRAINING, *_PREDICTING, GROUP), default="the model's"),
+        "Average each scan with its left-right mirror image.",
     )
     brain_weights: Text = option(
-        "pretrained", About((*_LEARNING, *_PREDICTING, SYNTHESIS)), "Model that finds the brain: a file, or `pretrained`."
+        "pretrained",
+        About((*_LEARNING, *_PREDICTING, GROUP, SYNTHESIS)),
+        "Model that finds the brain: a file, or `pretrained`.",
     )
     surface_weights: Text | None = option(
         None,
-        About((*_LEARNING, *_PREDICTING, SYNTHESIS), default="none"),
+        About((*_LEARNING, *_PREDICTING, GROUP, SYNTHESIS), default="none"),
         "Model that refines the brain mask that networks see. `save_brain` always refines, with `pretrained` if none is named.",
     )
     prepare: Literal["none", "bias", "mni"] = option(
-        "none", About((EVALUATING, INFERENCE)), "Correct the bias field, or also bring the head to MNI space, first."
+        "none", About((EVALUATING, *_SEGMENTING)), "Correct the bias field, or also bring the head to MNI space, first."
     )
     scans: Text | None = option(
-        None, About((INFERENCE,), is_basic=True, default="none: name it"), "File, folder, glob, BIDS data set or DICOM folder."
+        None, About(_SEGMENTING, is_basic=True, default="none: name it"), "File, folder, glob, BIDS data set or DICOM folder."
     )
     participant: Annotated[Any, Allowed("labels of subjects, with commas; quote those of digits")] = option(
-        None, About((INFERENCE,), default="all"), "Subjects of a BIDS data set, with commas."
+        None, About(_SEGMENTING, default="all"), "Subjects of a BIDS data set, with commas."
     )
     session: Annotated[Any, Allowed("labels of sessions, with commas; quote those of digits")] = option(
-        None, About((INFERENCE,), default="all"), "Sessions of a BIDS data set, with commas."
+        None, About(_SEGMENTING, default="all"), "Sessions of a BIDS data set, with commas."
     )
     output_dir: Text | None = option(
         None,
         About(
-            (INFERENCE, RELEASE, EXPORT, SYNTHESIS),
+            (INFERENCE, GROUP, RELEASE, EXPORT, SYNTHESIS),
             is_basic=True,
             default="inference: masks; synthesis: synthetic; others: name it",
         ),
         "Folder of the results.",
     )
-    save_probabilities: Switch = option(False, About((EVALUATING, INFERENCE)), "Write probabilities of lesion.")
-    save_brain: Switch = option(False, About((INFERENCE,)), "Write brain masks.")
-    save_mni: Switch = option(False, About((INFERENCE,)), "Write results in MNI space, too.")
-    pages: Switch = option(True, About((INFERENCE,)), "Write pages to look at.")
-    atlas: Text | None = option(None, About((INFERENCE,), default="none"), "Label atlas in MNI space.")
-    atlas_labels: Text | None = option(None, About((INFERENCE,), default="none"), "Table of the atlas's regions.")
-    overwrite: Switch = option(False, About((INFERENCE,)), "Segment scans again that are done.")
+    save_probabilities: Switch = option(False, About((EVALUATING, *_SEGMENTING)), "Write probabilities of lesion.")
+    save_brain: Switch = option(False, About(_SEGMENTING), "Write brain masks.")
+    save_mni: Switch = option(False, About(_SEGMENTING), "Write results in MNI space, too.")
+    pages: Switch = option(True, About(_SEGMENTING), "Write pages to look at.")
+    atlas: Text | None = option(None, About(_SEGMENTING, default="none"), "Label atlas in MNI space.")
+    atlas_labels: Text | None = option(None, About(_SEGMENTING, default="none"), "Table of the atlas's regions.")
+    overwrite: Switch = option(False, About(_SEGMENTING), "Segment scans again that are done.")
     tables: Switch = option(
         True, About((INFERENCE,)), "Write tables and the page of all scans; if not, several runs may share the folder."
     )
@@ -283,8 +293,7 @@ OPTIONS: dict[str, About] = {
 
 
 def options_of(command: str) -> list[str]:
-    """Return the names of the options that a command takes; `group` takes those that made the results."""
-    command = INFERENCE if command == GROUP else command
+    """Return the names of the options that a command takes."""
     return [name for name, about in OPTIONS.items() if command in about.commands]
 
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from strokelesion.networks import UserError
-from strokelesion.transforms.alignment import Affine, align, mutual_information
+from strokelesion.transforms.alignment import Affine, Level, align, mutual_information
 from strokelesion.transforms.geometry import distances_mm, resampled, spread_from
-from strokelesion.transforms.registration import COARSE, FINE, LESION_RIM_VOXELS, at_two_mm, grown
+from strokelesion.transforms.registration import LESION_RIM_VOXELS, at_two_mm, grown
 
+# Levels of the registration of the scan and its mirror image.
+LEVELS = (Level(2, 4.0), Level(1, 1.0), Level(1, 1.0))
 # Outside the lesion, the filling fades out over this distance: masks often end inside the partial volume of the lesion.
 BORDER_MM = 3.0
 # Standard deviation of the Gaussian over which mirrored tissue gets the brightness of its surroundings.
@@ -80,16 +82,18 @@ def find_mirror(image: MetaTensor, lesion: torch.Tensor, brain: torch.Tensor, to
     """Return the affine `(4, 4)` in the scan's millimeters from each place to its mirrored place.
 
     It starts with x to -x of MNI space. The mutual information of the scan and its mirror image in the brain is then maximized
-    over 12 parameters at 2 mm, without the lesion and its mirror image, after both sides were made equally bright.
+    over 12 parameters at 2 mm, without the lesion and its mirror image, from coarse to fine; before each level, both sides are made equally bright.
     """
-    start = np.linalg.inv(to_mni) @ np.diag([-1.0, 1.0, 1.0, 1.0]) @ to_mni
     small = at_two_mm(MetaTensor(image.as_tensor().float(), affine=image.affine))
     masks = MetaTensor(torch.cat([lesion.float(), brain]), affine=image.affine)
     unseen, inside = resampled(masks, small).as_tensor().split(1)
     ignored = grown(MetaTensor((unseen > 0.1).byte(), affine=small.affine), LESION_RIM_VOXELS)
     looked_at = MetaTensor(((inside > 0.5) & (ignored.as_tensor() == 0)).byte(), affine=small.affine)
-    even = made_even(small, looked_at, start)
-    return align(even, even, start, [COARSE, FINE], mutual_information, ignored, looked_at)
+    mirror = np.linalg.inv(to_mni) @ np.diag([-1.0, 1.0, 1.0, 1.0]) @ to_mni
+    for level in LEVELS:
+        even = made_even(small, looked_at, mirror)
+        mirror = align(even, even, mirror, [level], mutual_information, ignored, looked_at)
+    return mirror
 
 
 def made_even(image: MetaTensor, tissue: MetaTensor, mirror: Affine) -> MetaTensor:

@@ -26,7 +26,7 @@ def head():
     thin = (slice(None, None, THINNED),) * 3
     t1, mask = (load(resolution=1) for load in (load_mni152_template, load_mni152_brain_mask))
     image, brain = (torch.from_numpy(np.asarray(part.dataobj, dtype=np.float32)[thin]) for part in (t1, mask))
-    side = torch.linspace(0.8, 1.2, image.shape[0])[:, None, None]
+    side = torch.linspace(0.9, 1.1, image.shape[0])[:, None, None]
     noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
     affine = torch.from_numpy(np.linalg.inv(POSE) @ t1.affine @ np.diag([THINNED] * 3 + [1.0]))
     return MetaTensor((100 * image * side + noise)[None], affine=affine), brain > 0
@@ -83,4 +83,5 @@ def test_lesions_without_healthy_tissue_at_the_mirrored_place_are_refused(boxes,
 def test_lesions_that_touch_a_little_at_the_mirrored_place_are_filled_without_lesion():
     image, lesion = with_lesions(LEFT, np.s_[50:52, 36:38, 34:36])
     filled = fill_lesions(image, lesion, POSE).as_tensor()
-    assert filled[lesion].min() > 30
+    truth = head()[0].as_tensor()
+    assert filled[lesion].min() > truth[lesion].min() - 5 > 5

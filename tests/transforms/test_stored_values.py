@@ -42,7 +42,9 @@ def test_type_scale_and_unchanged_numbers_are_kept(name, ending, tmp_path):
     assert (found.dataobj.slope, found.dataobj.inter) == (before.dataobj.slope, before.dataobj.inter)
     np.testing.assert_array_equal(found.affine, before.affine)
     assert (found.header["qform_code"], found.header["sform_code"]) == (2, 2)
-    assert abs(found.get_fdata()[1, 2, 3] - 43.2) <= (0.5 if found.get_data_dtype().kind in "iu" else 1e-4) * before.dataobj.slope
+    assert (
+        abs(found.get_fdata()[1, 2, 3] - 43.2) <= (0.5 if found.get_data_dtype().kind in "iu" else 1e-4) * before.dataobj.slope
+    )
 
 
 @pytest.mark.parametrize(("factor", "dtype"), [(1, np.int16), (0.5, np.float32)])

@@ -24,7 +24,7 @@ LEVELS = (Level(2, 4.0), Level(1, 1.0), Level(1, 1.0))
 # Outside the lesion, the filling fades out over this distance: masks often end inside the partial volume of the lesion.
 BORDER_MM = 3.0
 # Standard deviation of the Gaussian over which mirrored tissue gets the brightness of its surroundings.
-EVENED_MM = 10.0
+EVENED_MM = 20.0
 # Weight of the whole brain in that brightness, where 1 is a place in healthy tissue: it counts deep in large lesions.
 GLOBAL_WEIGHT = 0.02
 # Largest share of a lesion whose mirrored place is lesion too, or outside the scan.
@@ -82,7 +82,7 @@ def find_mirror(image: MetaTensor, lesion: torch.Tensor, brain: torch.Tensor, to
     """Return the affine `(4, 4)` in the scan's millimeters from each place to its mirrored place.
 
     It starts with x to -x of MNI space. The mutual information of the scan and its mirror image in the brain is then maximized
-    over 12 parameters at 2 mm, without the lesion and its mirror image, from coarse to fine; before each level, both sides are made equally bright.
+    over 12 parameters at 2 mm, without the lesion and its mirror image. Both sides are made equally bright before each level.
     """
     small = at_two_mm(MetaTensor(image.as_tensor().float(), affine=image.affine))
     masks = MetaTensor(torch.cat([lesion.float(), brain]), affine=image.affine)

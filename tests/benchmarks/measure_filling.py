@@ -9,6 +9,9 @@ error is the root mean square over the lesions of the difference to the scan wit
     mean     the mean of the brain within 5 mm of the lesions
     left     the scan as it is
 
+`_bias` is the mean of that difference. `_white` is the difference of the share of the lesion that is as bright as white matter
+(brighter than the mean of white and gray matter), in percent points.
+
 Scans whose lesions are refused are counted and left out. A picture shows the scan, the filled one and the one without lesions.
 """
 
@@ -60,15 +63,20 @@ def measure(record: dict[str, Any], recipes: tuple[SeededRecipe, SeededRecipe], 
     found = register_brain(image, brain | lesion, lesion)
     filled = fill_lesions(image, lesion, found.to_mni).as_tensor()
     truth, seen = (one.as_tensor().float() for one in (bare["image"], image))
-    white = float(truth[shown["tissues"].as_tensor() == Tissue.WHITE].median())
+    white, gray = (float(truth[shown["tissues"].as_tensor() == one].median()) for one in (Tissue.WHITE, Tissue.CORTEX))
     ways = {"filled": filled, "mean": mean_filled(seen, lesion, brain), "left": seen}
     if picture is not None:
         level = int(lesion[0].sum((0, 1)).argmax())
         cuts = np.concatenate([one[0, :, :, level].T.flip(0).numpy() for one in (seen, filled, truth)], axis=1)
         Image.fromarray((cuts / white / 1.5 * 255).clip(0, 255).astype(np.uint8)).save(picture)
+    is_white = {
+        way: 100 * float((values[lesion] > (white + gray) / 2).float().mean())
+        for way, values in (*ways.items(), ("truth", truth))
+    }
+    shares = {f"{way}_white": is_white[way] - is_white["truth"] for way in ways}
     errors = {way: 100 / white * float((values - truth)[lesion].square().mean().sqrt()) for way, values in ways.items()}
     biases = {f"{way}_bias": 100 / white * float((values - truth)[lesion].mean()) for way, values in ways.items()}
-    return {"subject": record["subject"], "ml": float(lesion.sum()) * voxel_ml(image.affine), **errors, **biases}
+    return {"subject": record["subject"], "ml": float(lesion.sum()) * voxel_ml(image.affine), **errors, **biases, **shares}
 
 
 def main() -> None:

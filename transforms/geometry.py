@@ -24,6 +24,13 @@ from strokelesion.transforms.sample_error import SampleError, source_of
 MNI_SPACE = "MNI152NLin2009aSym"
 MNI_EXTENT_MM = (197, 233, 189)
 MNI_FIRST_MM = (-98.0, -134.0, -72.0)
+# The space of FSL, and the grid of its template of 1 mm; x runs to the left, as FSL stores it.
+FSL_SPACE = "MNI152NLin6Asym"
+FSL_GRID = (((-1.0, 0, 0, 90), (0, 1.0, 0, -126), (0, 0, 1.0, -72), (0, 0, 0, 1.0)), (182, 218, 182))
+FSL_NOTE = (
+    "Affine registration to MNI152NLin2009aSym; MNI152NLin6Asym is taken to have the same millimeters. No nonlinear "
+    "registration was done: local differences of several millimeters to the template remain."
+)
 # A mask whose corners are further than this from those of its image has another grid.
 GRID_TOLERANCE_MM = 0.1
 UNTURNED = np.array([[0, 1], [1, 1], [2, 1]])  # the orientation of a volume whose axes are in order
@@ -47,9 +54,20 @@ def mni_grid(spacing_mm: Sequence[float]) -> tuple[torch.Tensor, list[int]]:
     return torch.from_numpy(from_matvec(np.diag(spacing_mm), MNI_FIRST_MM)), size
 
 
-def to_mni_space(probabilities: MetaTensor, to_mni: NDArray[np.floating]) -> MetaTensor:
-    """Return class probabilities `(C, X, Y, Z)` on the grid of `MNI_SPACE` at 1 mm, with background outside the scan."""
-    affine, size = mni_grid((1.0, 1.0, 1.0))
+def grid_of(space: str) -> tuple[torch.Tensor, list[int]]:
+    """Return the affine and the size of the grid of 1 mm of `MNI_SPACE` or `FSL_SPACE`."""
+    return {MNI_SPACE: mni_grid((1.0, 1.0, 1.0)), FSL_SPACE: (torch.tensor(FSL_GRID[0]).double(), list(FSL_GRID[1]))}[space]
+
+
+def to_mni_space(probabilities: MetaTensor, to_mni: NDArray[np.floating], space: str = MNI_SPACE) -> MetaTensor:
+    """Return class probabilities `(C, X, Y, Z)` on the grid of a space at 1 mm, with background outside the scan.
+
+    Args:
+        probabilities: Class probabilities on the scan's grid.
+        to_mni: Affine from the scan's millimeters to MNI millimeters, which are the same in both spaces; see `FSL_NOTE`.
+        space: `MNI_SPACE` or `FSL_SPACE`.
+    """
+    affine, size = grid_of(space)
     moved = MetaTensor(probabilities.as_tensor(), affine=torch.from_numpy(to_mni) @ probabilities.affine)
     there: Any = SpatialResample(mode="bilinear", padding_mode="zeros")(moved, dst_affine=affine, spatial_size=size)
     there[0] += 1 - there.sum(dim=0)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,8 @@ from scipy.spatial import cKDTree
 
 from strokelesion.networks import UserError
 from strokelesion.transforms.geometry import (
+    FSL_SPACE,
+    MNI_SPACE,
     bounding_box,
     distances_mm,
     is_outside,
@@ -27,8 +30,10 @@ from strokelesion.transforms.geometry import (
     resampled,
     sample_at,
     spread_from,
+    to_mni_space,
     voxel_ml,
 )
+from strokelesion.transforms.headers import MNI, mask_header
 
 SIZE, FAR_AWAY = (40, 44, 37), (200.0, 0.0, 0.0)
 SPACING_MM = (1.0, 2.0, 0.7)
@@ -54,6 +59,32 @@ def test_the_mni_grid_covers_its_extent_with_voxels_of_any_size():
     affine, size = mni_grid((3, 2, 1))
     assert size == [66, 117, 189]
     assert affine.tolist() == [[3, 0, 0, -98], [0, 2, 0, -134], [0, 0, 1, -72], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("space", "size", "affine"),
+    [
+        (MNI_SPACE, (197, 233, 189), [[1, 0, 0, -98], [0, 1, 0, -134], [0, 0, 1, -72], [0, 0, 0, 1]]),
+        (FSL_SPACE, (182, 218, 182), [[-1, 0, 0, 90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1]]),
+    ],
+)
+def test_a_lesion_lies_at_the_same_millimeters_of_mni_space_on_the_grid_of_each_template(space, size, affine):
+    probabilities = torch.zeros(3, 30, 34, 28)
+    probabilities[1, 3:9, 20:25, 10:14] = 0.7
+    probabilities[0] = 1 - probabilities[1]
+    to_mni = from_matvec(euler2mat(0.1) @ np.diag([1.1, 1, 0.9]), (-30, 10, 5))
+    placed = MetaTensor(probabilities, affine=grid((2.0, 2.0, 3.0)))
+    there = to_mni_space(placed, to_mni, space)
+    assert (tuple(there.shape), there.affine.tolist()) == ((3, *size), affine)
+    torch.testing.assert_close(there.as_tensor().sum(0), torch.ones(size))
+    centers = [
+        nib.affines.apply_affine(np.asarray(target), np.argwhere(mask[1].numpy() > 0.35)).mean(axis=0)
+        for target, mask in ((to_mni @ placed.affine.numpy(), probabilities), (there.affine.numpy(), there.as_tensor()))
+    ]
+    np.testing.assert_allclose(*centers, atol=0.3)
+    header = mask_header(None, there.affine, MNI)
+    assert header.get_sform().tolist() == header.get_qform().tolist() == affine
+    assert header["sform_code"] == header["qform_code"] == 4  # as in MNI152_T1_1mm.nii.gz of FSL
 
 
 @pytest.mark.parametrize("array", [np.asarray, torch.as_tensor])

@@ -128,7 +128,7 @@ def require_other_side(lesion: torch.Tensor, free_there: torch.Tensor) -> None:
 
 def brightness_ratio(
     values: NDArray[Any], there: NDArray[Any], tissue: NDArray[Any], spacing_mm: NDArray[np.floating]
-) -> NDArray[np.floating[Any]]:
+) -> NDArray[np.floating]:
     """Return by how much a scan is brighter than its mirror image around each voxel, in healthy tissue, `(X, Y, Z)`.
 
     Formula: (G(v t) + w m(v)) / (G(u t) + w m(u)), with v and u the scan and its mirror image, t the healthy tissue (0 or 1), G
@@ -140,5 +140,5 @@ def brightness_ratio(
         + GLOBAL_WEIGHT * (one * tissue).sum() / count
         for one in (values, there)
     )
-    ratio: NDArray[np.floating[Any]] = here / np.where(other > 0, other, 1)
+    ratio: NDArray[np.floating] = here / np.where(other > 0, other, 1)
     return ratio

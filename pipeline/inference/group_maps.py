@@ -7,8 +7,9 @@ group_sides.tsv                                                                 
 
 import io
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -38,7 +39,8 @@ LEVELS_MM, COLUMNS = range(-40, 76, 8), 5
 VOLUMES_ML = np.geomspace(0.1, 400, 13)
 
 
-class Incidence(NamedTuple):
+@dataclass(frozen=True)
+class Incidence:
     """Number of scans with lesion in each voxel `(X, Y, Z)` of the grid of MNI space at 1 mm, and number of all scans."""
 
     count: NDArray[np.uint16]
@@ -75,7 +77,7 @@ def count_lesions(masks: Iterable[str | Path]) -> Incidence:
 def write_incidence(folder: str | Path, incidence: Incidence) -> list[Path]:
     """Write the maps of number and share with their sidecars, and return the paths of the maps."""
     about = {"Resolution": "1 mm", "NumberOfScans": incidence.scans}
-    described = {
+    described: dict[str, tuple[NDArray[Any], str]] = {
         COUNT: (incidence.count, "Number of scans with a lesion in the voxel"),
         SHARE: (incidence.share, "Share of the scans with a lesion in the voxel, from 0 to 1"),
     }

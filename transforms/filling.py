@@ -86,10 +86,10 @@ def find_mirror(image: MetaTensor, lesion: torch.Tensor, brain: torch.Tensor, to
     """
     small = at_two_mm(MetaTensor(image.as_tensor().float(), affine=image.affine))
     masks = MetaTensor(torch.cat([lesion.float(), brain]), affine=image.affine)
-    unseen, inside = resampled(masks, small).as_tensor().split(1)
+    unseen, inside = resampled(masks, small).as_tensor()[:, None]
     ignored = grown(MetaTensor((unseen > 0.1).byte(), affine=small.affine), LESION_RIM_VOXELS)
     looked_at = MetaTensor(((inside > 0.5) & (ignored.as_tensor() == 0)).byte(), affine=small.affine)
-    mirror = np.linalg.inv(to_mni) @ np.diag([-1.0, 1.0, 1.0, 1.0]) @ to_mni
+    mirror: Affine = np.linalg.inv(to_mni) @ np.diag([-1.0, 1.0, 1.0, 1.0]) @ to_mni
     for level in LEVELS:
         even = made_even(small, looked_at, mirror)
         mirror = align(even, even, mirror, [level], mutual_information, ignored, looked_at)

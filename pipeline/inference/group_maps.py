@@ -122,7 +122,7 @@ def side_rows(volumes: pd.DataFrame) -> list[dict[str, Any]]:
     of_scans = np.array([side_of(left, right) for left, right in zip(volumes["left_ml"], volumes["right_ml"], strict=True)])
     known = {side: volumes["total_ml"][of_scans == side] for side in TABLES[SIDES].columns["side"].levels}
     return [
-        {"side": side, "scans": len(total_ml), "mean_ml": total_ml.mean(), "median_ml": total_ml.median()}
+        {"side": side, "scans": len(total_ml), "mean_ml": total_ml.mean(), "median_ml": total_ml.dropna().median()}
         for side, total_ml in known.items()
     ]
 

@@ -115,7 +115,7 @@ def read_group(folder: Path) -> dict[str, Any]:
 
 
 def write_cohort_page(
-    path: Path, scans: Sequence[Mapping[str, Any]], failed: Mapping[str, str], group: Mapping[str, Any]
+    path: Path, scans: Sequence[Mapping[str, Any]], failed: Mapping[str, str], group: Mapping[str, Any] | None = None
 ) -> None:
     """Write the page of all scans; pictures of large cohorts are reduced so that all fit into `COHORT_PICTURES_BYTES`.
 
@@ -123,7 +123,7 @@ def write_cohort_page(
         path: Path of the page.
         scans: Items with `name`, `page` (relative), `mosaic` (path of a JPEG), `warnings` and the columns of `volumes.tsv`.
         failed: Reasons of failures by path of the scan.
-        group: Pictures and rows as `read_group` returns them.
+        group: Pictures and rows as `read_group` returns them, if there are any.
     """
     share = COHORT_PICTURES_BYTES / max(1, sum(scan["mosaic"].stat().st_size for scan in scans))
     # Read one picture at a time: the pictures of 10,000 scans would take a gigabyte.

@@ -167,6 +167,8 @@ def test_with_all_outputs_there_are_the_listed_files_and_no_others_and_the_valid
         "sub-01/ses-b/anat/sub-01_ses-b_label-lesion_roi.nii.gz",
         "sub-01/ses-b/anat/sub-01_ses-b_space-orig_res-1_label-lesion_roi.nii.gz",
     ]
+    page = (tmp_path / "out/index.html").read_text()
+    assert all(words in page for words in ("<h2>Group</h2>", "<td>unknown</td><td>0</td><td></td>", "data:image/png;base64,"))
     assert pydicom.dcmread(tmp_path / f"out/dicom/{names[2]}_seg.dcm").pixel_array.sum() == 28
     assert np.asarray(nib.load(tmp_path / "out" / COUNT).dataobj).max() == 2
     validator = Path(sys.executable).with_name("bids-validator-deno")

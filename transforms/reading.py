@@ -42,6 +42,7 @@ SLACK_BYTES = 2**20
 CHUNK_BYTES = 2**20
 # Allowed edges of voxels. In ATLAS R3.0 they run from 0.25 to 6.2 mm. Beyond the limits, the unit or the header is wrong.
 EDGES_MM = (0.1, 10.0)
+UNITS_MM = {"meter": 1000.0, "micron": 0.001}
 # Relative difference between an affine and the voxel sizes in the same header, for rounding.
 EDGE_TOLERANCE = 0.01
 # A generous limit: 500 mm along each axis are 125 liters.
@@ -195,10 +196,18 @@ def check_nibabel_file(path: str) -> NDArray[np.float64]:
     check_size(promise, DEFLATE_RATIO if is_packed else 1)
     if is_packed:
         check_stream(file, promise.data_bytes)
-    check_grid(image.shape[:3], image.affine)
-    check_edges(image.affine, image.header.get_zooms()[:3])
-    affine: NDArray[np.float64] = image.affine
+    edges_mm = np.array(image.header.get_zooms()[:3])
+    scale = unit_mm(image.header, edges_mm)
+    affine: NDArray[np.float64] = np.diag([scale, scale, scale, 1.0]) @ image.affine
+    check_grid(image.shape[:3], affine)
+    check_edges(affine, scale * edges_mm)
     return affine
+
+
+def unit_mm(header: Any, edges: NDArray[np.float64]) -> float:
+    """Return how many mm the unit of a header is; 1 if the edges of voxels are plausible in mm, whatever the header says."""
+    unit = UNITS_MM.get(header.get_xyzt_units()[0], 1.0) if isinstance(header, nib.Nifti1Header) else 1.0
+    return 1.0 if ((EDGES_MM[0] <= edges) & (edges <= EDGES_MM[1])).all() else unit
 
 
 def check_itk_file(path: str) -> None:

@@ -73,9 +73,16 @@ def sidecar_of(path: Path) -> dict[str, Any]:
 
 def objection_to_file(path: Path) -> str:
     """Return why an image file is no T1 by its BIDS suffix or the sidecar beside it; "" if it can be one."""
+    if not is_magnitude(path.name):
+        return "not the magnitude"
     if match := _BIDS_OTHER.fullmatch(f"_{path.name.split('.')[0].rpartition('_')[2]}"):
         return f"not T1-weighted by its suffix {match[0]}" if "_" in path.name else ""
     return objection_to_metadata(sidecar_of(path))
+
+
+def is_magnitude(name: str) -> bool:
+    """Return whether a BIDS name does not say that the image is a phase, or a real or imaginary part."""
+    return re.search(r"_part-(?!mag[_.])", name) is None
 
 
 def objection_to_metadata(sidecar: Mapping[str, Any]) -> str:

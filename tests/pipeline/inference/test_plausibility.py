@@ -99,6 +99,21 @@ def test_another_contrast_is_doubted_and_a_t1_is_not(contrast, words, scale, off
         assert word in doubt
 
 
+def test_the_noise_of_an_uniform_image_is_doubted():
+    image = head("T1")
+    air = (small_head.tissues() == int(Tissue.AIR)).as_tensor()
+    noisy = torch.where(air, 150 * torch.rand(air.shape, generator=torch.Generator().manual_seed(0)), image.as_tensor())
+    (doubt,) = doubts_of_image(MetaTensor(noisy), brain(), segmented())
+    assert "MP2RAGE" in doubt
+
+
+def test_numbers_that_overflowed_are_doubted():
+    image = head("T1", noise=9).as_tensor() * 290  # the brightest voxels are above 32767
+    overflowed = torch.from_numpy(image.numpy().astype(np.uint16).view(np.int16).astype(np.float32))
+    (doubt,) = doubts_of_image(MetaTensor(overflowed), brain(), segmented())
+    assert doubt == f"{int((image >= 32768).sum())} voxels are far darker than air, as after an overflow of 16-bit numbers"
+
+
 def test_without_registration_bright_fluid_is_doubted():
     doubts = {
         contrast: doubts_of_image(head(contrast), brain(), replace(segmented(), to_mni=None)) for contrast in ("T1", "T2")

@@ -69,7 +69,7 @@ def reasons_of_echoes(images: Iterable[Path]) -> dict[Path, str]:
             groups[path.with_name(re.sub(r"_(rec|echo|part)-[^_]+", "", _ECHO.sub("", stem_of(path.name))))].append(
                 (echo_number(path), path)
             )
-    reasons = {}
+    reasons: dict[Path, str] = {}
     for group in groups.values():
         first = min(group)
         kind = "a later echo" if first[0] else "one echo"

@@ -125,7 +125,7 @@ def read_series(source: DicomImage, dtype: type) -> MetaTensor:
     """Return an image of a DICOM series."""
     if source.objection:
         raise UserError(source.objection)
-    with convert_series(source.files) as converted:
+    with convert_series(source.files, again=source.suffix != "") as converted:
         paths = [str(image.path) for image in converted.images if image.suffix == source.suffix]
         if not paths:
             raise UserError("its files have changed since they were listed")

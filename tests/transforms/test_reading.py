@@ -187,6 +187,16 @@ def test_a_scan_in_meters_or_micrometers_is_read_in_mm(tmp_path, unit, mm):
     np.testing.assert_allclose(load_volume(tmp_path / "scan.nii").affine, AFFINE, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("space", "signs"), [("LPS", (-1, -1)), ("RAS", (1, 1)), ("left-anterior-superior", (-1, 1))])
+def test_an_nrrd_lies_where_its_space_says(tmp_path, space, signs):
+    fields = f"space: {space}\nspace directions: (1,0,0) (0,2,0) (0,0,3)\nspace origin: (10,20,30)\nendian: little\n\n"
+    (tmp_path / "scan.nrrd").write_bytes(NRRD.format("short", "11 13 21", fields).encode() + VALUES.tobytes(order="F"))
+    image = load_volume(tmp_path / "scan.nrrd")
+    np.testing.assert_array_equal(image[0], VALUES)
+    x, y = signs
+    np.testing.assert_allclose(image.affine[:3], [[x, 0, 0, 10 * x], [0, 2 * y, 0, 20 * y], [0, 0, 3, 30]])
+
+
 def test_a_unit_that_contradicts_a_plausible_voxel_size_is_ignored(tmp_path):
     image = nib.Nifti1Image(VALUES, AFFINE)
     image.header.set_xyzt_units("micron")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from strokelesion.pipeline.inference.acquisition import is_magnitude, sidecar_of
 from strokelesion.pipeline.inference.suffixes import stem_of
-from strokelesion.transforms.content import GZIP
+from strokelesion.transforms.content import GZIP, PLAIN_AND_PACKED
 
 # SPM and CAT12: tissue maps, bias-corrected, warped, resliced and smoothed images, deformations.
 _PREFIX = re.compile(r"(?:BiasField_|i?y_|u_|s\d*|m|w|r|c[1-6]|p[0-3])+")
@@ -93,7 +93,10 @@ def reasons_of_copies(images: Iterable[Path]) -> dict[Path, str]:
 
 
 def have_equal_content(one: Path, other: Path) -> bool:
-    """Return whether two files, packed with gzip or not, have the same content."""
+    """Return whether two files of one format, packed with gzip or not, have the same content."""
+    ends = {path.name[len(stem_of(path.name)) :].lower() for path in (one, other)}
+    if not any(ends <= set(pair) for pair in PLAIN_AND_PACKED):
+        return False
     try:
         return all(first == second for first, second in zip_longest(unpacked(one), unpacked(other)))
     except (OSError, EOFError):

@@ -19,7 +19,7 @@ from strokelesion.transforms.content import GZIP, PLAIN_AND_PACKED
 _PREFIX = re.compile(r"(?:BiasField_|i?y_|u_|s\d*|m|w|r|c[1-6]|p[0-3])+")
 # FSL, ANTs and HD-BET; then dcm2niix: phase, real and imaginary part, regions, images without neck.
 _ENDING = re.compile(
-    r"_(?:biascorr|bias|fast|restore|pve|pveseg|seg|mixeltype|to_MNI|to_std|brain|bet|fullfov|orig|nonroi|N4|BrainExtraction\w*|"
+    r"_(?:biascorr|bias|fast_\w+|restore|pve|pveseg|seg|mixeltype|to_MNI|to_std|brain|bet|fullfov|orig|nonroi|N4|BrainExtraction\w*|"
     r"ph|real|imaginary|MoCo|ROI\d*|Crop)(?:_\w*)?"
 )
 # dcm2niix writes both images; the one without this ending has a wrong distance of slices or sheared slices.

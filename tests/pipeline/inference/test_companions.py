@@ -51,7 +51,8 @@ def test_parts_of_a_complex_image_are_no_scans_even_if_they_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names", ["T1.nii 2T1.nii", "P01_T1.nii P02_T1.nii", "1.nii s1.nii", "T1_e1.nii T1_e2.nii", "T1.nii T1_2.nii"]
+    "names",
+    ["T1.nii 2T1.nii", "P01_T1.nii P02_T1.nii", "1.nii s1.nii", "T1.nii T1_fast.nii", "T1_e1.nii T1_e2.nii", "T1.nii T1_2.nii"],
 )
 def test_names_that_are_only_alike_are_scans(tmp_path, names):
     write(tmp_path, *names.split())

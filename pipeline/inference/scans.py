@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.acquisition import objection_to_file
-from strokelesion.pipeline.inference.candidates import IMAGE_SUFFIXES, Candidates, find_candidates, stem_of
+from strokelesion.pipeline.inference.candidates import Candidates, find_candidates
 from strokelesion.pipeline.inference.dicom import LeftOut, NamedImage, find_series, is_dicom, whole_series
+from strokelesion.pipeline.inference.suffixes import IMAGE_SUFFIXES, reason_not_read, stem_of
 from strokelesion.pipeline.runtime.errors import format_issue, reason, refuse, user_error
 from strokelesion.pipeline.runtime.processes import is_first
 
@@ -87,6 +88,8 @@ def find_all_scans(scans: str | Path) -> Scans:
             found.add(find_candidates(path))
         elif is_dicom(path):
             slices.append(path)
+        elif why := reason_not_read(path.name):
+            found.leave_out(path, why)
         else:
             found.images.append(path)
     found.dicom += map(Path, whole_series(slices))

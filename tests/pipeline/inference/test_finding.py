@@ -87,12 +87,23 @@ def test_every_bids_entity_makes_a_scan_of_its_own_and_other_contrasts_are_left_
     assert sorted(left_out.values()) == ["its name does not end with _T1w, and others do", "not the magnitude"]
 
 
+def test_a_subject_whose_only_t1_is_an_mp2rage_is_taken_beside_those_with_a_t1w(tmp_path):
+    write(tmp_path, *(f"sub-01/anat/sub-01_{suffix}.nii.gz" for suffix in ("T1w", "UNIT1")), "sub-02/anat/sub-02_UNIT1.nii.gz")
+    taken, left_out = names_in(tmp_path)
+    assert taken == ["sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_UNIT1.nii.gz"]
+    assert list(left_out) == ["sub-01/anat/sub-01_UNIT1.nii.gz"]
+
+
 def test_suffixes_that_are_read_and_others_that_are_mentioned(tmp_path):
-    write(tmp_path, "a.mgh", "b.NII", "c.nhdr", "d.HDR", "d.IMG", "e.nii.bz2", "f.img", "notes.txt", "g/h.mnc")
+    others = ["P1.zip", "P2.tar.gz", "e.nii.bz2", "f.img", "g/h.mnc", "i.nii.gz.part", "j.nii.gz.crdownload", "k.nii.gpg"]
+    write(tmp_path, "a.mgh", "b.NII", "c.nhdr", "d.HDR", "d.IMG", "notes.txt", *others)
     (tmp_path / "folder.nii").mkdir()
     taken, left_out = names_in(tmp_path)
     assert taken == ["a.mgh", "b.NII", "c.nhdr", "d.HDR"]
-    assert set(left_out) == {"e.nii.bz2", "f.img", "g/h.mnc"}
+    assert sorted(left_out) == others
+    assert left_out["P2.tar.gz"] == "an archive; unpack it to take the scans in it"
+    with pytest.raises(UserError, match=r"P1\.zip: an archive; unpack it"):
+        find_scans(tmp_path / "P1.zip")
 
 
 @pytest.mark.parametrize(

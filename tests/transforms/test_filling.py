@@ -83,5 +83,4 @@ def test_lesions_without_healthy_tissue_at_the_mirrored_place_are_refused(boxes,
 def test_lesions_that_touch_a_little_at_the_mirrored_place_are_filled_without_lesion():
     image, lesion = with_lesions(LEFT, np.s_[50:52, 36:38, 34:36])
     filled = fill_lesions(image, lesion, POSE).as_tensor()
-    truth = head()[0].as_tensor()
-    assert filled[lesion].min() > truth[lesion].min() - 5 > 5
+    assert filled[lesion].min() > 15  # the lesion has 5

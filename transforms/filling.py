@@ -27,7 +27,7 @@ EVENED_MM = 20.0
 # Weight of the whole brain in that brightness, where 1 is a place in healthy tissue: it counts deep in large lesions.
 GLOBAL_WEIGHT = 0.02
 # Largest share of a lesion whose mirrored place is lesion too, or outside the scan.
-LARGEST_BILATERAL = 0.1
+LARGEST_BILATERAL = 0.25
 
 
 def fill_lesions(image: MetaTensor, lesions: torch.Tensor, to_mni: Affine | None) -> MetaTensor:
@@ -37,7 +37,7 @@ def fill_lesions(image: MetaTensor, lesions: torch.Tensor, to_mni: Affine | None
     2. Multiply it by the local ratio of brightness of the scan and the mirrored scan in healthy tissue (`brightness_ratio`).
     3. Blend: the weight is 1 in the lesion and falls linearly to 0 at `BORDER_MM`.
 
-    A few voxels whose mirrored place is lesion too get the nearest mirrored voxel that is not.
+    Voxels whose mirrored place is lesion too get the nearest mirrored voxel that is not.
 
     Args:
         image: T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity; air is about 0.

@@ -32,10 +32,11 @@ from strokelesion.pipeline.options.option_types import (
 
 TRAINING, DOCTOR, EVALUATING, INFERENCE, RELEASE = "training", "doctor", "evaluating", "inference", "release"
 EXPORT, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING = "export", "synthesis", "experiments", "reporting", "scoring"
-COMMANDS = (TRAINING, EVALUATING, INFERENCE, RELEASE, EXPORT, DOCTOR, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING)
+PACKAGE = "package"
+COMMANDS = (TRAINING, EVALUATING, INFERENCE, RELEASE, EXPORT, PACKAGE, DOCTOR, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING)
 # Commands that apply a trained model; the model decides some of their options, see `models/description.py`.
 _PREDICTING = (EVALUATING, INFERENCE, RELEASE)
-APPLYING = (*_PREDICTING, EXPORT)
+APPLYING = (*_PREDICTING, EXPORT, PACKAGE)
 # Commands that may run in several processes together.
 SHARED_COMMANDS = (TRAINING, INFERENCE)
 _LEARNING = (TRAINING, DOCTOR)
@@ -204,7 +205,7 @@ class Settings(BaseModel):
     output_dir: Text | None = option(
         None,
         About(
-            (INFERENCE, RELEASE, EXPORT, SYNTHESIS),
+            (INFERENCE, RELEASE, EXPORT, PACKAGE, SYNTHESIS),
             is_basic=True,
             default="inference: masks; synthesis: synthetic; others: name it",
         ),

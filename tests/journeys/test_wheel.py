@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from checkout import ROOT
 
-PACKAGED = ("networks", "transforms", "pipeline", "bundles", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+PACKAGED = ("networks", "transforms", "pipeline", "bundles", "docs", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 

@@ -98,16 +98,18 @@ def write_package(
 
 def with_model(inference: Mapping[str, Any], description: Description, sections: Mapping[str, Any]) -> dict[str, Any]:
     """Return the inference file of a bundle with the network of a model and the steps of its protocol."""
-    load, save = (inference[name]["transforms"] for name in ("preprocessing", "postprocessing"))
-    # The other steps prepare tables and pages, which only this package writes.
+    # The other steps after the network prepare tables and pages, which only this package writes.
     after = [step for step in sections["postprocessing"]["transforms"] if step["keys"] == "pred"]
-    chains = {
-        "preprocessing": [*load, *sections["place"]["transforms"]],
-        "postprocessing": [*after, sections["decide"], *save],
+    steps = {
+        "preprocessing": [without_label(step) for step in sections["place"]["transforms"]],
+        "postprocessing": [*after, sections["decide"]],
     }
     filled = {**inference, "network_def": dict(description.network), "inferer": sections["inferer"]}
-    filled |= {name: {"_target_": "Compose", "transforms": steps} for name, steps in chains.items()}
-    if "@brain_extractor" in json.dumps(chains):
+    for name, own in steps.items():
+        around: list[Any] = inference[name]["transforms"]
+        place = around.index("steps")
+        filled[name] = {**inference[name], "transforms": [*around[:place], *own, *around[place + 1 :]]}
+    if "@brain_extractor" in json.dumps(steps):
         filled["brain_extractor"] = {
             "_target_": "strokelesion.pipeline.models.application.PretrainedBrainExtractor",
             "weights": f"$@bundle_root + '/{BRAIN}'",
@@ -115,6 +117,15 @@ def with_model(inference: Mapping[str, Any], description: Description, sections:
             "device": "@device",
         }
     return filled
+
+
+def without_label(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a transform of scans and masks for scans alone; MONAI Label has other things under the key `label`."""
+    if not isinstance(keys := step["keys"], list):
+        return dict(step)
+    places = [place for place, key in enumerate(keys) if key != "label"]
+    by_key = {name: [step[name][place] for place in places] for name in ("keys", "mode") if isinstance(step.get(name), list)}
+    return {**step, **by_key}
 
 
 def describe_package(description: Description, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FIGURES = ("data_flow", "resunet")
 CODE = re.compile(r"```.*?```", flags=re.DOTALL)
 COMMAND = re.compile(r"-m\s+monai\.bundle run (?:[^\n`]|\\\n)+")
-TAKEN_BY_MONAI = {"config_file"}
+TAKEN_BY_MONAI = {"config_file", "bundle_root"}
 
 
 def anchors(path):

@@ -39,12 +39,13 @@ README = """# {name}
 
 {task}. {description}. *{intended_use}.*
 
+Install `monai` {monai_version} and `strokelesion` {software}. Then run this in the folder of the bundle:
+
 ```bash
-pip install monai=={monai_version} strokelesion=={software}
 python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir /data/scans --output_dir masks
 ```
 
-Run this in the folder of the bundle. It segments each `*.nii` and `*.nii.gz` of `--dataset_dir` and writes
+It segments each `*.nii` and `*.nii.gz` of `--dataset_dir` and writes
 `masks/<scan>_dseg.nii.gz` on the scan's own grid: {labels}.
 
 The network takes slices of {spacing} mm in RAS ({planes}) with {neighbors} neighbors on each side as channels.

@@ -284,7 +284,11 @@ def test_inference_takes_no_option_that_the_model_decides(option, run_command, t
 @pytest.mark.parametrize(
     ("words", "message", "status"),
     [
-        (["train"], "error: got the command 'train'; allowed are training, evaluating, inference, release, export, doctor,", 2),
+        (
+            ["train"],
+            "error: got the command 'train'; allowed are training, evaluating, inference, release, export, package,",
+            2,
+        ),
         (["inference", "--scans", "/nowhere"], "error: found no scan at /nowhere", 1),
     ],
 )

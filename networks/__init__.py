@@ -8,7 +8,14 @@ planes                    the planes in which volumes are sliced
 user_error                the errors that every layer raises for a user
 """
 
-from strokelesion.networks.inferers import MirrorInferer, MixedPrecisionInferer, PlanesInferer, VolumeInferer, uses_cuda_amp
+from strokelesion.networks.inferers import (
+    ChannelsLastInferer,
+    MirrorInferer,
+    MixedPrecisionInferer,
+    PlanesInferer,
+    VolumeInferer,
+    uses_cuda_amp,
+)
 from strokelesion.networks.losses import CrossEntropyDiceLoss, LesionDiceCELoss
 from strokelesion.networks.resunet import ResUNet
 from strokelesion.networks.segnet import SegNet
@@ -16,6 +23,7 @@ from strokelesion.networks.unet import UNet
 from strokelesion.networks.user_error import CommandLineError, UserError
 
 __all__ = [
+    "ChannelsLastInferer",
     "CommandLineError",
     "CrossEntropyDiceLoss",
     "LesionDiceCELoss",

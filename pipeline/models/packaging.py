@@ -105,7 +105,8 @@ def with_model(inference: Mapping[str, Any], description: Description, sections:
         "preprocessing": [without_label(step) for step in sections["place"]["transforms"]],
         "postprocessing": [*after, sections["decide"]],
     }
-    filled = {**inference, "network_def": dict(description.network), "inferer": sections["inferer"]}
+    filled = {**inference, "network_def": dict(description.network)}
+    filled["inferer"] = {**inference["inferer"], "inferer": sections["inferer"]}
     for name, own in steps.items():
         around: list[Any] = inference[name]["transforms"]
         place = around.index("steps")

@@ -19,7 +19,7 @@ COMMAND = re.compile(r"-m\s+monai\.bundle run (?:[^\n`]|\\\n)+")
 # Blocks of commands, and those of the program in them, each at the start of a line.
 BASH = re.compile(r"```bash\n(.*?)```", flags=re.DOTALL)
 PROGRAM = re.compile(r"^strokelesion (?:[^\n`]|\\\n)+", flags=re.MULTILINE)
-TAKEN_BY_MONAI = {"config_file"}
+TAKEN_BY_MONAI = {"config_file", "bundle_root"}
 
 
 def anchors(path):

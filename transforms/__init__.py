@@ -25,7 +25,7 @@ What they share:
 """
 
 from strokelesion.transforms.augmentation import RandAugmentSlicesd
-from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, StripHeadd
+from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, KeepOnePieced, StripHeadd
 from strokelesion.transforms.decision import DecideLesionsd, FillBackgroundd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.masks import BinarizeMasksd, FuseSubmasksd, LabelLesionsd, LoadMasksd

@@ -39,6 +39,7 @@ COMMANDS = {
     "synthesize": Command(settings.SYNTHESIS, "Make synthetic scans.", "synthesis"),
     "release": Command(settings.RELEASE, "Make a model to give away."),
     "export": Command(settings.EXPORT, "Write a model as ONNX."),
+    "package": Command(settings.PACKAGE, "Write a model as a MONAI bundle in the layout of the model zoo."),
 }
 
 

@@ -49,7 +49,8 @@ def bundle_file(named: str) -> Path:
     Raises:
         CommandLineError: There is no such file.
     """
-    installed = {path.stem: path for path in sorted(Path(bundle_root()).glob("*.json")) if path.stem != "metadata"}
+    others = ("metadata", "packaged")  # files of packaged bundles
+    installed = {path.stem: path for path in sorted(Path(bundle_root()).glob("*.json")) if path.stem not in others}
     path = installed.get(named, Path(named))
     if not path.is_file():
         raise CommandLineError(f"--bundle got {named}; allowed are {', '.join(installed)}, and the path of a bundle file.")

@@ -1,6 +1,5 @@
 """Results of new scans: the files of each scan, scans that are done already, and the tables of all scans."""
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from strokelesion.pipeline.inference.bids_sources import from_uri, read_links
 from strokelesion.pipeline.inference.lesion_table import Atlas
 from strokelesion.pipeline.inference.measuring import NOT_PLACED
 from strokelesion.pipeline.inference.outputs import OTHERS, OUTPUTS
-from strokelesion.pipeline.inference.provenance import read_sidecar, sha256_of_scan
+from strokelesion.pipeline.inference.provenance import read_sidecar
 from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, SIDECAR, name_scans
 from strokelesion.pipeline.inference.results import Results
 from strokelesion.pipeline.inference.table_columns import TABLES
@@ -202,14 +201,6 @@ def test_a_lost_mask_or_a_damaged_sidecar_is_made_again(results, item, name, out
     done.write(name, item, outcome)
     damage(partial(done.path, name))
     assert not done.is_done(name, item)
-
-
-def test_a_scan_is_known_by_all_its_files(tmp_path):
-    header, voxels = tmp_path / "scan.hdr", tmp_path / "scan.img"
-    header.write_bytes(b"header")
-    alone = sha256_of_scan({"image": str(header)})
-    voxels.write_bytes(b"voxels")
-    assert sha256_of_scan({"image": str(header)}) == hashlib.sha256(b"headervoxels").hexdigest() != alone
 
 
 def test_tables_gather_all_scans_and_failures_say_why(results, item, name, outcome, tmp_path):

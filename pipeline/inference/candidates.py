@@ -63,8 +63,13 @@ class Candidates:
         self.left_out.append(LeftOut(str(path), reason))
 
 
-def find_candidates(root: Path) -> Candidates:
-    """Return the scans in a folder and its subfolders, in which links are followed and hidden folders passed over."""
+def find_candidates(root: Path, take: str = "t1w") -> Candidates:
+    """Return the scans in a folder and its subfolders, in which links are followed and hidden folders passed over.
+
+    Args:
+        root: Folder.
+        take: `t1w` to take only images named T1w if there are any, `all` to take all that may be a T1.
+    """
     found = Candidates()
     is_derivative = "derivatives" in root.absolute().parts
     for folder, folders, files in walk(root):
@@ -79,7 +84,7 @@ def find_candidates(root: Path) -> Candidates:
             continue
         for name in files:
             sort_file(folder / name, found)
-    keep_scans(found)
+    keep_scans(found, take)
     return found
 
 
@@ -120,14 +125,14 @@ def sort_file(path: Path, found: Candidates) -> None:
         found.leave_out(path, "its header is missing; expected a .hdr of the same name")
 
 
-def keep_scans(found: Candidates) -> None:
+def keep_scans(found: Candidates, take: str) -> None:
     """Move images that are no scans to what is left out: not T1w where there are T1w, masks, maps, and parts of others."""
     images, found.images = sorted(found.images), []
-    with_t1w = {path.parent for path in images if is_t1w(path)}
+    with_t1w = {path.parent for path in images if is_t1w(path) and take == "t1w"}
     names, beside = {stem_path(path) for path in images}, reasons_beside(images)
     for path in images:
         if with_t1w and not (is_t1w(path) or (path.parent not in with_t1w and is_unit1(path))):
-            found.leave_out(path, "its name does not end with _T1w, and others do")
+            found.leave_out(path, "its name does not end with _T1w, and others do; --take all takes it")
         elif reason := ("" if with_t1w else mask_reason(path, names)) or beside.get(path, ""):
             found.leave_out(path, reason)
         else:

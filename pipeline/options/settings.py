@@ -210,6 +210,11 @@ class Settings(BaseModel):
     scans: Text | None = option(
         None, About(_SEGMENTING, is_basic=True, default="none: name it"), "File, folder, glob, BIDS data set or DICOM folder."
     )
+    take: Literal["t1w", "all"] = option(
+        "t1w",
+        About(_SEGMENTING),
+        "Scans of a folder: those named T1w if there are any, and DICOM where there is nothing else; or all that may be a T1.",
+    )
     participant: Annotated[Any, Allowed("labels of subjects, with commas; quote those of digits")] = option(
         None, About(_SEGMENTING, default="all"), "Subjects of a BIDS data set, with commas."
     )

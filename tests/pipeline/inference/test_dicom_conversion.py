@@ -259,9 +259,12 @@ def test_series_beside_images_are_mentioned_and_taken_when_named(tmp_path):
     nib.save(nib.Nifti1Image(volume(), np.eye(4)), tmp_path / "P002/t1.nii.gz")
     scans = find_scans(tmp_path)
     assert [item["image"] for item in scans] == [str(tmp_path / "P002/t1.nii.gz")]
-    advice = "21 DICOM files beside other images; name this folder to take them"
+    advice = "21 DICOM files beside other images; --take all takes them"
     assert scans.left_out == [(str(tmp_path / "P001/dicom"), advice)]
     assert len(find_scans(tmp_path / "P001/dicom")) == 1
+    both = find_scans(tmp_path, take="all")
+    assert [item.get("name") is None for item in both] == [True, False]
+    assert both.left_out == []
 
 
 @pytest.mark.parametrize(("text", "value"), [("3.2", 3.2), ("2.9\\5.1", 2.9), ("", 0), ("?", 0), (0.005, 0.005), (None, 0)])

@@ -4,7 +4,7 @@
 
 Each row of `DERIVED` names a bundle file that starts from `resunet.json`, the sections that it takes from `synthesis.json`, and
 those that it leaves out; its own sections stand in `overrides/` under the same name. Edit `resunet.json`, `synthesis.json`,
-`experiments.json` and `overrides/`; the other bundle files are written by this program.
+`experiments.json`, `packaged.json` and `overrides/`; the other bundle files are written by this program.
 """
 
 import json
@@ -19,7 +19,7 @@ SYNTHETIC = ("compose", "sides")
 NOT_SYNTHETIC = (
     *("dataset_dir", "split", "fold", "sub_lesions", "scans", "cohort", "split_csv", "traced", "is_unprepared"),
     *("registrations", "preprocessing", "postprocessing", "decide", "dataset", "evaluator", "applied", "results"),
-    *("evaluation_dir", "scorable", "evaluating", "scoring", "inference", "doctor"),
+    *("evaluation_dir", "scorable", "evaluating", "scoring", "inference", "package", "doctor"),
 )
 IN_BRAIN = ("intensities", "in_tissue", "in_brain", "place")
 DERIVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -28,7 +28,7 @@ DERIVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "resunet_synthetic": (SYNTHETIC, NOT_SYNTHETIC),
     "brain": (SYNTHETIC, (*NOT_SYNTHETIC, *IN_BRAIN)),
 }
-WRITTEN_BY_HAND = ("resunet", "synthesis", "experiments")
+WRITTEN_BY_HAND = ("resunet", "synthesis", "experiments", "packaged")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -41,8 +41,9 @@ def derive(name: str) -> dict[str, Any]:
     """Return the sections of a derived bundle file, in the order of the file that it starts from."""
     taken, left_out = DERIVED[name]
     synthesis = read("synthesis")
-    sections = read(BASE) | {section: synthesis[section] for section in taken} | read(f"overrides/{name}")
-    return {section: content for section, content in sections.items() if section not in left_out}
+    own = read(f"overrides/{name}")
+    sections = read(BASE) | {section: synthesis[section] for section in taken} | own
+    return {section: content for section, content in sections.items() if section in own or section not in left_out}
 
 
 def layout(content: Any, indent: int = 0, before: int = 0) -> str:

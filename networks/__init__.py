@@ -17,6 +17,7 @@ from strokelesion.networks.user_error import CommandLineError, UserError
 
 if TYPE_CHECKING:
     from strokelesion.networks.inferers import (
+        ChannelsLastInferer,
         MirrorInferer,
         MixedPrecisionInferer,
         PlanesInferer,
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from strokelesion.networks.unet import UNet
 
 _MODULES = {
-    "inferers": ("MirrorInferer", "MixedPrecisionInferer", "PlanesInferer", "VolumeInferer", "uses_cuda_amp"),
+    "inferers": (
+        *("ChannelsLastInferer", "MirrorInferer", "MixedPrecisionInferer", "PlanesInferer", "VolumeInferer"),
+        "uses_cuda_amp",
+    ),
     "losses": ("CrossEntropyDiceLoss", "LesionDiceCELoss"),
     "resunet": ("ResUNet",),
     "segnet": ("SegNet",),

@@ -12,7 +12,7 @@ In the order of a scan:
     slices.py             field of view, planes and slices
     augmentation.py       random changes of a batch of slices
     decision.py           probabilities to labels
-    prediction_check.py   whether a saved prediction can be scored
+    prediction_check.py   reading of a saved prediction, and whether it can be scored
     synthesis/            synthetic scans for training
 
 What they share:
@@ -25,11 +25,11 @@ What they share:
 """
 
 from strokelesion.transforms.augmentation import RandAugmentSlicesd
-from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, StripHeadd
+from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, KeepOnePieced, StripHeadd
 from strokelesion.transforms.decision import DecideLesionsd, FillBackgroundd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
 from strokelesion.transforms.masks import BinarizeMasksd, FuseSubmasksd, LabelLesionsd, LoadMasksd
-from strokelesion.transforms.prediction_check import CheckPredictiond
+from strokelesion.transforms.prediction_check import CheckPredictiond, LoadPredictiond
 from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.reading import LoadScand
 from strokelesion.transforms.recipe import Recipe

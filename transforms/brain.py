@@ -193,6 +193,27 @@ class ExtractBraind(MapTransform):
         return {**data, "brain": brain}
 
 
+class KeepOnePieced(MapTransform):
+    """Keep the largest component of the brain in predictions and fill its holes, see `in_one_piece`.
+
+    Args:
+        keys: Probabilities of background and brain `(2, X, Y, Z)`.
+        threshold: Least probability of brain.
+    """
+
+    def __init__(self, keys: KeysCollection, threshold: float = 0.5) -> None:
+        super().__init__(keys)
+        self.threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with the probability of brain changed."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            sample[key] = sample[key].clone()
+            sample[key][1:] = in_one_piece(sample[key][1:], self.threshold)
+        return sample
+
+
 class OutsideBraind(MapTransform):
     """Overwrite voxels further than a margin from the closed mask `brain`; the margin is needed because masks are inexact.
 

@@ -7,7 +7,9 @@ Source: Li et al. 2016, "The first step for neuroimaging data analysis: DICOM to
 doi:10.1016/j.jneumeth.2016.03.001.
 """
 
+import atexit
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -30,6 +32,7 @@ OPTIONS = ("-g", "i", "-b", "y", "-ba", "n", "-z", "n", "-d", "0", "-f", "image"
 # dcm2niix needs a second at most; a damaged file must not stop the other scans.
 LONGEST_S = 600
 MOST_BYTES = 2**31  # of an inflated file
+MOST_KEPT_BYTES = 2**30  # of the images of listed series that wait to be segmented
 # Words of dcm2niix about files that it cannot use as they are.
 DEFLATED, EXPLICIT = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.1"
 UNEVEN = "Interslice distance varies"
@@ -98,6 +101,10 @@ class ConvertedSeries(NamedTuple):
         return [image for image in self.images if len(positions[image.kind]) > 1]
 
 
+# By path, time and size of the files of a series: the folder of its images, and what dcm2niix said.
+_kept: dict[tuple[tuple[str, int, int], ...], tuple["tempfile.TemporaryDirectory[str]", ConvertedSeries]] = {}
+
+
 @dataclass(frozen=True)
 class DicomImage:
     """One image of a DICOM series that can be a scan; `load_volume` converts it again when it is its turn.
@@ -125,16 +132,45 @@ class DicomImage:
 
 
 @contextmanager
-def convert_series(files: Sequence[str]) -> Iterator[ConvertedSeries]:
+def convert_series(files: Sequence[str], again: bool = False) -> Iterator[ConvertedSeries]:
     """Convert the files of one series in a temporary folder and yield the images; the folder is removed at the end.
 
     Deflated files, which dcm2niix refuses, are inflated first.
+
+    Args:
+        files: Files of the series.
+        again: Whether the same files are asked for again later; the images then wait for that, up to `MOST_KEPT_BYTES`.
     """
-    with tempfile.TemporaryDirectory(prefix="series_") as folder:
-        found = run_dcm2niix(files, Path(folder, "1"))
-        if any(DEFLATED in word for word in found.words):
-            found = run_dcm2niix(files, Path(folder, "2"), is_deflated=True)
+    key = tuple((file, os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in files)
+    folder, found = _kept.pop(key) if key in _kept else convert_files(files)
+    try:
         yield found
+    finally:
+        kept = [*(images for _, images in _kept.values()), found]
+        if again and sum(image.path.stat().st_size for series in kept for image in series.images) <= MOST_KEPT_BYTES:
+            _kept[key] = folder, found
+        else:
+            folder.cleanup()
+
+
+def convert_files(files: Sequence[str]) -> tuple["tempfile.TemporaryDirectory[str]", ConvertedSeries]:
+    """Return a new temporary folder and the images of a series in it."""
+    folder = tempfile.TemporaryDirectory(prefix="series_")
+    try:
+        found = run_dcm2niix(files, Path(folder.name, "1"))
+        if any(DEFLATED in word for word in found.words):
+            found = run_dcm2niix(files, Path(folder.name, "2"), is_deflated=True)
+    except BaseException:
+        folder.cleanup()
+        raise
+    return folder, found
+
+
+@atexit.register
+def remove_kept() -> None:
+    """Remove the images that were kept and not asked for again."""
+    while _kept:
+        _kept.popitem()[1][0].cleanup()
 
 
 def run_dcm2niix(files: Sequence[str], folder: Path, is_deflated: bool = False) -> ConvertedSeries:

@@ -11,7 +11,6 @@ import torch
 from monai.data import MetaTensor
 from nibabel.affines import voxel_sizes
 from nilearn.datasets import load_mni152_brain_mask
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from strokelesion.networks import UserError
@@ -28,7 +27,7 @@ EVENED_MM = 20.0
 # Weight of the whole brain in that brightness, where 1 is a place in healthy tissue: it counts deep in large lesions.
 GLOBAL_WEIGHT = 0.02
 # Largest share of a lesion whose mirrored place is lesion too, or outside the scan.
-LARGEST_BILATERAL = 0.1
+LARGEST_BILATERAL = 0.25
 
 
 def fill_lesions(image: MetaTensor, lesions: torch.Tensor, to_mni: Affine | None) -> MetaTensor:
@@ -38,7 +37,7 @@ def fill_lesions(image: MetaTensor, lesions: torch.Tensor, to_mni: Affine | None
     2. Multiply it by the local ratio of brightness of the scan and the mirrored scan in healthy tissue (`brightness_ratio`).
     3. Blend: the weight is 1 in the lesion and falls linearly to 0 at `BORDER_MM`.
 
-    A few voxels whose mirrored place is lesion too get the nearest mirrored voxel that is not.
+    Voxels whose mirrored place is lesion too get the nearest mirrored voxel that is not.
 
     Args:
         image: T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity; air is about 0.
@@ -53,21 +52,26 @@ def fill_lesions(image: MetaTensor, lesions: torch.Tensor, to_mni: Affine | None
     lesion = lesions.as_subclass(torch.Tensor)[0] > 0
     if not lesion.any():
         return MetaTensor(image.as_tensor().clone(), affine=image.affine)
-    spacing_mm = voxel_sizes(image.affine.numpy())
-    distance_mm = distances_mm(lesion, spacing_mm.tolist())
-    is_healthy = MetaTensor((distance_mm > BORDER_MM)[None].float(), affine=image.affine)
-    brain = brain_of_template(image, to_mni)
-    mirror = find_mirror(image, lesion[None], brain, to_mni)
-    there, healthy_there, free_there = resample_mirrored(image, is_healthy, lesion, mirror)
-    require_other_side(lesion, free_there)
-    tissue = (brain[0] * is_healthy.as_tensor()[0] * healthy_there).numpy()
-    ratio = brightness_ratio(image.as_tensor()[0].numpy(), there.numpy(), tissue, spacing_mm)
-    filling = torch.from_numpy(spread_from(free_there.numpy(), there.numpy() * ratio))
-    weight = (1 - distance_mm / BORDER_MM).clamp(min=0).float()
-    # A voxel with weight 0 keeps its bits, also where the filling is not finite.
+    small, ignored, tissue = at_search_grid(image, lesion[None], to_mni)
+    mirror = find_mirror(small, ignored, tissue, to_mni)
+    there, is_free = mirrored(MetaTensor(torch.cat([image.as_tensor().float(), (~lesion)[None]]), affine=image.affine), mirror)
+    require_other_side(lesion, is_free > 0.99)
+    ratio = resampled(brightness_ratio(small, tissue, mirror), image, padding_mode="border").as_tensor()[0]
+    filling = torch.from_numpy(spread_from((is_free > 0.99).numpy(), (there * ratio).numpy()))
+    weight = (1 - distances_mm(lesion, voxel_sizes(image.affine.numpy()).tolist()) / BORDER_MM).clamp(min=0).float()
+    # A voxel with weight 0 keeps its bits.
     values = image.as_tensor()[0]
     filled = torch.where(weight > 0, values + weight * (filling - values), values)
     return MetaTensor(filled[None], affine=image.affine)
+
+
+def at_search_grid(image: MetaTensor, lesion: torch.Tensor, to_mni: Affine) -> tuple[MetaTensor, MetaTensor, MetaTensor]:
+    """Return a scan at 2 mm with its lesion and a rim around it, and the rest of its brain, as masks of 0/1 bytes."""
+    small = at_two_mm(MetaTensor(image.as_tensor().float(), affine=image.affine))
+    unseen = resampled(MetaTensor(lesion.float(), affine=image.affine), small).as_tensor()
+    ignored = grown(MetaTensor((unseen > 0.1).byte(), affine=small.affine), LESION_RIM_VOXELS)
+    is_tissue = (brain_of_template(small, to_mni) > 0) & (ignored.as_tensor() == 0)
+    return small, ignored, MetaTensor(is_tissue.byte(), affine=small.affine)
 
 
 def brain_of_template(image: MetaTensor, to_mni: Affine) -> torch.Tensor:
@@ -78,42 +82,31 @@ def brain_of_template(image: MetaTensor, to_mni: Affine) -> torch.Tensor:
     return (resampled(placed, image).as_tensor() > 0.5).float()
 
 
-def find_mirror(image: MetaTensor, lesion: torch.Tensor, brain: torch.Tensor, to_mni: Affine) -> Affine:
+def find_mirror(image: MetaTensor, ignored: MetaTensor, tissue: MetaTensor, to_mni: Affine) -> Affine:
     """Return the affine `(4, 4)` in the scan's millimeters from each place to its mirrored place.
 
-    It starts with x to -x of MNI space. The mutual information of the scan and its mirror image in the brain is then maximized
-    over 12 parameters at 2 mm, without the lesion and its mirror image. Both sides are made equally bright before each level.
+    It starts with x to -x of MNI space. The mutual information of the scan and its mirror image in healthy tissue is then
+    maximized over 12 parameters. Both sides are made equally bright before each level.
+
+    Args:
+        image: Scan `(1, X, Y, Z)` at 2 mm.
+        ignored: Mask of the lesion, which is ignored on both sides.
+        tissue: Mask of the brain without it.
+        to_mni: Affine from the scan's millimeters to those of MNI space.
     """
-    small = at_two_mm(MetaTensor(image.as_tensor().float(), affine=image.affine))
-    masks = MetaTensor(torch.cat([lesion.float(), brain]), affine=image.affine)
-    unseen, inside = resampled(masks, small).as_tensor()[:, None]
-    ignored = grown(MetaTensor((unseen > 0.1).byte(), affine=small.affine), LESION_RIM_VOXELS)
-    looked_at = MetaTensor(((inside > 0.5) & (ignored.as_tensor() == 0)).byte(), affine=small.affine)
     mirror: Affine = np.linalg.inv(to_mni) @ np.diag([-1.0, 1.0, 1.0, 1.0]) @ to_mni
     for level in LEVELS:
-        even = made_even(small, looked_at, mirror)
-        mirror = align(even, even, mirror, [level], mutual_information, ignored, looked_at)
+        # Each side takes half of the difference.
+        half = brightness_ratio(image, tissue, mirror).as_tensor().clamp(0.1, 10).sqrt()
+        even = MetaTensor(image.as_tensor() / half, affine=image.affine)
+        mirror = align(even, even, mirror, [level], mutual_information, ignored, tissue)
     return mirror
 
 
-def made_even(image: MetaTensor, tissue: MetaTensor, mirror: Affine) -> MetaTensor:
-    """Return a scan `(1, X, Y, Z)` whose two sides are equally bright in a mask of tissue, 0 or 1; see `brightness_ratio`."""
-    both = MetaTensor(torch.cat([image.as_tensor(), tissue.as_tensor().float()]), affine=image.affine)
-    placed = MetaTensor(both.as_tensor(), affine=torch.from_numpy(np.linalg.inv(mirror)) @ image.affine)
-    (here, mine), (there, its) = (one.numpy() for one in (both.as_tensor(), resampled(placed, image).as_tensor()))
-    ratio = brightness_ratio(here, there, mine * (its > 0.99), voxel_sizes(image.affine.numpy()))
-    # Each side takes half of the difference.
-    return MetaTensor(image.as_tensor() / torch.from_numpy(ratio).clamp(0.1, 10)[None].sqrt(), affine=image.affine)
-
-
-def resample_mirrored(
-    image: MetaTensor, is_healthy: MetaTensor, lesion: torch.Tensor, mirror: Affine
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the mirrored scan, and where it is healthy and where it is no lesion, each `(X, Y, Z)`."""
-    both = torch.cat([image.as_tensor().float(), is_healthy.as_tensor(), (~lesion)[None].float()])
-    placed = MetaTensor(both, affine=torch.from_numpy(np.linalg.inv(mirror)) @ image.affine)
-    there, healthy, free = resampled(placed, image).as_tensor()
-    return there, (healthy > 0.99).float(), free > 0.99
+def mirrored(image: MetaTensor, mirror: Affine) -> torch.Tensor:
+    """Return the values of an image `(C, X, Y, Z)` at the mirrored place of each voxel; 0 outside the image."""
+    placed = MetaTensor(image.as_tensor(), affine=torch.from_numpy(np.linalg.inv(mirror)) @ image.affine)
+    return resampled(placed, image).as_tensor()
 
 
 def require_other_side(lesion: torch.Tensor, free_there: torch.Tensor) -> None:
@@ -126,19 +119,19 @@ def require_other_side(lesion: torch.Tensor, free_there: torch.Tensor) -> None:
         )
 
 
-def brightness_ratio(
-    values: NDArray[Any], there: NDArray[Any], tissue: NDArray[Any], spacing_mm: NDArray[np.floating]
-) -> NDArray[np.floating]:
-    """Return by how much a scan is brighter than its mirror image around each voxel, in healthy tissue, `(X, Y, Z)`.
+def brightness_ratio(image: MetaTensor, tissue: MetaTensor, mirror: Affine) -> MetaTensor:
+    """Return by how much a scan is brighter than its mirror image around each voxel, in healthy tissue, `(1, X, Y, Z)`.
 
-    Formula: (G(v t) + w m(v)) / (G(u t) + w m(u)), with v and u the scan and its mirror image, t the healthy tissue (0 or 1), G
-    a Gaussian of `EVENED_MM`, w `GLOBAL_WEIGHT`, and m the mean over the tissue.
+    Formula: (G(v t) + w m(v)) / (G(u t) + w m(u)), with v and u the scan and its mirror image, t where both are healthy tissue
+    (0 or 1), G a Gaussian of `EVENED_MM`, w `GLOBAL_WEIGHT`, and m the mean over the tissue.
     """
-    count = max(tissue.sum(), 1)
+    both = torch.cat([image.as_tensor(), tissue.as_tensor().float()])
+    there, its = mirrored(MetaTensor(both, affine=image.affine), mirror)
+    healthy = (both[1] * (its > 0.99)).numpy()
+    width = EVENED_MM / voxel_sizes(image.affine.numpy())
     here, other = (
-        ndimage.gaussian_filter(one * tissue, EVENED_MM / spacing_mm, mode="constant", truncate=3.0)
-        + GLOBAL_WEIGHT * (one * tissue).sum() / count
-        for one in (values, there)
+        ndimage.gaussian_filter(one * healthy, width, mode="constant", truncate=3.0)
+        + GLOBAL_WEIGHT * (one * healthy).sum() / max(healthy.sum(), 1)
+        for one in (both[0].numpy(), there.numpy())
     )
-    ratio: NDArray[np.floating] = here / np.where(other > 0, other, 1)
-    return ratio
+    return MetaTensor(torch.from_numpy(here / np.where(other > 0, other, 1))[None], affine=image.affine)

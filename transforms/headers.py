@@ -4,16 +4,19 @@ Viewers differ in the form that they follow: nibabel takes the sform first, ITK 
 code. Therefore a mask has both forms, their codes and the units of its scan.
 """
 
+import re
+import zlib
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 from monai.config import PathLike
 from nibabel.spatialimages import HeaderDataError
 
-from strokelesion.transforms.content import named_by_content
+from strokelesion.transforms.content import GZIP, named_by_content
 from strokelesion.transforms.conversion import DicomImage
 from strokelesion.transforms.geometry import corner_shift_mm
-from strokelesion.transforms.reading import NIBABEL_SUFFIXES, is_analyze
+from strokelesion.transforms.reading import NIBABEL_SUFFIXES, SLACK_BYTES, is_analyze
 
 # Codes of NIfTI for the space of a form.
 SCANNER, MNI = 1, 4
@@ -23,7 +26,13 @@ GRID_FIELDS = (
 )
 # A larger distance between the corners of qform and sform is a contradiction, not a rounding error.
 FORMS_TOLERANCE_MM = 1.0
+# Where the flag `goodRASFlag` lies in a file of FreeSurfer.
+GOOD_RAS = slice(28, 30)
+# Names of anatomical spaces in NRRD, and of direction matrices in MetaImage.
+_ANATOMICAL = re.compile(rb"^space:\s*(?:(?:right|left)-(?:anterior|posterior)-superior|[RL][AP]S\b)", re.I | re.M)
+_MATRIX = re.compile(rb"^(?:TransformMatrix|Orientation|Rotation)\s*[=:]", re.M)
 NO_AFFINE = "has no affine (the codes of qform and sform are 0): which side is left, and which way is up, was guessed"
+NO_SPACE = "does not say how its axes lie in the head: which side is left, and which way is up, was guessed"
 ANALYZE = "is in the format Analyze, which does not say where left is: it was guessed"
 
 
@@ -45,7 +54,25 @@ def find_missing_affine(source: PathLike | DicomImage, header: nib.Nifti1Header 
     """
     if header is not None:
         return NO_AFFINE if header["qform_code"] == header["sform_code"] == 0 else ""
-    return ANALYZE if not isinstance(source, DicomImage) and is_analyze(str(source)) else ""
+    if isinstance(source, DicomImage):
+        return ""
+    if is_analyze(str(source)):
+        return ANALYZE
+    return "" if has_space(Path(source)) else NO_SPACE
+
+
+def has_space(path: Path) -> bool:
+    """Return whether a FreeSurfer, NRRD or MetaImage file says how its axes lie in the head; readers guess if it does not."""
+    kind = path.suffix.lower()
+    with path.open("rb") as file:
+        start = file.read(SLACK_BYTES)
+    if kind in (".mgz", ".mgh"):
+        header = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, GOOD_RAS.stop) if start.startswith(GZIP) else start
+        return header[GOOD_RAS] != b"\0\0"
+    if kind in (".nrrd", ".nhdr"):
+        header = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0]
+        return None not in (_ANATOMICAL.search(header), re.search(rb"^space directions:", header, re.MULTILINE))
+    return kind not in (".mha", ".mhd") or _MATRIX.search(start.partition(b"ElementDataFile")[0]) is not None
 
 
 def find_two_affines(header: nib.Nifti1Header | None) -> str:

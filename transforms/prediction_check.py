@@ -1,20 +1,37 @@
-"""Checks of a saved prediction before it is scored: grid of the scan, integer labels, probabilities in [0, 1]."""
+"""Reading and checks of a saved prediction before it is scored: grid of the scan, integer labels, probabilities in [0, 1]."""
 
 import re
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from monai.transforms import Transform
+from monai.transforms import EnsureChannelFirst, MapTransform, Transform
 
 from strokelesion.networks import UserError
 from strokelesion.transforms.geometry import match_grid
 from strokelesion.transforms.masks import MAIN, SUB, divide_components
+from strokelesion.transforms.reading import read_named
 from strokelesion.transforms.sample_error import source_of
 
 LABELS = (0, MAIN, SUB)
 # Probabilities are stored in single precision, and one of the three is computed as 1 minus the others.
 PROBABILITY_TOLERANCE = 1e-4
+
+
+class LoadPredictiond(MapTransform):
+    """Load predictions `(C, X, Y, Z)`, whose classes lie along the fourth axis of the file, if it has one.
+
+    Raises:
+        SampleError: If a file is damaged or no image, see `read_named`.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with its predictions in place of their paths."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            loaded = read_named(sample[key], str(sample[key]))
+            sample[key] = EnsureChannelFirst(channel_dim=-1 if loaded.ndim > 3 else "no_channel")(loaded)
+        return sample
 
 
 class CheckPredictiond(Transform):

@@ -42,10 +42,10 @@ SLACK_BYTES = 2**20
 CHUNK_BYTES = 2**20
 # Allowed edges of voxels. In ATLAS R3.0 they run from 0.25 to 6.2 mm. Beyond the limits, the unit or the header is wrong.
 EDGES_MM = (0.1, 10.0)
+UNITS_MM = {"meter": 1000.0, "micron": 0.001}
 # Relative difference between an affine and the voxel sizes in the same header, for rounding.
 EDGE_TOLERANCE = 0.01
-# A generous limit: 500 mm along each axis are 125 liters.
-MOST_LITERS = 250.0
+MOST_LITERS = 250.0  # a generous limit: 500 mm along each axis are 125 liters
 # Least volume of a voxel as a share of a box with the same edges. Below this, the axes lie in one plane.
 LEAST_SHEAR = 0.01
 # Fields of MetaImage and NRRD headers that name the file with the voxels.
@@ -62,6 +62,7 @@ class LoadScand(MapTransform):
 
     Args:
         keys: Path or `DicomImage`; replaced by a volume `(1, X, Y, Z)` with affine (RAS, mm).
+        allow_missing_keys: Whether to skip scans that are missing.
 
     Raises:
         SampleError: If the scan is damaged or not a single 3D volume, see `load_volume`.
@@ -86,10 +87,23 @@ def load_volume(source: PathLike | DicomImage, name: str = "", dtype: type = np.
         dtype: Type of the values.
 
     Raises:
-        SampleError: If the source cannot be read, is damaged or has several volumes; a fourth
-            axis of length 1 is allowed.
+        SampleError: If it cannot be read, is damaged or has several volumes; a fourth axis of length 1 is allowed.
     """
     name = name or (source.folders[0] if isinstance(source, DicomImage) else str(source))
+    loaded = read_named(source, name, dtype)
+    if not isinstance(source, DicomImage) and is_analyze(str(source)):
+        logger.warning("%s is in the format Analyze, which does not say where left is: taken to be where x is large", name)
+    volume: Any = EnsureChannelFirst(channel_dim="no_channel")(one_volume(loaded, name))
+    volume.meta[ImageMetaKey.FILENAME_OR_OBJ] = name
+    return MetaTensor(volume)
+
+
+def read_named(source: PathLike | DicomImage, name: str, dtype: type = np.float32) -> MetaTensor:
+    """Return an image with all its axes `(X, Y, Z, …)`; errors and results name it as given.
+
+    Raises:
+        SampleError: If the source cannot be read or is damaged.
+    """
     try:
         loaded = read_series(source, dtype) if isinstance(source, DicomImage) else read(str(source), dtype)
     except SampleError:
@@ -98,22 +112,17 @@ def load_volume(source: PathLike | DicomImage, name: str = "", dtype: type = np.
         raise SampleError(name, "may not be read: permission denied", "Let yourself read it, or move it away.") from None
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
-        reason = re.sub(TEMPORARY, name, reason)
-        raise SampleError(
-            name, f"cannot be read: {reason}", "Get the file again from where it came, or move it away."
-        ) from None
-    if not isinstance(source, DicomImage) and is_analyze(str(source)):
-        logger.warning("%s is in the format Analyze, which does not say where left is: taken to be where x is large", name)
-    volume: Any = EnsureChannelFirst(channel_dim="no_channel")(one_volume(loaded, name))
-    volume.meta[ImageMetaKey.FILENAME_OR_OBJ] = name
-    return MetaTensor(volume)
+        what = f"cannot be read: {re.sub(TEMPORARY, name, reason)}"
+        raise SampleError(name, what, "Get the file again from where it came, or move it away.") from None
+    loaded.meta[ImageMetaKey.FILENAME_OR_OBJ] = name
+    return loaded
 
 
 def read_series(source: DicomImage, dtype: type) -> MetaTensor:
     """Return an image of a DICOM series."""
     if source.objection:
         raise UserError(source.objection)
-    with convert_series(source.files) as converted:
+    with convert_series(source.files, again=source.suffix != "") as converted:
         paths = [str(image.path) for image in converted.images if image.suffix == source.suffix]
         if not paths:
             raise UserError("its files have changed since they were listed")
@@ -192,9 +201,13 @@ def check_nibabel_file(path: str) -> NDArray[np.float64]:
     check_size(promise, DEFLATE_RATIO if is_packed else 1)
     if is_packed:
         check_stream(file, promise.data_bytes)
-    check_grid(image.shape[:3], image.affine)
-    check_edges(image.affine, image.header.get_zooms()[:3])
-    affine: NDArray[np.float64] = image.affine
+    edges_mm = np.array(image.header.get_zooms()[:3])
+    unit = image.header.get_xyzt_units()[0] if isinstance(image.header, nib.Nifti1Header) else "mm"
+    is_in_mm = ((EDGES_MM[0] <= edges_mm) & (edges_mm <= EDGES_MM[1])).all()  # whatever the unit says
+    scale = 1.0 if is_in_mm else UNITS_MM.get(unit, 1.0)
+    affine: NDArray[np.float64] = np.diag([scale, scale, scale, 1.0]) @ image.affine
+    check_grid(image.shape[:3], affine)
+    check_edges(affine, (scale * edges_mm).tolist())
     return affine
 
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "synthesize": Command(settings.SYNTHESIS, "Make synthetic scans.", "synthesis"),
     "release": Command(settings.RELEASE, "Make a model to give away."),
     "export": Command(settings.EXPORT, "Write a model as ONNX."),
+    "package": Command(settings.PACKAGE, "Write a model as a MONAI bundle in the layout of the model zoo."),
 }
 
 
@@ -49,7 +50,8 @@ def bundle_file(named: str) -> Path:
     Raises:
         CommandLineError: There is no such file.
     """
-    installed = {path.stem: path for path in sorted(Path(bundle_root()).glob("*.json")) if path.stem != "metadata"}
+    others = ("metadata", "packaged")  # files of packaged bundles
+    installed = {path.stem: path for path in sorted(Path(bundle_root()).glob("*.json")) if path.stem not in others}
     path = installed.get(named, Path(named))
     if not path.is_file():
         raise CommandLineError(f"--bundle got {named}; allowed are {', '.join(installed)}, and the path of a bundle file.")

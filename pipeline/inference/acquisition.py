@@ -62,10 +62,39 @@ _ELSEWHERE = re.compile(r"SPINE|KNEE|ABDOMEN|PELVIS|CHEST|HEART|BREAST|SHOULDER|
 
 
 def sidecar_of(path: Path) -> dict[str, Any]:
-    """Return the content of the `.json` file beside an image; empty if there is none that can be read."""
+    """Return the metadata of an image: its `.json` file and, in BIDS, those that it inherits; the nearest one wins."""
     stem = re.sub(r"(\.nii)?(\.gz)?$|\.\w+$", "", path.name, count=1, flags=re.IGNORECASE)
+    own = path.with_name(f"{stem}.json")
+    known: dict[str, Any] = {}
+    for file in (*inherited_sidecars(own.absolute()), own):
+        known |= read_json(file)
+    return known
+
+
+def inherited_sidecars(own: Path) -> list[Path]:
+    """Return the sidecars that an image inherits by the rules of BIDS, from the top of the data set to its folder.
+
+    A sidecar such as `T1w.json` counts for images below its folder that have its suffix and all of its entities.
+
+    Args:
+        own: Absolute path of the image's own sidecar.
+    """
+    *entities, suffix = own.stem.split("_")
+    if not own.name.startswith("sub-"):
+        return []
+    folders = [own.parent]
+    while re.fullmatch(r"anat|(?:sub|ses)-.+", folders[-1].name):
+        folders.append(folders[-1].parent)
+    found = [
+        file for folder in reversed(folders) for file in sorted(folder.glob(f"*{suffix}.json"), key=lambda file: len(file.name))
+    ]
+    return [file for file in found if set(file.stem.split("_")) <= {*entities, suffix}]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a sidecar; empty if it is missing, damaged or of another kind."""
     try:
-        content = json.loads(path.with_name(f"{stem}.json").read_text(encoding="utf-8", errors="replace"), strict=False)
+        content = json.loads(path.read_text(encoding="utf-8", errors="replace"), strict=False)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -73,9 +102,16 @@ def sidecar_of(path: Path) -> dict[str, Any]:
 
 def objection_to_file(path: Path) -> str:
     """Return why an image file is no T1 by its BIDS suffix or the sidecar beside it; "" if it can be one."""
+    if not is_magnitude(path.name):
+        return "not the magnitude"
     if match := _BIDS_OTHER.fullmatch(f"_{path.name.split('.')[0].rpartition('_')[2]}"):
         return f"not T1-weighted by its suffix {match[0]}" if "_" in path.name else ""
     return objection_to_metadata(sidecar_of(path))
+
+
+def is_magnitude(name: str) -> bool:
+    """Return whether a BIDS name does not say that the image is a phase, or a real or imaginary part."""
+    return re.search(r"_part-(?!mag[_.])", name) is None
 
 
 def objection_to_metadata(sidecar: Mapping[str, Any]) -> str:

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from strokelesion.pipeline.inference.companions import reasons_beside, stem_path
 from strokelesion.pipeline.inference.dicom import LeftOut, is_dicom
+from strokelesion.pipeline.inference.suffixes import IMAGE_SUFFIXES, reason_not_read, stem_of
 from strokelesion.pipeline.runtime.walking import walk
 from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.sample_error import SampleError
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
-# Images in forms that are not read.
-OTHER_SUFFIXES = (".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip", ".mnc", ".head", ".brik", ".mif", ".par", ".rec")
 # Files that are certainly no DICOM; they are not opened.
 NO_DICOM = (".json", ".tsv", ".csv", ".txt", ".md", ".html", ".pdf", ".png", ".jpg", ".raw", ".gz", ".bval", ".bvec", ".py")
 # A file whose last word is one of these is a mask or map.
@@ -64,8 +63,13 @@ class Candidates:
         self.left_out.append(LeftOut(str(path), reason))
 
 
-def find_candidates(root: Path) -> Candidates:
-    """Return the scans in a folder and its subfolders, in which links are followed and hidden folders passed over."""
+def find_candidates(root: Path, take: str = "t1w") -> Candidates:
+    """Return the scans in a folder and its subfolders, in which links are followed and hidden folders passed over.
+
+    Args:
+        root: Folder.
+        take: `t1w` to take only images named T1w if there are any, `all` to take all that may be a T1.
+    """
     found = Candidates()
     is_derivative = "derivatives" in root.absolute().parts
     for folder, folders, files in walk(root):
@@ -80,7 +84,7 @@ def find_candidates(root: Path) -> Candidates:
             continue
         for name in files:
             sort_file(folder / name, found)
-    keep_scans(found)
+    keep_scans(found, take)
     return found
 
 
@@ -113,25 +117,23 @@ def sort_file(path: Path, found: Candidates) -> None:
             found.leave_out(path, "a channel of nnU-Net other than the first")
         else:
             found.images.append(path)
-    elif name.endswith(OTHER_SUFFIXES):
-        found.leave_out(path, f"a form that is not read; expected {', '.join(IMAGE_SUFFIXES)} or DICOM")
+    elif reason := reason_not_read(name):
+        found.leave_out(path, reason)
     elif not name.endswith(NO_DICOM) and is_dicom(path):
         found.dicom.append(path)
     elif name.endswith(".img") and not any(path.with_suffix(suffix).is_file() for suffix in (".hdr", ".HDR")):
         found.leave_out(path, "its header is missing; expected a .hdr of the same name")
 
 
-def keep_scans(found: Candidates) -> None:
-    """Move images that are no scans to what is left out: not T1w where there are T1w, phases, masks and maps."""
+def keep_scans(found: Candidates, take: str) -> None:
+    """Move images that are no scans to what is left out: not T1w where there are T1w, masks, maps, and parts of others."""
     images, found.images = sorted(found.images), []
-    has_t1w = any(is_t1w(path) for path in images)
-    names = {path.with_name(stem_of(path.name)) for path in images}
+    with_t1w = {path.parent for path in images if is_t1w(path) and take == "t1w"}
+    names, beside = {stem_path(path) for path in images}, reasons_beside(images)
     for path in images:
-        if has_t1w and not is_t1w(path):
-            found.leave_out(path, "its name does not end with _T1w, and others do")
-        elif has_t1w and "_part-phase_" in path.name:
-            found.leave_out(path, "not the magnitude")
-        elif not has_t1w and (reason := mask_reason(path, names)):
+        if with_t1w and not (is_t1w(path) or (path.parent not in with_t1w and is_unit1(path))):
+            found.leave_out(path, "its name does not end with _T1w, and others do; --take all takes it")
+        elif reason := ("" if with_t1w else mask_reason(path, names)) or beside.get(path, ""):
             found.leave_out(path, reason)
         else:
             found.images.append(path)
@@ -140,6 +142,11 @@ def keep_scans(found: Candidates) -> None:
 def is_t1w(path: Path) -> bool:
     """Return whether a name ends with the suffix that BIDS gives to T1-weighted images."""
     return path.name.split(".")[0].endswith("_T1w")
+
+
+def is_unit1(path: Path) -> bool:
+    """Return whether a name ends with the suffix that BIDS gives to the T1-weighted image of an MP2RAGE."""
+    return path.name.split(".")[0].endswith("_UNIT1")
 
 
 def mask_reason(path: Path, names: Collection[Path]) -> str:
@@ -171,9 +178,3 @@ def values_of_mask(path: Path) -> str:
     if len(values) <= MOST_LABELS:
         return f"a mask by its name and its {len(values)} values"
     return "a map by its name and its values from 0 to 1" if values[0] >= 0 and values[-1] <= 1 else ""
-
-
-def stem_of(name: str) -> str:
-    """Return a file name without its image suffix."""
-    matching = [suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)]
-    return name[: -len(max(matching, key=len))] if matching else name

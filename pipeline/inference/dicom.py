@@ -166,7 +166,7 @@ def images_of(headers: Sequence[Header]) -> tuple[list[DicomImage], list[tuple[s
     """Return the images of a series that can be T1-weighted scans, and suffix and reason of all others."""
     files = tuple(header.path for header in headers)
     uid = headers[0].tags["series"]
-    with convert_series(files) as converted:
+    with convert_series(files, again=True) as converted:
         if not converted.images:
             why = "; ".join(converted.words) or "dcm2niix finds no image in it"
             return [failed_series(headers, why)], []

@@ -16,9 +16,9 @@ from typing import Any
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.bids_sources import find_dataset, read_links
-from strokelesion.pipeline.inference.candidates import stem_of
 from strokelesion.pipeline.inference.provenance import scan_sources, sources_of
 from strokelesion.pipeline.inference.result_names import MASK, ScanName, parse_entities
+from strokelesion.pipeline.inference.suffixes import stem_of
 from strokelesion.pipeline.runtime.errors import format_issue
 from strokelesion.pipeline.runtime.files import write_bytes, write_text
 

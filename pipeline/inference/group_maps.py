@@ -9,9 +9,8 @@ group/incidence.png, group/volumes.png                                          
 import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -54,17 +53,16 @@ VOLUMES_ML = np.geomspace(0.1, 400, 13)
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Incidence:
+class Incidence(NamedTuple):
     """Number of scans with lesion in each voxel `(X, Y, Z)` of the grid of MNI space at 1 mm, and number of all scans."""
 
-    count: NDArray[np.uint16]
+    number: NDArray[np.uint16]
     scans: int
 
     @property
     def share(self) -> NDArray[np.float32]:
         """Return the share of scans with lesion in each voxel, from 0 to 1."""
-        return (self.count / max(self.scans, 1)).astype(np.float32)
+        return (self.number / max(self.scans, 1)).astype(np.float32)
 
 
 def count_lesions(masks: Iterable[str | Path]) -> Incidence:
@@ -93,7 +91,7 @@ def write_incidence(folder: Path, incidence: Incidence) -> None:
     """Write the maps of number and share with their sidecars."""
     about = {"Resolution": "1 mm", "NumberOfScans": incidence.scans}
     described: dict[str, tuple[NDArray[Any], str]] = {
-        COUNT: (incidence.count, "Number of scans with a lesion in the voxel"),
+        COUNT: (incidence.number, "Number of scans with a lesion in the voxel"),
         SHARE: (incidence.share, "Share of the scans with a lesion in the voxel, from 0 to 1"),
     }
     header = mask_header(None, grid_of(MNI_SPACE)[0].numpy(), MNI)
@@ -158,7 +156,7 @@ def draw_incidence(incidence: Incidence) -> bytes:
     template: Any = load_mni152_template(resolution=1)
     gray = np.asarray(template.dataobj, dtype=np.float32)
     rows = [level - int(template.affine[2, 3]) for level in LEVELS_MM]
-    tiles = [draw_slice(gray[..., row], incidence.count[..., row], int(incidence.count.max())) for row in rows]
+    tiles = [draw_slice(gray[..., row], incidence.number[..., row], int(incidence.number.max())) for row in rows]
     lines = [np.concatenate(tiles[start : start + COLUMNS], axis=1) for start in range(0, len(tiles), COLUMNS)]
     return as_png(with_mark(Image.fromarray(np.concatenate(lines))))
 

@@ -9,6 +9,7 @@ the tables. Independent runs can each segment one part; a last run over all scan
 """
 
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +25,14 @@ from strokelesion.pipeline.inference.result_names import ScanName, name_scans
 from strokelesion.pipeline.inference.results import Results
 from strokelesion.pipeline.inference.scans import Scans, common_folder, failure, finish, predict_scans, scan_name
 from strokelesion.pipeline.inference.table_columns import write_with_dictionary
+from strokelesion.pipeline.runtime.errors import format_issue
 from strokelesion.pipeline.runtime.locks import claimed
 from strokelesion.pipeline.runtime.processes import is_first, merged, share
 
+logger = logging.getLogger(__name__)
 Names = Mapping[str, ScanName]
+# Table of all that was found, beside the results.
+INPUTS = "inputs.tsv"
 NO_RESULT = "it has no result with these settings; run `inference` first"
 FIRST_BYTE = 2**31
 
@@ -107,16 +112,28 @@ def byte_of(names: Names) -> int:
 
 def begin(dataset: Dataset, names: Names, results: Results, alone: bool) -> None:
     """Write what describes the folder; a run that is alone there also removes half-written files and lists its scans."""
+    left_out = getattr(dataset.data, "left_out", ())
+    logger.info("%s", list_inputs(names, left_out))
     results.describe(dataset.data)  # runs that share the folder write the same links, by which sources are named
     if alone:
         results.clear(list(names.values()))
-        write_inputs(Path(results.folder), names, getattr(dataset.data, "left_out", ()))
+        write_inputs(Path(results.folder), names, left_out)
 
 
 def gather(names: Names, results: Results, failed: Mapping[str, str]) -> None:
     """Write the tables and pages of these scans, and of all others in the folder with the same settings."""
     done = [name for path, name in names.items() if path not in failed]
     results.gather([*done, *earlier_names(Path(results.folder), names.values())], failed)
+
+
+def list_inputs(names: Names, left_out: Sequence[tuple[str, str]]) -> str:
+    """Return the first scans that are taken, and the first files or folders that are left out with the reason."""
+    taken = [f"{path} -> {name}" for path, name in names.items()]
+    issues = (
+        format_issue("scans are taken", taken, f"All: {INPUTS}."),
+        format_issue("files or folders are left out", list(map(": ".join, left_out)), f"All: {INPUTS}."),
+    )
+    return "\n".join(filter(None, issues))
 
 
 def write_inputs(folder: Path, names: Names, left_out: Iterable[tuple[str, str]]) -> None:

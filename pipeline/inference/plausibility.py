@@ -8,6 +8,7 @@ such heads. They are given with each threshold as T1 | others.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ MOST_FLUID = 1.1
 MOST_SKEWED = 0.5
 # Spread of the brain, (p98 - p2) / (p50 - air): above 0.5 | CT and water 0.05.
 LEAST_SPREAD = 0.15
+# Difference of neighbors in the corners of the image, divided by p50 - air: up to 0.05 | noise of a uniform image 0.3 and more.
+MOST_NOISE = 0.2
+CORNER_SHARE = 0.1
+# More voxels that are darker than air by more than p50 - air are no ringing.
+MOST_DARK = 10
 
 Values = NDArray[np.float32]
 
@@ -120,6 +126,10 @@ def doubts_of_image(image: MetaTensor, brain: NDArray[np.bool_], scan: Segmented
     air = float(np.percentile(values, 10))
     low, middle, high = np.percentile(values[healthy], (2, 50, 98)) - air
     gray, fluid = brightness_of_tissues(values - air, healthy, scan)
+    if corner_noise(values) > MOST_NOISE * abs(middle):
+        doubts.append("the corners hold noise as strong as the brain, like an MP2RAGE (UNI) that was not denoised")
+    if (dark := int((values < air - abs(middle)).sum())) > MOST_DARK:
+        doubts.append(f"{dark} voxels are far darker than air, as after an overflow of 16-bit numbers")
     if high - low < LEAST_SPREAD * abs(middle):
         doubts.append("the tissues of the brain have about the same brightness, unlike in T1")
     if gray > MOST_GRAY:
@@ -127,6 +137,13 @@ def doubts_of_image(image: MetaTensor, brain: NDArray[np.bool_], scan: Segmented
     if fluid > MOST_FLUID or (scan.to_mni is None and low + high - 2 * middle > MOST_SKEWED * (high - low)):
         doubts.append("fluid seems to be brighter than tissue, as in T2")
     return doubts
+
+
+def corner_noise(values: Values) -> float:
+    """Return the median difference of neighbors along the first axis in the eight corners, which show air in scans of heads."""
+    sizes = [max(2, round(CORNER_SHARE * size)) for size in values.shape]
+    corners = product(*((slice(0, size), slice(-size, None)) for size in sizes))
+    return float(np.median(np.concatenate([np.abs(np.diff(values[corner], axis=0)).ravel() for corner in corners])))
 
 
 def brightness_of_tissues(values: Values, inside: NDArray[np.bool_], scan: SegmentedScan) -> tuple[float, float]:

@@ -6,22 +6,35 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.bids_sources import Links, from_uri, read_links
 from strokelesion.pipeline.inference.result_names import SIDECAR, ScanName, name_of_result
 from strokelesion.pipeline.inference.scans import scan_name
 from strokelesion.pipeline.runtime.derived_files import sha256_of_files
 from strokelesion.pipeline.runtime.errors import format_issue, refuse
 from strokelesion.transforms.conversion import DicomImage
+from strokelesion.transforms.reading import voxel_file
 
 
 def scan_files(item: Mapping[str, Any]) -> list[Path]:
-    """Return the files that a scan is read from: its file, both files of a pair, or those of its DICOM series in order."""
+    """Return the files that a scan is read from: its file and those with its voxels or affine, or its DICOM files in order."""
     image = item["image"]
-    if isinstance(image, DicomImage):
-        return [Path(file) for file in image.files]
-    path = Path(image)
-    pair = [path.with_suffix(suffix) for suffix in (".img", ".IMG") if path.suffix.lower() == ".hdr"]
-    return [path, *(voxels for voxels in pair if voxels.is_file())][:2]
+    return [Path(file) for file in image.files] if isinstance(image, DicomImage) else [Path(image), *files_beside(Path(image))]
+
+
+def files_beside(path: Path) -> list[Path]:
+    """Return the files beside a header that belong to it: voxels (`.img`, `.raw`) and the affine of SPM (`.mat`)."""
+    if path.suffix.lower() in (".mhd", ".nhdr"):
+        try:
+            voxels = voxel_file(path)
+        except UserError:  # loading says why
+            return []
+        return [] if voxels in (None, path) else [voxels]
+    if path.suffix.lower() not in (".hdr", ".img"):
+        return []
+    files = (path.with_suffix(suffix) for suffix in (".hdr", ".HDR", ".img", ".IMG", ".mat"))
+    there = {os.path.realpath(file): file for file in files if file.is_file()}
+    return [file for real, file in there.items() if real != os.path.realpath(path)]
 
 
 def scan_sources(item: Mapping[str, Any]) -> list[str]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from strokelesion.pipeline.inference.candidates import stem_of
 from strokelesion.pipeline.inference.scans import scan_name
+from strokelesion.pipeline.inference.suffixes import stem_of
 from strokelesion.pipeline.runtime.errors import format_issue, refuse
 from strokelesion.transforms.geometry import FSL_SPACE
 

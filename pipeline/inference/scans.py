@@ -17,16 +17,15 @@ from tqdm import tqdm
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.acquisition import objection_to_file
-from strokelesion.pipeline.inference.candidates import IMAGE_SUFFIXES, Candidates, find_candidates, stem_of
+from strokelesion.pipeline.inference.candidates import Candidates, find_candidates
 from strokelesion.pipeline.inference.dicom import LeftOut, NamedImage, find_series, is_dicom, whole_series
+from strokelesion.pipeline.inference.suffixes import IMAGE_SUFFIXES, reason_not_read, stem_of
 from strokelesion.pipeline.runtime.errors import format_issue, reason, refuse, user_error
 from strokelesion.pipeline.runtime.processes import is_first
 
 # On the CPU, oneDNN computes torch's convolutions and by default caches its preparation for each input size. Scans differ in
 # size: memory grew by 40 MB per scan, and the cache saved no time.
 NO_PRIMITIVES_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
-# Table of all that was found, beside the results.
-INPUTS = "inputs.tsv"
 logger = logging.getLogger(__name__)
 
 
@@ -41,22 +40,24 @@ class Scans(list[dict[str, Any]]):
 Labels = str | Sequence[str] | None
 
 
-def find_scans(scans: str | Path | None, participants: Labels = None, sessions: Labels = None) -> Scans:
+def find_scans(scans: str | Path | None, participants: Labels = None, sessions: Labels = None, take: str = "t1w") -> Scans:
     """Return the scans that a file, a folder or a glob names, as items with `image`, sorted by path.
 
-    The search of a folder includes its subfolders, see `find_candidates`. DICOM series are taken where there are no other
-    images; then `image` is a `DicomImage` and `name` a path that names it. A DICOM file stands for its whole series.
+    The search of a folder includes its subfolders, see `find_candidates`. In the item of a DICOM series, `image` is a
+    `DicomImage` and `name` a path that names it. A DICOM file stands for its whole series.
 
     Args:
         scans: File, folder or glob; None gives an empty list.
         participants: BIDS labels of the subjects to keep, with or without `sub-`, as a list or separated by commas; None
             keeps all.
         sessions: BIDS labels of the sessions to keep, in the same forms.
+        take: `t1w` takes images named T1w if there are any, and DICOM series where there are no other images; `all` takes all
+            that may be a T1.
 
     Raises:
         UserError: when no scan was found, or a participant or session has no scan.
     """
-    found = Scans() if scans is None else find_all_scans(scans)
+    found = Scans() if scans is None else find_all_scans(scans, take)
     return scans_of(scans_of(found, "sub", participants), "ses", sessions)
 
 
@@ -77,24 +78,26 @@ def scans_of(found: Scans, entity: str, labels: Labels) -> Scans:
     return Scans((item for item, known in zip(found, named, strict=True) if known), found.left_out)
 
 
-def find_all_scans(scans: str | Path) -> Scans:
+def find_all_scans(scans: str | Path, take: str) -> Scans:
     """Return all scans of a file, a folder or a glob, see `find_scans`."""
     path = Path(scans)
     named = [path] if os.path.lexists(path) else sorted(map(Path, glob.glob(str(scans), recursive=True)))
     found, slices = Candidates(), []
     for path in named:
         if path.is_dir():
-            found.add(find_candidates(path))
+            found.add(find_candidates(path, take))
         elif is_dicom(path):
             slices.append(path)
+        elif why := reason_not_read(path.name):
+            found.leave_out(path, why)
         else:
             found.images.append(path)
     found.dicom += map(Path, whole_series(slices))
-    return as_items(found, scans)
+    return as_items(found, scans, take)
 
 
-def as_items(found: Candidates, scans: str | Path) -> Scans:
-    """Return the candidates as items, and log what is left out.
+def as_items(found: Candidates, scans: str | Path, take: str) -> Scans:
+    """Return the candidates as items.
 
     Raises:
         UserError: when there is none, or two would write the same mask.
@@ -103,7 +106,7 @@ def as_items(found: Candidates, scans: str | Path) -> Scans:
     objections = [(path, objection_to_file(path)) for path in found.images]
     found.left_out += [LeftOut(str(path), why) for path, why in objections if why]
     found.images = [path for path, why in objections if not why]
-    if found.images:
+    if found.images and take == "t1w":
         found.left_out += beside_images(found.dicom)
     elif found.dicom:
         series, left_out = find_series(found.dicom)
@@ -111,10 +114,6 @@ def as_items(found: Candidates, scans: str | Path) -> Scans:
     if not found.images and not series:
         raise UserError(nothing_found(found, scans))
     refuse_twins(found.images)
-    if found.left_out and is_first():
-        logger.warning(
-            "%s", format_issue("files or folders are left out", list(map(": ".join, found.left_out)), f"All: {INPUTS}.")
-        )
     items = [{"image": str(path)} for path in dict.fromkeys(found.images)]
     return Scans([*items, *({"image": one.image, "name": one.name} for one in series)], found.left_out)
 
@@ -122,7 +121,7 @@ def as_items(found: Candidates, scans: str | Path) -> Scans:
 def beside_images(dicom: Sequence[Path]) -> list[LeftOut]:
     """Return the folders of DICOM files that are left out because there are other images."""
     count = Counter(str(path.parent) for path in dicom)
-    advice = "DICOM files beside other images; name this folder to take them"
+    advice = "DICOM files beside other images; --take all takes them"
     return [LeftOut(folder, f"{files} {advice}") for folder, files in count.items()]
 
 

@@ -23,6 +23,7 @@ from strokelesion.pipeline.inference.table_columns import NAMED_BY, TABLES
 from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.transforms.registration import register_brain
 
+logger = logging.getLogger(__name__)
 BUNDLE = Path(__file__).parents[2] / "bundles" / "resunet.json"
 
 
@@ -83,6 +84,8 @@ class Segmenter:
         """
         with as_path(scan) as path:
             items = find_scans(path)
+            for left_out in items.left_out:
+                logger.warning("left out: %s", ": ".join(left_out))
             if len(items) != 1:
                 raise UserError(f"{path} holds {len(items)} scans; expected one. Name one of them, or use the command segment.")
             ((item, outcome),) = predict_scans(self.evaluator, Dataset(items, self.preprocessing))

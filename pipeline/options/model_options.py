@@ -47,8 +47,9 @@ def as_begun(values: Settings, given: Collection[str]) -> Settings:
 
 
 def model_file(named: str | None, root: str, pretrained: str = "resunet") -> str | None:
-    """Return the file of a model; the word `pretrained` means one that is installed with this package."""
-    return f"{root}/weights/{pretrained}.safetensors" if named == PRETRAINED else named
+    """Return the file of a model; `pretrained`, `brain` and `surface` mean models that are installed with this package."""
+    installed = {PRETRAINED: pretrained, "brain": "brain", "surface": "surface"}
+    return f"{root}/weights/{installed[named]}.safetensors" if named in installed else named
 
 
 def model_content(values: Settings, command: str, parser: Any) -> dict[str, Any]:

@@ -33,12 +33,16 @@ from strokelesion.pipeline.options.option_types import (
 
 TRAINING, DOCTOR, EVALUATING, INFERENCE, RELEASE = "training", "doctor", "evaluating", "inference", "release"
 EXPORT, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING = "export", "synthesis", "experiments", "reporting", "scoring"
+PACKAGE = "package"
 # Writes what `inference` writes about all scans.
 GROUP = "group"
-COMMANDS = (TRAINING, EVALUATING, INFERENCE, RELEASE, EXPORT, DOCTOR, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING, GROUP)
+COMMANDS = (
+    *(TRAINING, EVALUATING, INFERENCE, GROUP, RELEASE, EXPORT, PACKAGE),
+    *(DOCTOR, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING),
+)
 # Commands that apply a trained model; the model decides some of their options, see `models/description.py`.
 _PREDICTING = (EVALUATING, INFERENCE, RELEASE)
-APPLYING = (*_PREDICTING, EXPORT, GROUP)
+APPLYING = (*_PREDICTING, EXPORT, PACKAGE, GROUP)
 # Commands that may run in several processes together.
 SHARED_COMMANDS = (TRAINING, INFERENCE)
 # `group` takes the options that decide the results that it describes.
@@ -206,6 +210,11 @@ class Settings(BaseModel):
     scans: Text | None = option(
         None, About(_SEGMENTING, is_basic=True, default="none: name it"), "File, folder, glob, BIDS data set or DICOM folder."
     )
+    take: Literal["t1w", "all"] = option(
+        "t1w",
+        About(_SEGMENTING),
+        "Scans of a folder: those named T1w if there are any, and DICOM where there is nothing else; or all that may be a T1.",
+    )
     participant: Annotated[Any, Allowed("labels of subjects, with commas; quote those of digits")] = option(
         None, About(_SEGMENTING, default="all"), "Subjects of a BIDS data set, with commas."
     )
@@ -215,7 +224,7 @@ class Settings(BaseModel):
     output_dir: Text | None = option(
         None,
         About(
-            (INFERENCE, GROUP, RELEASE, EXPORT, SYNTHESIS),
+            (INFERENCE, GROUP, RELEASE, EXPORT, PACKAGE, SYNTHESIS),
             is_basic=True,
             default="inference: masks; synthesis: synthetic; others: name it",
         ),

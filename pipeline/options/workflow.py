@@ -11,6 +11,7 @@
 """
 
 import inspect
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from monai.bundle.scripts import create_workflow
 
 from strokelesion.pipeline.models.starting import LAST
 from strokelesion.pipeline.options.bundle_files import bundle_root, handed_on
+from strokelesion.pipeline.options.flat_sections import flatten_section
 from strokelesion.pipeline.options.model_options import PRETRAINED, as_begun, model_content, model_file
 from strokelesion.pipeline.options.option_checks import (
     changed,
@@ -37,6 +39,7 @@ from strokelesion.pipeline.options.settings import (
     GROUP,
     INFERENCE,
     OPTIONS,
+    PACKAGE,
     RELEASE,
     SCORING,
     SYNTHESIS,
@@ -49,6 +52,8 @@ from strokelesion.pipeline.runtime.errors import show_error
 __all__ = ["apply_options", "bundle_root"]  # named in the bundle files
 # File of a run that a command applies if no model is named.
 RUN_FILES = {EVALUATING: LAST, RELEASE: "best.pt"}
+# Sections of a bundle file that a packaged bundle takes over.
+PACKAGED = ("place", "inferer", "postprocessing", "decide")
 OUTPUT_FOLDERS = {INFERENCE: "masks", GROUP: "masks", SYNTHESIS: "synthetic"}
 
 
@@ -77,6 +82,8 @@ def apply_options() -> None:
         values = as_begun(values, given if is_given else changed(values))
     put(vars(values), parser)
     put(model_content(values, command, parser), parser)
+    if command == PACKAGE:
+        put({"sections": json.dumps({name: flatten_section(parser, name) for name in PACKAGED})}, parser)
     if command == EXPERIMENTS:
         handed = {**given, **texts} if is_given else {name: config[name] for name in changed(values)}
         put({"run_options": {name: as_literal(value) for name, value in handed.items() if name in handed_on()}}, parser)

@@ -13,6 +13,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLSLossless,
     RLELossless,
 )
 
@@ -23,6 +24,7 @@ SYNTAXES = {
     "deflated": DeflatedExplicitVRLittleEndian,
     "RLE": RLELossless,
     "JPEG 2000": JPEG2000Lossless,
+    "JPEG-LS": JPEGLSLossless,
 }
 
 
@@ -115,8 +117,8 @@ def nested(**values):
 
 def save(data, path, syntax=None):
     """Save a data set in a transfer syntax."""
-    if syntax == "RLE":
-        data.compress(RLELossless)
+    if syntax in ("RLE", "JPEG-LS"):
+        data.compress(SYNTAXES[syntax])
     elif syntax == "JPEG 2000":
         buffer = io.BytesIO()
         Image.fromarray(data.pixel_array).save(buffer, format="JPEG2000", no_jp2=True, irreversible=False)

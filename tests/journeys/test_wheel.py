@@ -1,8 +1,5 @@
 """The wheel by itself: installed without the checkout, it trains and segments in an empty folder."""
 
-import os
-import shutil
-import subprocess
 import sys
 import sysconfig
 import venv
@@ -12,36 +9,20 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from built_wheel import PIP, build_wheel, run
 from checkout import ROOT
-
-PACKAGED = ("networks", "transforms", "pipeline", "bundles", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
-IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc")
-
-
-def run(*words, folder):
-    """Run a program in a folder, with nothing of the checkout on its path; return what it prints."""
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    ended = subprocess.run([*map(str, words)], cwd=folder, env=clean, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    return ended.stdout
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
     """The interpreter of an environment that holds the wheel, and the other packages of this one."""
     source, wheels, folder = (tmp_path_factory.mktemp(name) for name in ("source", "wheels", "environment"))
-    for path in map(ROOT.joinpath, PACKAGED):
-        if path.is_dir():
-            shutil.copytree(path, source / path.name, ignore=IGNORED)
-        else:
-            shutil.copy(path, source)
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, source, folder=wheels)
+    wheel = build_wheel(source, wheels)
     venv.create(folder, symlinks=True)
     own = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
     # Packages of a folder that a .pth file names are found; its own .pth files, such as that of the checkout, are not read.
     (own / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    run(*pip, "install", "--quiet", "--no-deps", "--target", own, next(wheels.glob("*.whl")), folder=wheels)
+    run(sys.executable, *PIP, "install", "--quiet", "--no-deps", "--target", own, wheel, folder=wheels)
     return folder / "bin" / "python"
 
 
@@ -82,3 +63,15 @@ def test_an_installed_wheel_trains_evaluates_and_segments_in_an_empty_folder(pyt
     truth = sum(np.asarray(nib.load(path).dataobj) > 0.5 for path in scan.parent.glob("*Lesion*")) > 0
     found = np.asarray(mask.dataobj) > 0
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.7, "the pretrained model is the default"
+
+
+def test_an_installed_wheel_packages_the_pretrained_models(python, root, tmp_path):
+    """The model card and the license are in the wheel."""
+    for bundle, weights in (("resunet", "pretrained"), ("brain", "brain")):
+        options = ("--config_file", root / f"{bundle}.json", "--weights", weights, "--output_dir", "bundles")
+        run(python, "-m", "monai.bundle", "run", "package", *options, folder=tmp_path)
+    for folder in ("strokelesion_mri_segmentation", "strokelesion_brain_mri_segmentation"):
+        program = f"import monai.bundle; print(monai.bundle.load({folder!r}, bundle_dir='bundles', workflow_type='inference'))"
+        assert "Conv2d" in run(python, "-c", program, folder=tmp_path)
+        assert "Apache License" in (tmp_path / "bundles" / folder / "LICENSE").read_text()
+        assert "SynthSeg" in (tmp_path / "bundles" / folder / "docs/data_license.txt").read_text()

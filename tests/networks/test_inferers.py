@@ -8,6 +8,7 @@ from monai.data import MetaTensor
 from monai.inferers import SimpleInferer, SliceInferer
 
 from strokelesion.networks import (
+    ChannelsLastInferer,
     MirrorInferer,
     MixedPrecisionInferer,
     PlanesInferer,
@@ -278,3 +279,14 @@ def test_half_precision_calls_the_same_voxels_lesion(in_precision):
     single, half = (in_precision(slices, network, half).argmax(dim=1) > 0 for half in (False, True))
     assert single.float().mean() > 0.01
     assert dice(single, half) >= BF16_LEAST_DICE
+
+
+def test_the_channels_last_inferer_converts_the_weights_and_keeps_the_prediction():
+    torch.manual_seed(2)
+    network = torch.nn.Conv2d(2, 3, 3, padding=1)
+    slices = torch.rand(2, 2, 6, 5)
+    with torch.no_grad():
+        expected = network(slices)
+        found = ChannelsLastInferer(SimpleInferer())(slices, network)
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, expected)

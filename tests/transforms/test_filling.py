@@ -70,7 +70,7 @@ def test_a_scan_without_lesion_stays_as_it_is():
 @pytest.mark.parametrize(
     ("boxes", "to_mni", "message"),
     [
-        ((LEFT, RIGHT), POSE, r"\d+% of them have lesion, or the edge of the scan, at the mirrored place; allowed are 10%"),
+        ((LEFT, RIGHT), POSE, r"\d+% of them have lesion, or the edge of the scan, at the mirrored place; allowed are 25%"),
         ((MIDDLE,), POSE, r"cannot be filled from the other side"),
         ((LEFT,), None, r"without the middle plane of the brain; expected a registration"),
     ],
@@ -83,5 +83,4 @@ def test_lesions_without_healthy_tissue_at_the_mirrored_place_are_refused(boxes,
 def test_lesions_that_touch_a_little_at_the_mirrored_place_are_filled_without_lesion():
     image, lesion = with_lesions(LEFT, np.s_[50:52, 36:38, 34:36])
     filled = fill_lesions(image, lesion, POSE).as_tensor()
-    truth = head()[0].as_tensor()
-    assert filled[lesion].min() > truth[lesion].min() - 5 > 5
+    assert filled[lesion].min() > 15  # the lesion has 5

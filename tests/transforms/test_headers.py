@@ -1,5 +1,6 @@
 """Headers of scans: a mask lies on its scan in every viewer, and what a header leaves open is said."""
 
+import gzip
 import itertools
 
 import itk
@@ -9,6 +10,7 @@ import pytest
 
 from strokelesion.transforms.conversion import DicomImage
 from strokelesion.transforms.headers import find_missing_affine, find_two_affines, mask_header, read_nifti_header
+from strokelesion.transforms.reading import load_volume
 
 SHAPE = (12, 14, 10)
 COS, SIN = np.cos(0.3), np.sin(0.3)
@@ -82,5 +84,42 @@ def test_which_side_is_left_is_known_unless_both_codes_are_0_or_the_format_has_n
     nib.save(nib.Spm99AnalyzeImage(np.zeros(SHAPE, np.int16), np.eye(4)), tmp_path / "old.img")
     assert read_nifti_header(tmp_path / "old.hdr") is None
     assert "Analyze" in find_missing_affine(tmp_path / "old.hdr", None)
-    assert find_missing_affine(tmp_path / "scan.mgz", None) == ""
     assert find_missing_affine(DicomImage((), "1.2", "", {}), None) == ""
+
+
+NRRD = "NRRD0004\ntype: short\ndimension: 3\nsizes: 10 14 12\nendian: little\nencoding: raw\n"
+DIRECTIONS = "space directions: (1,0,0) (0,2,0) (0,0,3)\n"
+META = "ObjectType = Image\nNDims = 3\nDimSize = 10 14 12\nElementSpacing = 1 2 3\nElementType = MET_SHORT\n"
+LOCAL = "ElementDataFile = LOCAL\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "is_known"),
+    [
+        ("lps.nrrd", f"{NRRD}space: left-posterior-superior\n{DIRECTIONS}\n", True),
+        ("las.nrrd", f"{NRRD}space: LAS\r\n{DIRECTIONS}\r\n", True),
+        ("handed.nrrd", f"{NRRD}space: 3D-right-handed\n{DIRECTIONS}\n", False),
+        ("dimension.nrrd", f"{NRRD}space dimension: 3\n{DIRECTIONS}\n", False),
+        ("spacings.nrrd", f"{NRRD}spacings: 1 2 3\n\n", False),
+        ("matrix.mha", f"{META}TransformMatrix = 1 0 0 0 1 0 0 0 1\n{LOCAL}", True),
+        ("spacing.mha", META + LOCAL, False),
+    ],
+)
+def test_a_format_that_may_leave_its_axes_open_is_known_by_its_header(tmp_path, name, header, is_known):
+    (tmp_path / name).write_bytes(header.encode() + bytes(2 * 10 * 14 * 12))
+    assert load_volume(tmp_path / name).shape == (1, 10, 14, 12)
+    assert (find_missing_affine(tmp_path / name, None) == "") == is_known
+
+
+@pytest.mark.parametrize("suffix", [".mgh", ".mgz"])
+def test_a_freesurfer_volume_without_its_flag_does_not_say_which_side_is_left(tmp_path, suffix):
+    path = tmp_path / f"scan{suffix}"
+    image = nib.MGHImage(np.zeros(SHAPE, np.float32), QFORM)
+    pack = gzip.compress if suffix == ".mgz" else bytes
+    for flag, words in ((b"\0\1", ""), (b"\0\0", "which side is left")):
+        content = bytearray(image.to_bytes())
+        content[28:30] = flag
+        path.write_bytes(pack(content))
+        found = find_missing_affine(path, None)
+        assert words in found
+        assert bool(words) == bool(found)

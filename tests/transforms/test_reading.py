@@ -178,6 +178,32 @@ def test_an_affine_that_differs_by_rounding_is_taken_as_it_is(head):
     np.testing.assert_array_equal(load_volume(path).affine, nib.load(path).affine)
 
 
+@pytest.mark.parametrize(("unit", "mm"), [("meter", 1000), ("micron", 0.001), ("mm", 1), ("unknown", 1)])
+def test_a_scan_in_meters_or_micrometers_is_read_in_mm(tmp_path, unit, mm):
+    affine = np.diag([1 / mm, 1 / mm, 1 / mm, 1]) @ AFFINE
+    image = nib.Nifti1Image(VALUES, affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "scan.nii")
+    np.testing.assert_allclose(load_volume(tmp_path / "scan.nii").affine, AFFINE, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("space", "signs"), [("LPS", (-1, -1)), ("RAS", (1, 1)), ("left-anterior-superior", (-1, 1))])
+def test_an_nrrd_lies_where_its_space_says(tmp_path, space, signs):
+    fields = f"space: {space}\nspace directions: (1,0,0) (0,2,0) (0,0,3)\nspace origin: (10,20,30)\nendian: little\n\n"
+    (tmp_path / "scan.nrrd").write_bytes(NRRD.format("short", "11 13 21", fields).encode() + VALUES.tobytes(order="F"))
+    image = load_volume(tmp_path / "scan.nrrd")
+    np.testing.assert_array_equal(image[0], VALUES)
+    x, y = signs
+    np.testing.assert_allclose(image.affine[:3], [[x, 0, 0, 10 * x], [0, 2 * y, 0, 20 * y], [0, 0, 3, 30]])
+
+
+def test_a_unit_that_contradicts_a_plausible_voxel_size_is_ignored(tmp_path):
+    image = nib.Nifti1Image(VALUES, AFFINE)
+    image.header.set_xyzt_units("micron")
+    nib.save(image, tmp_path / "scan.nii")
+    np.testing.assert_allclose(load_volume(tmp_path / "scan.nii").affine, AFFINE)
+
+
 def test_a_scan_of_hundreds_of_liters_is_refused(head):
     with pytest.raises(ValueError, match="liters large; allowed are up to 250"):
         load_volume(head(values=np.ones((70, 70, 70), np.uint8), affine=np.diag([9.5, 9.5, 9.5, 1])))

@@ -99,9 +99,19 @@ def test_doubts_about_a_series_are_warnings_of_its_row(segment, tmp_path):
     assert sidecar["SeriesInstanceUID"] == f"{ROOT}.1"
 
 
-def test_inputs_lists_what_is_taken_and_what_is_not(segment, patients):
+def test_inputs_lists_what_is_taken_and_what_is_not(segment, patients, caplog):
     (patients / "patient2/T1_mask.nii.gz").touch()
-    segment(patients)
+    with caplog.at_level("INFO", logger="strokelesion"):
+        segment(patients)
+    (listed,) = (record.getMessage() for record in caplog.records if record.name.endswith("new_scans"))
+    assert listed.splitlines() == [
+        "2 scans are taken:",
+        *(f"  {patients}/patient{number}/T1.nii.gz -> sub-patient{number}T1" for number in (1, 2)),
+        "All: inputs.tsv.",
+        "1 files or folders are left out:",
+        f"  {patients}/patient2/T1_mask.nii.gz: a mask or map by its name",
+        "All: inputs.tsv.",
+    ]
     inputs = pd.read_csv(patients / "out/inputs.tsv", sep="\t", keep_default_na=False)
     assert inputs.to_numpy().tolist() == [
         [f"{patients}/patient1/T1.nii.gz", "yes", "sub-patient1T1", "n/a"],

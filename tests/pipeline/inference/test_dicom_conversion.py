@@ -14,7 +14,7 @@ from strokelesion.pipeline.inference.dicom import find_series, number
 from strokelesion.pipeline.inference.provenance import scan_sources, sha256_of_scan
 from strokelesion.pipeline.inference.result_names import name_scans
 from strokelesion.pipeline.inference.scans import common_folder, find_scans
-from strokelesion.transforms import LoadScand
+from strokelesion.transforms import LoadScand, conversion
 from strokelesion.transforms.sample_error import SampleError
 
 SHAPE, SPACING_MM, ORIGIN_MM = (11, 13, 21), (1.1, 1.2, 2.0), (5.0, -7.0, 9.0)
@@ -112,6 +112,24 @@ def test_a_good_series_is_one_scan_with_the_values_and_the_place_that_were_writt
     (item,) = find_scans(tmp_path / "in")
     require_volume(item, volume())
     assert item["image"].doubts == ()
+
+
+def test_a_series_is_converted_once_and_again_only_if_its_files_change(tmp_path, monkeypatch):
+    converted = []
+    run = conversion.run_dcm2niix
+    monkeypatch.setattr(conversion, "run_dcm2niix", lambda files, folder: converted.append(folder) or run(files, folder))
+    files = write_series(tmp_path / "in", volume())
+    (item,) = find_scans(tmp_path / "in")
+    require_volume(item, volume())
+    assert len(converted) == 1
+    assert not converted[0].exists()
+    find_scans(tmp_path / "in")
+    for new in write_series(tmp_path / "new", volume(1)):
+        shutil.copy(new, files[0].parent / new.name)
+    require_volume(item, volume(1))
+    assert len(converted) == 3
+    conversion.remove_kept()
+    assert not any(folder.exists() for folder in converted)
 
 
 def test_an_oblique_series_with_gaps_keeps_its_axes(tmp_path):
@@ -241,9 +259,12 @@ def test_series_beside_images_are_mentioned_and_taken_when_named(tmp_path):
     nib.save(nib.Nifti1Image(volume(), np.eye(4)), tmp_path / "P002/t1.nii.gz")
     scans = find_scans(tmp_path)
     assert [item["image"] for item in scans] == [str(tmp_path / "P002/t1.nii.gz")]
-    advice = "21 DICOM files beside other images; name this folder to take them"
+    advice = "21 DICOM files beside other images; --take all takes them"
     assert scans.left_out == [(str(tmp_path / "P001/dicom"), advice)]
     assert len(find_scans(tmp_path / "P001/dicom")) == 1
+    both = find_scans(tmp_path, take="all")
+    assert [item.get("name") is None for item in both] == [True, False]
+    assert both.left_out == []
 
 
 @pytest.mark.parametrize(("text", "value"), [("3.2", 3.2), ("2.9\\5.1", 2.9), ("", 0), ("?", 0), (0.005, 0.005), (None, 0)])

@@ -28,9 +28,9 @@ def write_values(path, values):
     nib.save(nib.Nifti1Image(np.asarray(values, np.float32), np.eye(4)), path)
 
 
-def names_in(folder, scans=""):
+def names_in(folder, scans="", take="t1w"):
     """Return the paths of the scans of a folder, and reasons by path of what is left out, both below the folder."""
-    found = find_scans(folder / scans)
+    found = find_scans(folder / scans, take=take)
     taken = [Path(item["image"]).relative_to(folder).as_posix() for item in found]
     return taken, {Path(path).relative_to(folder).as_posix(): reason for path, reason in found.left_out}
 
@@ -49,6 +49,14 @@ def test_derivatives_and_sources_are_passed_over_unless_they_are_named(tmp_path)
     assert all("name it to take them" in reason for reason in left_out.values())
     for named in ("derivatives", "derivatives/fmriprep"):
         assert len(names_in(tmp_path, named)[0]) == 1
+
+
+def test_all_takes_what_has_another_name_beside_t1w(tmp_path):
+    write(tmp_path, "sub-1_T1w.nii.gz", "anatomy.nii.gz", "anatomy_mask.nii.gz")
+    assert names_in(tmp_path)[0] == ["sub-1_T1w.nii.gz"]
+    taken, left_out = names_in(tmp_path, take="all")
+    assert taken == ["anatomy.nii.gz", "sub-1_T1w.nii.gz"]
+    assert left_out == {"anatomy_mask.nii.gz": "a mask or map by its name"}
 
 
 def test_freesurfer_subjects_give_one_t1_each(tmp_path):
@@ -84,15 +92,29 @@ def test_every_bids_entity_makes_a_scan_of_its_own_and_other_contrasts_are_left_
     write(tmp_path, "sub-01/anat/sub-01_part-phase_T1w.nii.gz")
     taken, left_out = names_in(tmp_path)
     assert len(taken) == len(entities)
-    assert sorted(left_out.values()) == ["its name does not end with _T1w, and others do", "not the magnitude"]
+    assert sorted(left_out.values()) == [
+        "its name does not end with _T1w, and others do; --take all takes it",
+        "not the magnitude",
+    ]
+
+
+def test_a_subject_whose_only_t1_is_an_mp2rage_is_taken_beside_those_with_a_t1w(tmp_path):
+    write(tmp_path, *(f"sub-01/anat/sub-01_{suffix}.nii.gz" for suffix in ("T1w", "UNIT1")), "sub-02/anat/sub-02_UNIT1.nii.gz")
+    taken, left_out = names_in(tmp_path)
+    assert taken == ["sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_UNIT1.nii.gz"]
+    assert list(left_out) == ["sub-01/anat/sub-01_UNIT1.nii.gz"]
 
 
 def test_suffixes_that_are_read_and_others_that_are_mentioned(tmp_path):
-    write(tmp_path, "a.mgh", "b.NII", "c.nhdr", "d.HDR", "d.IMG", "e.nii.bz2", "f.img", "notes.txt", "g/h.mnc")
+    others = ["P1.zip", "P2.tar.gz", "e.nii.bz2", "f.img", "g/h.mnc", "i.nii.gz.part", "j.nii.gz.crdownload", "k.nii.gpg"]
+    write(tmp_path, "a.mgh", "b.NII", "c.nhdr", "d.HDR", "d.IMG", "notes.txt", *others)
     (tmp_path / "folder.nii").mkdir()
     taken, left_out = names_in(tmp_path)
     assert taken == ["a.mgh", "b.NII", "c.nhdr", "d.HDR"]
-    assert set(left_out) == {"e.nii.bz2", "f.img", "g/h.mnc"}
+    assert sorted(left_out) == others
+    assert left_out["P2.tar.gz"] == "an archive; unpack it to take the scans in it"
+    with pytest.raises(UserError, match=r"P1\.zip: an archive; unpack it"):
+        find_scans(tmp_path / "P1.zip")
 
 
 @pytest.mark.parametrize(

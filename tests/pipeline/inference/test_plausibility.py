@@ -16,7 +16,7 @@ from nibabel.affines import apply_affine
 from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.acquisition import doubts_of_metadata, doubts_of_name, objection_to_metadata
+from strokelesion.pipeline.inference.acquisition import doubts_of_metadata, doubts_of_name, objection_to_metadata, sidecar_of
 from strokelesion.pipeline.inference.lesion_table import SegmentedScan
 from strokelesion.pipeline.inference.plausibility import (
     doubts_of_image,
@@ -97,6 +97,21 @@ def test_another_contrast_is_doubted_and_a_t1_is_not(contrast, words, scale, off
     assert len(doubts) == len(words), doubts
     for doubt, word in zip(doubts, words, strict=True):
         assert word in doubt
+
+
+def test_the_noise_of_an_uniform_image_is_doubted():
+    image = head("T1")
+    air = (small_head.tissues() == int(Tissue.AIR)).as_tensor()
+    noisy = torch.where(air, 150 * torch.rand(air.shape, generator=torch.Generator().manual_seed(0)), image.as_tensor())
+    (doubt,) = doubts_of_image(MetaTensor(noisy), brain(), segmented())
+    assert "MP2RAGE" in doubt
+
+
+def test_numbers_that_overflowed_are_doubted():
+    image = head("T1", noise=9).as_tensor() * 290  # the brightest voxels are above 32767
+    overflowed = torch.from_numpy(image.numpy().astype(np.uint16).view(np.int16).astype(np.float32))
+    (doubt,) = doubts_of_image(MetaTensor(overflowed), brain(), segmented())
+    assert doubt == f"{int((image >= 32768).sum())} voxels are far darker than air, as after an overflow of 16-bit numbers"
 
 
 def test_without_registration_bright_fluid_is_doubted():
@@ -249,6 +264,33 @@ def test_a_sidecar_beside_a_scan_is_read(tmp_path):
     found = find_scans(tmp_path)
     assert found.left_out == [(str(tmp_path / "b.nii.gz"), "echo time 90 ms, not T1-weighted")]
     assert [len(doubts_of_item(item)) for item in found] == [0, 1, 0, 0]
+
+
+def test_a_sidecar_of_bids_counts_for_all_scans_below_it_and_the_nearest_one_wins(tmp_path):
+    scans = [
+        tmp_path / f"sub-{subject}/ses-1/anat/sub-{subject}_ses-1{entity}_T1w.nii.gz"
+        for subject in "123"
+        for entity in ("", "_acq-x")
+    ]
+    for scan in scans:
+        write_scan(scan)
+    sidecars = {
+        "T1w.json": {**T1, "EchoTime": 0.09},
+        "T2w.json": {"ImageType": ["PHASE"]},
+        "sub-2/sub-2_T1w.json": {"EchoTime": 0.003},
+        "sub-3/ses-1/sub-3_ses-1_acq-x_T1w.json": {"EchoTime": 0.004, "ContrastBolusIngredient": "GADOLINIUM"},
+        "sub-3/ses-1/anat/sub-3_ses-1_acq-x_T1w.json": {"EchoTime": 0.005},
+    }
+    for name, content in sidecars.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    found = find_scans(tmp_path)
+    assert [item["image"] for item in found] == [
+        str(scan) for scan in sorted(scans) if "sub-2" in scan.name or "sub-3_ses-1_acq-x" in scan.name
+    ]
+    assert {reason for _, reason in found.left_out} == {"echo time 90 ms, not T1-weighted"}
+    assert [doubts_of_item(item) for item in found] == [[], [], ["a contrast agent was given"]]
+    assert sidecar_of(scans[-1]) == {**T1, "EchoTime": 0.005, "ContrastBolusIngredient": "GADOLINIUM"}
+    assert sidecar_of(tmp_path / "alone_T1w.nii.gz") == {}
 
 
 def test_a_series_is_judged_by_its_tags(tmp_path):

@@ -1,6 +1,5 @@
 """Results of new scans: mask and sidecar of each scan, scans that are done already, and the tables of all scans."""
 
-import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.bids_sources import from_uri, read_links
 from strokelesion.pipeline.inference.lesion_table import Atlas
 from strokelesion.pipeline.inference.measuring import NOT_PLACED
-from strokelesion.pipeline.inference.provenance import read_sidecar, sha256_of_scan
+from strokelesion.pipeline.inference.provenance import read_sidecar
 from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, SIDECAR
 from strokelesion.pipeline.inference.table_columns import TABLES
 from strokelesion.transforms.registration import Registration
@@ -108,14 +107,6 @@ def test_a_lost_mask_or_a_damaged_sidecar_is_made_again(results, item, name, out
     done.write(name, item, outcome)
     damage(partial(done.path, name))
     assert not done.is_done(name, item)
-
-
-def test_a_scan_is_known_by_all_its_files(tmp_path):
-    header, voxels = tmp_path / "scan.hdr", tmp_path / "scan.img"
-    header.write_bytes(b"header")
-    alone = sha256_of_scan({"image": str(header)})
-    voxels.write_bytes(b"voxels")
-    assert sha256_of_scan({"image": str(header)}) == hashlib.sha256(b"headervoxels").hexdigest() != alone
 
 
 def test_tables_gather_all_scans_and_failures_say_why(results, item, name, outcome, tmp_path):

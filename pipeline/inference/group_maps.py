@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 from nilearn.datasets import load_mni152_template
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.derivatives import with_sidecar
@@ -153,12 +153,16 @@ def gather_group(folder: Path, done: Sequence[tuple[ScanName, Mapping[str, Any]]
 
 def draw_incidence(incidence: Incidence) -> bytes:
     """Return axial slices of the MNI template with the number of scans in color as PNG, anterior up, left on the left."""
+    most = int(incidence.number.max())
     template: Any = load_mni152_template(resolution=1)
     gray = np.asarray(template.dataobj, dtype=np.float32)
     rows = [level - int(template.affine[2, 3]) for level in LEVELS_MM]
-    tiles = [draw_slice(gray[..., row], incidence.number[..., row], int(incidence.number.max())) for row in rows]
+    tiles = [draw_slice(gray[..., row], incidence.number[..., row], most) for row in rows]
     lines = [np.concatenate(tiles[start : start + COLUMNS], axis=1) for start in range(0, len(tiles), COLUMNS)]
-    return as_png(with_mark(Image.fromarray(np.concatenate(lines))))
+    picture = with_mark(Image.fromarray(np.concatenate(lines)))
+    legend = f"Lesion in the voxel: red 1 scan, yellow {most} of {incidence.scans} scans"
+    ImageDraw.Draw(picture).text((3, 3), legend, fill=(255, 255, 255), font_size=14)
+    return as_png(picture)
 
 
 def draw_slice(gray: NDArray[np.float32], count: NDArray[np.uint16], most: int) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 """Outputs of new scans: the files that each option adds, their values, and that there are no others."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -132,6 +133,17 @@ def from_dicom(folder, outcome):
     return {"name": found, "image": image}, {"scan": scan} | {
         key: MetaTensor(outcome[key].as_tensor(), affine=scan.affine) for key in ("pred", "scan_brain")
     }
+
+
+def test_a_dicom_segmentation_that_cannot_be_made_costs_no_mask(results, outcome, tmp_path):
+    item, its_outcome = from_dicom(tmp_path / "in", outcome)
+    item["image"] = dataclasses.replace(item["image"], files=item["image"].files[:-1])
+    done = results(dicom="ab" * 32)
+    (name,) = name_scans([item], tmp_path)
+    done.write(name, item, its_outcome)
+    (warning,) = read_sidecar(done.path(name, SIDECAR))["Warnings"]
+    assert warning.startswith("no DICOM segmentation was written: the mask of")
+    assert not list((tmp_path / "out").rglob("*.dcm"))
 
 
 def test_with_all_outputs_there_are_the_listed_files_and_no_others_and_the_validator_is_content(

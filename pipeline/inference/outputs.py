@@ -11,8 +11,8 @@ A new optional output takes four steps:
    results of all scans has a function `gather_x` instead, and does not decide whether a scan is done.
 2. Add the row here. Pages come last, because they show the warnings of all others.
 3. Add the option to `pipeline/options/settings.py`.
-4. Give the value to `wanted` of `results` in `bundles/resunet.json`: that of the option, or what is made of it. `null` and
-   `false` mean that the output is not wanted.
+4. Give the value to `wanted` of `results` in `bundles/resunet.json`: that of the option, or what is made of it. `null`,
+   `false` and `"none"` mean that the output is not wanted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -195,7 +195,7 @@ def find_wanted(wanted: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := set(wanted) - {output.name for output in OUTPUTS}:
         raise ValueError(f"got the outputs {', '.join(sorted(unknown))}; expected names of `OUTPUTS`.")
     values = {output.name: True if output.option == "" else wanted.get(output.name) for output in OUTPUTS}
-    return {name: value for name, value in values.items() if value is not None and value is not False}
+    return {name: value for name, value in values.items() if not (value is None or value is False or value == "none")}
 
 
 def as_settings(wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ SYNTHETIC = ("compose", "sides")
 NOT_SYNTHETIC = (
     *("dataset_dir", "split", "fold", "sub_lesions", "scans", "cohort", "split_csv", "traced", "is_unprepared"),
     *("registrations", "preprocessing", "postprocessing", "decide", "dataset", "evaluator", "applied", "results"),
-    *("evaluation_dir", "scorable", "evaluating", "scoring", "inference", "package", "doctor"),
+    *("evaluation_dir", "scorable", "evaluating", "scoring", "inference", "group", "package", "doctor"),
 )
 IN_BRAIN = ("intensities", "in_tissue", "in_brain", "place")
 DERIVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

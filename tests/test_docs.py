@@ -66,12 +66,12 @@ def test_figures_are_as_their_programs_draw_them(name, monkeypatch):
 def rows_of_outputs():
     """Yield the rows of the tables of `docs/outputs.md`: files of a scan, files of the folder, and columns."""
     for output in OUTPUTS:
-        option = f"`--{output.option}`" if output.option else ""
+        option = f"`{output.option}`" if output.option else ""
         yield from (f"| `{file}` | {text} | {option} |" for file, text in output.files.items())
         shared = {f"{table}.tsv": (TABLES[table].text, TABLES[table].use) for table in output.tables} | {**output.shared}
         yield from (f"| `{file}` | {text} | {use} | {option} |" for file, (text, use) in shared.items())
     yield from (f"| `{file}` | {text} | {use} | |" for file, (text, use) in OTHERS.items())
-    for name in ("volumes", "lesions", "regions"):
+    for name in ("volumes", "lesions", "regions", "rois", "group_sides"):
         of_scan = {column: known for column, known in TABLES[name].columns.items() if column not in NAMED_BY}
         yield from (f"| `{column}` | {known.text} | {known.units} |" for column, known in of_scan.items())
 

@@ -35,7 +35,7 @@ def add_bids_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--n_cpus", type=int, metavar="N", help="largest number of threads; default: all cores")
     parser.add_argument("--work_dir", metavar="FOLDER", help="folder of temporary files; default: that of the system")
     parser.add_argument("-v", "--version", action="version", version=f"strokelesion {version('strokelesion')}")
-    parser.epilog = "Further options are those of `strokelesion segment`."
+    parser.epilog = "Further options are those of `strokelesion segment`; --mni is 2009a unless it is given."
 
 
 def run_bids_app(values: Namespace, others: list[str]) -> None:
@@ -52,6 +52,8 @@ def run_bids_app(values: Namespace, others: list[str]) -> None:
         "output_dir": values.output_dir,
         "participant": joined(values.participant_label),
         "session": joined(values.session_label),
+        # The maps of the group are made of masks in MNI space.
+        "mni": None if any(word.split("=")[0] == "--mni" for word in others) else "2009a",
     }
     if values.level == "participant":
         run_command(INFERENCE, "resunet", {**options, "tables": "false"}, others)

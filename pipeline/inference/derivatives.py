@@ -11,10 +11,19 @@ from monai.data import MetaTensor
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.measuring import MeasuredScan
-from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, PROBABILITIES, ScanName
+from strokelesion.pipeline.inference.result_names import (
+    CLASSES_MAP,
+    CLASSES_NAMES,
+    MASK,
+    PROBABILITIES,
+    ScanName,
+    in_space,
+)
 from strokelesion.pipeline.runtime.files import write_json, write_nifti, write_text
-from strokelesion.transforms.geometry import MNI_SPACE, to_mni_space
+from strokelesion.transforms.filling import fill_lesions
+from strokelesion.transforms.geometry import FSL_NOTE, FSL_SPACE, MNI_SPACE, to_mni_space
 from strokelesion.transforms.headers import MNI, mask_header
+from strokelesion.transforms.stored_values import change_voxels
 
 COMPRESSION = 4
 # Table of the labels of `CLASSES_MAP`; 7 is a lesion in the common tissue table of BIDS, and the colors are those of the pages.
@@ -23,7 +32,12 @@ CLASSES_TABLE = (
     "1\tmain lesion\tLmain\t7\t#ff3c28\n"
     "2\tsub-lesion\tLsub\t7\t#00e6e6\n"
 )  # fmt: skip
-IN_MNI = f"space-{MNI_SPACE}_"
+# What the sidecars of a standard space say about the registration.
+REGISTRATION = {
+    MNI_SPACE: "Affine registration to MNI152NLin2009aSym; no nonlinear registration was done.",
+    FSL_SPACE: FSL_NOTE,
+}
+FILLED = "desc-lesionfilled_T1w.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,12 @@ class ScanFolder:
         write_json(self.path(file.replace(".nii.gz", ".json")), {**self.metadata_of(file), **metadata})
 
 
+def with_sidecar(file: str) -> tuple[str, ...]:
+    """Return a file and, if it is an image or a table, its sidecar."""
+    endings = [ending for ending in (".nii.gz", ".tsv") if file.endswith(ending)]
+    return file, *(file.removesuffix(ending) + ".json" for ending in endings)
+
+
 def path_in(folder: str | Path, name: ScanName, file: str) -> Path:
     """Return the path of a scan's file in a folder of results.
 
@@ -93,14 +113,9 @@ def as_image(values: torch.Tensor, header: nib.Nifti1Header) -> nib.Nifti1Image:
 
 def write_lesions(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
     """Write the mask of all lesions, and the map of their classes, on the scan's own grid."""
-    write_labels(files, scan.labels, scan.header)
-
-
-def write_labels(files: ScanFolder, labels: torch.Tensor, header: nib.Nifti1Header, space: str = "") -> None:
-    """Write a label map `(1, X, Y, Z)` as binary mask and as map of the classes with its table."""
-    files.write_image(space + MASK, (labels[0] > 0).to(torch.uint8), header, Type="Lesion")
-    files.write_image(space + CLASSES_MAP, labels[0], header)
-    write_text(files.path(space + CLASSES_MAP.replace(".nii.gz", ".tsv")), CLASSES_TABLE)
+    files.write_image(MASK, (scan.labels[0] > 0).to(torch.uint8), scan.header)
+    files.write_image(CLASSES_MAP, scan.labels[0], scan.header)
+    write_text(files.path(CLASSES_NAMES), CLASSES_TABLE)
 
 
 def write_probabilities(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
@@ -113,18 +128,36 @@ def either_lesion(probabilities: MetaTensor) -> torch.Tensor:
     return probabilities.as_subclass(torch.Tensor)[1:].sum(dim=0).float()
 
 
-def write_in_mni(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
-    """Write the lesions in MNI space, with their probability if that is wanted.
+def write_in_space(scan: MeasuredScan, files: ScanFolder, space: str) -> None:
+    """Write the lesions in a standard space, with their probability if that is wanted.
 
-    A scan whose registration failed has none, and a scan whose name says MNI space already has its results there.
+    A scan whose registration failed has none, and a scan whose name says this space already has its results there.
     """
-    if scan.segmented.to_mni is None or ("space", MNI_SPACE) in files.name.entities:
+    if scan.segmented.to_mni is None or ("space", space) in files.name.entities:
         return
-    there = to_mni_space(scan.probabilities, scan.segmented.to_mni)
-    header = mask_header(None, there.affine, MNI)
-    write_labels(files, scan.decide.decide(there).as_subclass(torch.Tensor), header, IN_MNI)
+    there = to_mni_space(scan.probabilities, scan.segmented.to_mni, space)
+    labels = scan.decide.decide(there).as_subclass(torch.Tensor)[0]
+    header, about = mask_header(None, there.affine, MNI), {"Description": REGISTRATION[space]}
+    files.write_image(in_space(space, MASK), (labels > 0).to(torch.uint8), header, Type="Lesion", **about)
+    files.write_image(in_space(space, CLASSES_MAP), labels, header, **about)
+    write_text(files.path(in_space(space, CLASSES_NAMES)), CLASSES_TABLE)
     if "probabilities" in files.wanted:
-        files.write_image(IN_MNI + PROBABILITIES, either_lesion(there), header)
+        files.write_image(in_space(space, PROBABILITIES), either_lesion(there), header, **about)
+
+
+def write_filled(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
+    """Write the scan with its lesions filled, see `fill_lesions`; if they cannot be, add a warning.
+
+    All other voxels keep their stored values. Without lesions, the scan is written as it is.
+    """
+    try:
+        filled = fill_lesions(scan.image, scan.labels, scan.segmented.to_mni)
+    except UserError as error:
+        scan.warnings.append(f"no filled scan was written: {error}")
+        return
+    write_nifti(files.path(FILLED), change_voxels(scan.item["image"], scan.image, filled), COMPRESSION)
+    about = {"Description": "Lesions filled with mirrored tissue of the other side", "SkullStripped": False}
+    write_json(files.path(FILLED.replace(".nii.gz", ".json")), {**files.metadata_of(FILLED), **about})
 
 
 def write_brain(scan: MeasuredScan, files: ScanFolder, draw: Any) -> None:

@@ -7,8 +7,9 @@ Source: DICOM PS3.3, A.51 (Segmentation IOD) and C.8.20; highdicom, Bridge et al
 """
 
 import hashlib
+import importlib.util
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,10 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
+from strokelesion.pipeline.inference.derivatives import ScanFolder
+from strokelesion.pipeline.inference.measuring import MeasuredScan
 from strokelesion.pipeline.runtime.files import written_whole
+from strokelesion.transforms.conversion import DicomImage
 
 # Class, label and color (CIELab of the red and cyan of the pages) of the segments, whose numbers are the labels of the map.
 SEGMENTS = (("Main lesion", (57.0, 75.0, 55.0)), ("Sub-lesion", (82.0, -45.0, -13.0)))
@@ -36,6 +40,9 @@ OFF_GRID = 0.02
 SERIES_OFFSET = 1000
 NOT_INSTALLED = "DICOM segmentations need highdicom, which is not installed; run: pip install 'strokelesion[dicom]'"
 
+# File of a scan, whose name replaces `*`.
+SEG = "dicom/*_seg.dcm"
+
 
 class Frame(NamedTuple):
     """One slice of a series: number of rows and columns, and the affine from (column, row, 0) to mm in RAS."""
@@ -43,6 +50,23 @@ class Frame(NamedTuple):
     rows: int
     columns: int
     affine: NDArray[np.float64]
+
+
+def require_highdicom(_: Any, __: Path, items: Sequence[Mapping[str, Any]]) -> None:
+    """Raise UserError if any scan comes from DICOM and highdicom is not installed."""
+    if any(isinstance(item["image"], DicomImage) for item in items) and importlib.util.find_spec("highdicom") is None:
+        raise UserError(NOT_INSTALLED)
+
+
+def write_dicom_seg(scan: MeasuredScan, files: ScanFolder, model_sha256: Any) -> None:
+    """Write the DICOM segmentation of a scan from DICOM; if its grid is not that of the slices, add a warning."""
+    image = scan.item["image"]
+    if not isinstance(image, DicomImage):
+        return
+    try:
+        write_seg(files.path(SEG), scan.segmented.labels, scan.segmented.affine, image.files, model_sha256)
+    except UserError as error:
+        scan.warnings.append(f"no DICOM segmentation was written: {error}")
 
 
 def write_seg(path: Path, labels: NDArray[np.uint8], affine: Any, files: Sequence[str | Path], model_sha256: str) -> Path:

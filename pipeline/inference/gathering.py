@@ -26,7 +26,7 @@ def gather_results(folder: Path, wanted: Mapping[str, Any], done: Sequence[DoneS
         for table in output.tables:
             write_with_dictionary(folder, table, rows_of(table, done))
         if output.gather is not None:
-            output.gather(folder, done, failed)
+            output.gather(folder, done, failed, wanted[output.name])
     write_with_dictionary(folder, "failures", [{"scan": scan, "reason": reason} for scan, reason in failed.items()])
 
 

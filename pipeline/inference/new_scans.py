@@ -11,6 +11,7 @@ the tables. Independent runs can each segment one part; a last run over all scan
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,13 @@ def segment_new_scans(
 
 
 def describe_group(dataset: Dataset, results: Results) -> None:
-    """Write the tables and pages of all scans from results that are there, as `segment_new_scans` does at its end.
+    """Write the tables and pages of all scans from results that are there, as `segment_new_scans` does at its end, and maps.
 
     Raises:
         UserError: as `segment_new_scans`.
         SystemExit: with status 1 when a scan has no result with the current settings.
     """
+    results = replace(results, wanted={**results.wanted, "group": True})
     names = name_all(dataset, results)
     with claimed(results.folder, "output_dir"):
         begin(dataset, names, results, alone=True)
@@ -95,6 +97,7 @@ def name_all(dataset: Dataset, results: Results) -> Names:
     items: Sequence[Mapping[str, Any]] = dataset.data
     if not items:
         raise UserError("got no scans; expected a file, a folder or a glob: --scans /data/new.")
+    results.require_possible(items)
     names = dict(zip(map(scan_name, items), name_scans(items, common_folder(items)), strict=True))
     # The command `evaluating` has a folder of its own, and replaces the predictions in it.
     if isinstance(items, Scans) and not results.overwrite:

@@ -16,6 +16,7 @@ from typing import Any
 from strokelesion.pipeline.inference.scans import scan_name
 from strokelesion.pipeline.inference.suffixes import stem_of
 from strokelesion.pipeline.runtime.errors import format_issue, refuse
+from strokelesion.transforms.geometry import FSL_SPACE
 
 # Last entities of anatomical files, in the order that BIDS requires; all others come before them and keep their order.
 LAST_ENTITIES = ("space", "seg", "res", "den", "label", "desc")
@@ -26,6 +27,7 @@ _HASH_DIGITS = 12
 MASK = "label-lesion_mask.nii.gz"
 SIDECAR = "label-lesion_mask.json"
 CLASSES_MAP = "seg-lesions_dseg.nii.gz"
+CLASSES_NAMES = "seg-lesions_dseg.tsv"
 PROBABILITIES = "label-lesion_probseg.nii.gz"
 # Entities that results on the scan's own grid have beside those of the scan.
 RESULT_ENTITIES = (("label", "lesion"), ("seg", "lesions"))
@@ -68,6 +70,18 @@ class ScanName:
         last = [(key, own[key]) for key in LAST_ENTITIES if key in own]
         folders = [join([(key, own[key])]) for key in ("sub", "ses") if key in own]
         return Path(*folders, "anat", f"{join([*first, *last])}_{ending}")
+
+
+def in_space(space: str, file: str) -> str:
+    """Return the name of a file of the scan's own grid in a standard space; BCBtoolkit needs `res` in that of FSL.
+
+    Args:
+        space: `MNI_SPACE` or `FSL_SPACE`.
+        file: Name as in `ScanName.path`.
+    """
+    *entities, ending = file.split("_")
+    own = {"space": space, **({"res": "1"} if space == FSL_SPACE else {}), **dict(filter(None, parse_pairs(entities)))}
+    return f"{join([(key, own[key]) for key in LAST_ENTITIES if key in own])}_{ending}"
 
 
 def join(entities: Sequence[tuple[str, str]]) -> str:

@@ -79,6 +79,12 @@ class Results:
         write_json(Path(self.folder) / DESCRIPTION, about)
         write_text(Path(self.folder) / ".bidsignore", "".join(f"{file}\n" for file in ignored_files()))
 
+    def require_possible(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Raise UserError if an output cannot be written for these scans, see `Output.require`."""
+        for output in OUTPUTS:
+            if output.name in self.outputs and output.require is not None:
+                output.require(self.outputs[output.name], Path(self.folder), items)
+
     def is_done(self, name: ScanName, item: Mapping[str, Any]) -> bool:
         """Return whether a scan's results exist and were made from this scan with these settings."""
         if self.overwrite or not all(path.exists() for path in LESIONS.paths(self.folder, name)):
@@ -98,7 +104,7 @@ class Results:
         sources = [to_uri(path, links) for path in scan_sources(item)]
         files = ScanFolder(Path(self.folder), name, sources, self.outputs)
         for output in OUTPUTS:
-            if output.name in self.outputs:
+            if output.name in self.outputs and output.write is not None:
                 output.write(scan, files, self.outputs[output.name])
         write_json(self.path(name, SIDECAR), self.sidecar(item, scan, files))
 

@@ -25,7 +25,6 @@ from strokelesion.transforms.headers import find_missing_affine, read_nifti_head
 from strokelesion.transforms.reading import load_volume
 from strokelesion.transforms.sample_error import source_of
 
-ROI_COLUMNS = ("roi", "roi_ml", "volume_ml", "roi_percent")
 ENDINGS = (".nii.gz", ".nii")
 # Probabilities may exceed 1 by rounding.
 ROUNDING = 1e-4

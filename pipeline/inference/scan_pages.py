@@ -15,6 +15,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, CropForegroundd, Orientationd, Spacingd
@@ -24,6 +25,7 @@ from PIL import Image
 from scipy import ndimage
 
 from strokelesion.pipeline.inference.derivatives import ScanFolder
+from strokelesion.pipeline.inference.group_maps import INCIDENCE_PICTURE, SIDES, VOLUMES_PICTURE
 from strokelesion.pipeline.inference.lesion_table import Row, SegmentedScan, lesion_voxels
 from strokelesion.pipeline.inference.measuring import MeasuredScan
 from strokelesion.pipeline.inference.result_names import ScanName
@@ -52,14 +54,14 @@ def write_page(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
     write_bytes(files.path(PICTURE), cuts)
 
 
-def gather_pages(folder: Path, done: Sequence[DoneScan], failed: Mapping[str, str]) -> None:
-    """Write the page of all scans from their names and sidecars."""
+def gather_pages(folder: Path, done: Sequence[DoneScan], failed: Mapping[str, str], _: Any) -> None:
+    """Write the page of all scans from their names and sidecars, with what `group_maps.py` has written about all of them."""
     shown = []
     for name, sidecar in done:
         page, picture = (file.replace("*", str(name)) for file in (PAGE, PICTURE))
         row = {**sidecar["Tables"]["volumes"][0], "warnings": sidecar["Warnings"]}
         shown.append({"name": str(name), "page": page, "mosaic": folder / picture, **row})
-    write_cohort_page(folder / COHORT_PAGE, shown, failed)
+    write_cohort_page(folder / COHORT_PAGE, shown, failed, read_group(folder))
 
 
 def write_scan_page(
@@ -103,18 +105,30 @@ def write_scan_page(
     return cuts
 
 
-def write_cohort_page(path: Path, scans: Sequence[Mapping[str, Any]], failed: Mapping[str, str]) -> None:
+def read_group(folder: Path) -> dict[str, Any]:
+    """Return pictures in base64 and rows of the table of sides of a folder; empty if the command `group` wrote none."""
+    if not (folder / INCIDENCE_PICTURE).exists():
+        return {}
+    pictures = {"incidence": INCIDENCE_PICTURE, "volumes": VOLUMES_PICTURE}
+    sides = pd.read_csv(folder / f"{SIDES}.tsv", sep="\t").round(1).astype(str).replace("nan", "").to_dict("records")
+    return {"sides": sides, **{key: base64.b64encode((folder / file).read_bytes()).decode() for key, file in pictures.items()}}
+
+
+def write_cohort_page(
+    path: Path, scans: Sequence[Mapping[str, Any]], failed: Mapping[str, str], group: Mapping[str, Any] | None = None
+) -> None:
     """Write the page of all scans; pictures of large cohorts are reduced so that all fit into `COHORT_PICTURES_BYTES`.
 
     Args:
         path: Path of the page.
         scans: Items with `name`, `page` (relative), `mosaic` (path of a JPEG), `warnings` and the columns of `volumes.tsv`.
         failed: Reasons of failures by path of the scan.
+        group: Pictures and rows as `read_group` returns them, if there are any.
     """
     share = COHORT_PICTURES_BYTES / max(1, sum(scan["mosaic"].stat().st_size for scan in scans))
     # Read one picture at a time: the pictures of 10,000 scans would take a gigabyte.
     shown = [{**scan, "mosaic": as_shown(scan["mosaic"], share)} for scan in scans]
-    write_text(path, render_page(Path(__file__).with_name("cohort_page.html"), scans=shown, failed=failed))
+    write_text(path, render_page(Path(__file__).with_name("cohort_page.html"), scans=shown, failed=failed, group=group))
 
 
 def as_shown(path: Path, share: float) -> str:

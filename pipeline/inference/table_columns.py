@@ -100,6 +100,36 @@ TABLES = {
             "region_percent": Column("share of the region that is lesion, in MNI space", "%"),
         },
     ),
+    "rois": Table(
+        "one row for each scan and ROI; probabilities count as shares of voxels",
+        "use lesion loads of tracts",
+        {
+            **NAMED_BY,
+            "roi": Column("name of the ROI's file"),
+            "roi_ml": Column("volume of the ROI, in MNI space", "mL"),
+            "volume_ml": Column("volume of lesion in the ROI, in the scan's own space", "mL"),
+            "roi_percent": Column("share of the ROI that is lesion, in MNI space", "%"),
+        },
+    ),
+    "group_sides": Table(
+        "scans and lesion volumes by side",
+        "report the group",
+        {
+            "side": Column(
+                "side of the lesions of a scan",
+                levels={
+                    "left": "on the left of the middle plane of MNI space, the right has less than 5 % of the volume",
+                    "right": "on the right, the left has less than 5 % of the volume",
+                    "bilateral": "each side has at least 5 % of the volume",
+                    "none": "no lesion",
+                    "unknown": "not registered, not assessed, or the scan does not say which side is left",
+                },
+            ),
+            "scans": Column("number of scans", is_count=True),
+            "mean_ml": Column("mean lesion volume of these scans", "mL"),
+            "median_ml": Column("median lesion volume of these scans", "mL"),
+        },
+    ),
     "failures": Table(
         "scans that failed, and why",
         "repair them, run the command again",

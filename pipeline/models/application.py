@@ -97,6 +97,11 @@ def how_applied(
     }
 
 
+def sha256_of_model(path: str | Path) -> str:
+    """Return the SHA-256 of a model."""
+    return read_model(path).sha256
+
+
 def name_and_sha256(path: str | Path) -> str:
     """Return the name of a model's file and the model's SHA-256."""
     return f"{Path(path).name}, SHA-256 {read_model(path).sha256}"

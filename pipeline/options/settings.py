@@ -232,10 +232,22 @@ class Settings(BaseModel):
     )
     save_probabilities: Switch = option(False, About((EVALUATING, *_SEGMENTING)), "Write probabilities of lesion.")
     save_brain: Switch = option(False, About(_SEGMENTING), "Write brain masks.")
-    save_mni: Switch = option(False, About(_SEGMENTING), "Write results in MNI space, too.")
+    mni: Literal["none", "2009a", "fsl"] = option(
+        "none",
+        About(_SEGMENTING),
+        "Write results in MNI space, too: MNI152NLin2009aSym, or besides on the grid of FSL, MNI152NLin6Asym.",
+    )
+    fill: Switch = option(False, About(_SEGMENTING), "Write scans with filled lesions.")
+    dicom_seg: Switch = option(False, About(_SEGMENTING), "Write DICOM segmentations of scans from DICOM.")
+    for_fmriprep: Text | None = option(
+        None, About(_SEGMENTING, default="none"), "Folder for masks under the names that fMRIPrep reads."
+    )
     pages: Switch = option(True, About(_SEGMENTING), "Write pages to look at.")
     atlas: Text | None = option(None, About(_SEGMENTING, default="none"), "Label atlas in MNI space.")
     atlas_labels: Text | None = option(None, About(_SEGMENTING, default="none"), "Table of the atlas's regions.")
+    rois: Text | None = option(
+        None, About(_SEGMENTING, default="none"), "Folder of regions in MNI space: a file each, binary or of probabilities."
+    )
     overwrite: Switch = option(False, About(_SEGMENTING), "Segment scans again that are done.")
     tables: Switch = option(
         True, About((INFERENCE,)), "Write tables and the page of all scans; if not, several runs may share the folder."

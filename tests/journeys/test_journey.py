@@ -206,8 +206,15 @@ def test_no_output_option_changes_another_output(oriented, infer, tmp_path, monk
     brain = write_model(path, tissue_is_brain(), "strokelesion.networks.UNet", arguments, spacing_mm=(2.0, 2.0, 2.0))
     nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.diag([200.0, 200, 200, 1])), tmp_path / "atlas.nii")
     (tmp_path / "atlas.tsv").write_text("index\tname\n1\tall\n")
+    (tmp_path / "rois").mkdir()
+    roi = nib.Nifti1Image(np.ones((20, 20, 20), np.uint8), np.eye(4))
+    roi.set_sform(np.eye(4), 4)
+    nib.save(roi, tmp_path / "rois/box.nii.gz")
     options = [
-        *({name: "true"} for name in ("save_probabilities", "save_brain", "save_mni", "pages")),
+        *({name: "true"} for name in ("save_probabilities", "save_brain", "fill", "dicom_seg", "pages")),
+        {"mni": "fsl"},
+        {"rois": str(tmp_path / "rois")},
+        {"for_fmriprep": str(tmp_path / "overlay")},
         {"atlas": str(tmp_path / "atlas.nii"), "atlas_labels": str(tmp_path / "atlas.tsv")},
     ]
     everything = {name: value for option in options for name, value in option.items()}

@@ -86,10 +86,18 @@ def test_a_bids_app_passes_its_labels_threads_and_temporary_folder_on(passed_on,
     assert (run, command, file) == ("run", "inference", bundle("resunet"))
     assert options[-2:] == ["--prepare", "mni"]
     assert set(options[:-2]) == {
-        *("--scans=raw", "--output_dir=out", "--participant=01,sub-02", "--session=1", "--tables=false")
+        *("--scans=raw", "--output_dir=out", "--participant=01,sub-02", "--session=1", "--tables=false"),
+        "--mni=2009a",
     }
     assert {os.environ[name] for name in THREADS} == {"3"}
     assert Path(os.environ["TMPDIR"]) == tmp_path / "work"
+
+
+@pytest.mark.parametrize("level", ["participant", "group"])
+@pytest.mark.parametrize(("typed", "passed"), [([], ["--mni=2009a"]), (["--mni=fsl"],) * 2, (["--mni", "none"],) * 2])
+def test_a_bids_app_writes_masks_in_mni_space_unless_it_is_told_otherwise(passed_on, level, typed, passed):
+    words = passed_on("bids", "raw", "out", level, "--skip-bids-validation", *typed)
+    assert [word for word in words if word in ("none", "fsl") or word.startswith("--mni")] == passed
 
 
 def test_a_bids_data_set_describes_itself_and_has_subjects(passed_on, tmp_path, capsys):

@@ -10,8 +10,8 @@ from dicom_files import write_enhanced, write_series
 from nibabel.affines import apply_affine
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.dicom_seg import write_seg
-from strokelesion.transforms.conversion import convert_series
+from strokelesion.pipeline.inference.dicom_seg import require_highdicom, write_seg
+from strokelesion.transforms.conversion import DicomImage, convert_series
 
 hd = pytest.importorskip("highdicom")
 
@@ -130,3 +130,7 @@ def test_without_highdicom_the_message_says_how_to_install_it(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(UserError, match=r"pip install 'strokelesion\[dicom\]'"):
         write_seg(tmp_path / "seg.dcm", np.zeros(SHAPE, np.uint8), np.eye(4), [], SHA256)
+    items = [{"image": "scan.nii"}, {"image": DicomImage((), "1.2", "", {})}]
+    require_highdicom(SHA256, tmp_path, items[:1])
+    with pytest.raises(UserError, match="need highdicom"):
+        require_highdicom(SHA256, tmp_path, items)

@@ -37,13 +37,14 @@ def content(folder):
     }
 
 
-def test_one_by_one_and_then_the_group_gives_what_one_run_gives(command, tmp_path):
+def test_one_by_one_and_then_the_group_gives_what_one_run_gives(command, tmp_path, caplog):
     command("inference", "whole")
     for label in ("03", "01,02"):
         command("inference", "shared", participant=label, tables=False)
         assert not [*(tmp_path / "shared").glob("*.tsv"), *(tmp_path / "shared").glob("*.html")]
     command("group", "shared")
     assert content(tmp_path / "shared") == content(tmp_path / "whole")
+    assert "3 of 3 scans are not in the maps of the group" in caplog.text
 
 
 def test_the_group_names_who_has_no_result_with_its_settings(command, tmp_path):

@@ -1,8 +1,6 @@
-"""Results of new scans: the files of each scan, scans that are done already, and the tables of all scans."""
+"""Results of new scans: mask and sidecar of each scan, scans that are done already, and the tables of all scans."""
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,73 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from monai.data import MetaTensor
+from small_result import AFFINE, SHAPE, SHIFT, is_bright
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.bids_sources import from_uri, read_links
 from strokelesion.pipeline.inference.lesion_table import Atlas
 from strokelesion.pipeline.inference.measuring import NOT_PLACED
-from strokelesion.pipeline.inference.outputs import OTHERS, OUTPUTS
 from strokelesion.pipeline.inference.provenance import read_sidecar
-from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, SIDECAR, name_scans
-from strokelesion.pipeline.inference.results import Results
+from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, SIDECAR
 from strokelesion.pipeline.inference.table_columns import TABLES
-from strokelesion.transforms import DecideLesionsd
 from strokelesion.transforms.registration import Registration
 
-SHAPE = (12, 14, 10)
-AFFINE = np.diag([-4.0, 5.0, 6.0, 1.0])
-SHIFT = np.eye(4)
-SHIFT[:3, 3] = (30, -40, 0)
-
-
-def is_bright(scan):
-    return scan > 0.5
-
-
-@pytest.fixture(autouse=True)
-def no_doubts(monkeypatch):
-    """The boxes of these tests are no brains; `test_plausibility.py` judges images."""
-    monkeypatch.setattr("strokelesion.pipeline.inference.measuring.doubts_of_image", lambda *_: [])
-
-
-@pytest.fixture
-def item(tmp_path):
-    path = tmp_path / "in/sub-01/ses-b/anat/sub-01_ses-b_T1w.nii"
-    path.parent.mkdir(parents=True)
-    nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE), path)
-    return {"image": str(path)}
-
-
-@pytest.fixture
-def name(item, tmp_path):
-    return name_scans([item], tmp_path)[0]
-
-
-@pytest.fixture
-def outcome():
-    probability = torch.full((3, *SHAPE), 0.01)
-    probability[0] = 0.98
-    probability[:, 3:6, 4:7, 2:5] = torch.tensor([0.2, 0.7, 0.1])[:, None, None, None]
-    probability[:, 9, 10, 8] = torch.tensor([0.4, 0.1, 0.5])
-    affine = torch.from_numpy(AFFINE)
-    brain = torch.ones(1, *SHAPE)
-    return {
-        "pred": MetaTensor(probability, affine=affine),
-        "scan": MetaTensor(torch.rand(1, *SHAPE), affine=affine),
-        "scan_brain": MetaTensor(brain, affine=affine),
-    }
-
-
-@pytest.fixture
-def results(tmp_path):
-    """Results whose registration is known."""
-
-    def make(register=lambda *_: Registration(SHIFT, 0.9), weights="w", overwrite=False, **wanted):
-        settings = {"weights": weights, "decision": {"threshold": 0.5}}
-        return Results(str(tmp_path / "out"), settings, DecideLesionsd("pred"), register, wanted, overwrite)
-
-    return make
+pytestmark = pytest.mark.usefixtures("no_doubts")
 
 
 def test_a_scan_leaves_a_binary_mask_its_classes_and_a_sidecar_that_says_how(results, item, name, outcome, tmp_path):
@@ -111,43 +54,6 @@ def test_sources_in_a_bids_data_set_have_uris_that_its_link_resolves(results, it
     links = read_links(tmp_path / "out")
     assert links == {"raw": (tmp_path / "in").as_uri()}
     assert from_uri(sidecar["Sources"][0], links) == item["image"]
-
-
-def test_on_request_probabilities_and_all_of_it_in_mni_space(results, item, name, outcome, tmp_path):
-    results(probabilities=True, mni=True).write(name, item, outcome)
-    folder = tmp_path / "out/sub-01/ses-b/anat"
-    native = nib.load(folder / "sub-01_ses-b_label-lesion_probseg.nii.gz")
-    assert np.asarray(native.dataobj).max() == pytest.approx(0.8)
-    there = [nib.load(path) for path in sorted(folder.glob("*space-MNI152NLin2009aSym_*.nii.gz"))]
-    assert [volume.shape for volume in there] == [(197, 233, 189)] * 3
-    np.testing.assert_array_equal(np.asarray(there[0].dataobj) == 1, np.asarray(there[2].dataobj) > 0)
-    inside = np.argwhere(np.asarray(there[0].dataobj) == 1)
-    center_mm = nib.affines.apply_affine(there[0].affine, inside).mean(axis=0)
-    # Voxel (4, 5, 3) is the center of the lesion.
-    np.testing.assert_allclose(center_mm, [-16 + 30, 25 - 40, 18], atol=0.6)
-    assert 2 < len(inside) / 1000 < 3.24  # interpolation rounds the corners of a block of 3.24 ml
-
-
-def test_on_request_the_brain_too(results, item, name, outcome, tmp_path):
-    """It is drawn on the scan itself; the brain that the lesion network saw stays in the tables."""
-    drawn = results(brain=is_bright)
-    drawn.write(name, item, outcome)
-    brain = nib.load(tmp_path / "out/sub-01/ses-b/anat/sub-01_ses-b_desc-brain_mask.nii.gz")
-    assert brain.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(brain.affine, AFFINE)
-    np.testing.assert_array_equal(np.asarray(brain.dataobj), is_bright(outcome["scan"])[0].numpy())
-    (row,) = read_sidecar(drawn.path(name, SIDECAR))["Tables"]["volumes"]
-    assert row["brain_ml"] == pytest.approx(outcome["scan_brain"].sum() * 0.12)
-
-
-def test_a_brain_that_cannot_be_drawn_is_warned_of_and_costs_no_mask(results, item, name, outcome):
-    def fail(_):
-        raise UserError("found 3 ml of brain")
-
-    done = results(brain=fail)
-    done.write(name, item, outcome)
-    assert done.path(name, MASK).exists()
-    assert read_sidecar(done.path(name, SIDECAR))["Warnings"] == ["no brain mask was written: found 3 ml of brain"]
 
 
 @pytest.mark.parametrize("knows_left", [True, False])
@@ -211,7 +117,7 @@ def test_tables_gather_all_scans_and_failures_say_why(results, item, name, outco
     tables = {
         table: pd.read_csv(tmp_path / f"out/{table}.tsv", sep="\t", dtype={"subject": str})
         for table in TABLES
-        if table != "inputs"
+        if table not in ("inputs", "rois", "group_sides")
     }
     for table, content in tables.items():
         columns = json.loads((tmp_path / f"out/{table}.json").read_text())
@@ -274,47 +180,3 @@ def test_more_lesion_than_there_can_be_is_warned_of(results, item, name, outcome
     done.write(name, item, outcome)
     sidecar = read_sidecar(done.path(name, SIDECAR))
     assert "35% of the brain is called lesion" in sidecar["Warnings"][0]
-
-
-def test_with_all_outputs_there_are_the_listed_files_and_no_others_and_the_validator_is_content(
-    results, item, name, outcome, tmp_path
-):
-    """Also a scan with `space` and `res`, whose files need more in their sidecars."""
-    atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: "all"})
-    done = results(probabilities=True, brain=is_bright, mni=True, regions=atlas, pages=True)
-    scans = [item, {"image": item["image"].replace("ses-b_T1w", "ses-b_space-orig_res-1_T1w")}]
-    Path(scans[1]["image"]).write_bytes(Path(item["image"]).read_bytes())
-    names = name_scans(scans, tmp_path)
-    done.describe(scans)
-    about = json.loads((tmp_path / "out/dataset_description.json").read_text())
-    assert (about["DatasetType"], about["GeneratedBy"][0]["Name"]) == ("derivative", "strokelesion")
-    for scan_name, scan in zip(names, scans, strict=True):
-        done.write(scan_name, scan, outcome)
-    done.gather(names, {"bad.nii": "no T1"})
-    expected = {path for output in OUTPUTS for scan_name in names for path in output.paths(done.folder, scan_name)}
-    expected |= {path for output in OUTPUTS for path in output.shared_paths(done.folder)}
-    expected |= {Path(done.folder, file) for file in ("failures.json", *OTHERS)} - {
-        Path(done.folder, file) for file in ("registrations", "inputs.tsv")
-    }
-    assert {path for path in Path(done.folder).rglob("*") if path.is_file()} == expected
-    validator = Path(sys.executable).with_name("bids-validator-deno")
-    found = subprocess.run([validator, tmp_path / "out"], capture_output=True, text=True)
-    assert "[ERROR]" not in found.stdout + found.stderr
-    assert found.returncode == 0
-    assert "1 - Subjects" in found.stdout + found.stderr
-
-
-def test_what_earlier_settings_asked_for_does_not_stay_beside_new_masks(results, item, name, outcome, tmp_path):
-    atlas = Atlas(np.ones((3, 3, 3), dtype=np.int64), np.eye(4), {1: "all"})
-    for done in (results(probabilities=True, brain=is_bright, mni=True, regions=atlas, pages=True), results()):
-        done.write(name, item, outcome)
-        done.gather([name], {})
-    (required, *optional) = OUTPUTS
-    assert all(path.exists() for path in (*required.paths(done.folder, name), *required.shared_paths(done.folder)))
-    for output in optional:
-        assert not [path for path in (*output.paths(done.folder, name), *output.shared_paths(done.folder)) if path.exists()]
-
-
-def test_an_unknown_output_is_a_mistake_in_the_bundle(results):
-    with pytest.raises(ValueError, match="outputs maps"):
-        _ = results(maps=True).asked

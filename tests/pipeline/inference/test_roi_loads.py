@@ -6,7 +6,8 @@ import pytest
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.inference.lesion_table import SegmentedScan
-from strokelesion.pipeline.inference.roi_loads import ROI_COLUMNS, read_rois, roi_rows
+from strokelesion.pipeline.inference.roi_loads import read_rois, roi_rows
+from strokelesion.pipeline.inference.table_columns import NAMED_BY, TABLES
 
 # A scan of 2 mm whose millimeters are twice those of MNI along x: 1 ml of it is 0.5 ml in MNI space.
 AFFINE = np.array([[2.0, 0, 0, -40], [0, 2, 0, -40], [0, 0, 2, -20], [0, 0, 0, 1]])
@@ -48,7 +49,7 @@ def test_loads_by_hand(tmp_path):
     coarse[0, 3] = 29
     write(tmp_path, "coarse.nii.gz", [((-18, -20, -15), (-14, -10, -5), 1)], grid=coarse, shape=(30, 35, 25))
     rows = roi_rows(scan(), read_rois(tmp_path))
-    assert all(tuple(row) == ROI_COLUMNS for row in rows)
+    assert all([*NAMED_BY, *row] == [*TABLES["rois"].columns] for row in rows)
     found = {row["roi"]: pytest.approx((row["roi_ml"], row["volume_ml"], row["roi_percent"])) for row in rows}
     assert found == {
         "away": (0.008, 0, 0),

@@ -18,7 +18,7 @@ The rooms, in order; `ROOMS` in `tests/test_layers.py` says exactly which may im
     doctor        what is wrong with a data set
     console       the program `strokelesion`, the BIDS App and the demonstration
 
-A data set to train on goes cohorts -> training -> models. A new scan goes finding -> inference (`new_scans`) ->
-lesions -> derivatives; `preprocessing` and `postprocessing` of `bundles/resunet.json` are the steps before and after the network. A scan
-with a known lesion goes inference -> evaluation -> report.
+A data set to train on goes cohorts -> training -> models. A new scan goes finding -> inference -> lesions -> derivatives;
+`preprocessing` and `postprocessing` of `bundles/resunet.json` are the steps before and after the network. A scan with a known
+lesion goes inference -> evaluation -> report.
 """

@@ -17,6 +17,7 @@ from monai.data import MetaTensor
 from small_result import AFFINE, ATLAS, SHAPE, is_bright, roi
 
 from strokelesion.networks import UserError
+from strokelesion.pipeline.derivatives import scan_images
 from strokelesion.pipeline.derivatives.group_maps import COUNT
 from strokelesion.pipeline.derivatives.outputs import OTHERS, OUTPUTS
 from strokelesion.pipeline.derivatives.provenance import read_sidecar

@@ -8,13 +8,17 @@ The rooms, in order; `ROOMS` in `tests/test_layers.py` says exactly which may im
     models        model files: description, weights, application
     options       all options and their checks; transfer of options and models to the running bundle
     training      slice store, sampler, checkpoints, curves
-    inference     finding scans, segmenting them, derivatives, lesion tables, pages
+    finding       which files of a folder are scans
+    lesions       numbers of the lesions of one segmented scan
+    derivatives   everything that is written about scans: images, tables, pages
+    inference     segmenting new scans
     evaluation    measures, scoring, decision rules, release, comparison
     report        experiments, runs, figures, the page
     synthesis     heads, lesion masks and the cohorts made of them; the phantom
     doctor        what is wrong with a data set
+    console       the program `strokelesion`, the BIDS App and the demonstration
 
-A data set to train on goes cohorts -> training -> models. A new scan goes models -> inference (`new_scans`, then
-`results`); `preprocessing` and `postprocessing` of `bundles/resunet.json` are the steps before and after the network. A scan
-with a known lesion goes inference -> evaluation -> report.
+A data set to train on goes cohorts -> training -> models. A new scan goes finding -> inference -> lesions -> derivatives;
+`preprocessing` and `postprocessing` of `bundles/resunet.json` are the steps before and after the network. A scan with a known
+lesion goes inference -> evaluation -> report.
 """

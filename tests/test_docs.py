@@ -8,8 +8,8 @@ import pytest
 from checkout import ROOT
 
 from strokelesion.pipeline.console.command_line import make_parser, with_underscores
-from strokelesion.pipeline.inference.outputs import OTHERS, OUTPUTS
-from strokelesion.pipeline.inference.table_columns import NAMED_BY, TABLES
+from strokelesion.pipeline.derivatives.outputs import OTHERS, OUTPUTS
+from strokelesion.pipeline.derivatives.table_columns import NAMED_BY, TABLES
 from strokelesion.pipeline.options.settings import Settings
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -18,9 +18,9 @@ from typing import Any
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.records import Record
-from strokelesion.pipeline.inference.provenance import read_sidecar, sha256_of_scan
-from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, PROBABILITIES, beside, parse_entities
-from strokelesion.pipeline.inference.suffixes import IMAGE_SUFFIXES, stem_of
+from strokelesion.pipeline.derivatives.provenance import read_sidecar, sha256_of_scan
+from strokelesion.pipeline.derivatives.result_names import CLASSES_MAP, MASK, PROBABILITIES, beside, parse_entities
+from strokelesion.pipeline.finding.suffixes import IMAGE_SUFFIXES, stem_of
 from strokelesion.pipeline.runtime.errors import format_issue, refuse
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True))

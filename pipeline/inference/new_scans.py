@@ -20,11 +20,12 @@ from monai.data import Dataset
 from monai.engines import Evaluator
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.provenance import earlier_names, require_own
-from strokelesion.pipeline.inference.result_names import ScanName, name_scans
+from strokelesion.pipeline.derivatives.provenance import earlier_names, require_own
+from strokelesion.pipeline.derivatives.result_names import ScanName, name_scans
+from strokelesion.pipeline.derivatives.table_columns import write_with_dictionary
+from strokelesion.pipeline.finding.scans import Scans, common_folder, scan_name
+from strokelesion.pipeline.inference.prediction import failure, finish, predict_scans
 from strokelesion.pipeline.inference.results import Results
-from strokelesion.pipeline.inference.scans import Scans, common_folder, failure, finish, predict_scans, scan_name
-from strokelesion.pipeline.inference.table_columns import write_with_dictionary
 from strokelesion.pipeline.runtime.errors import format_issue
 from strokelesion.pipeline.runtime.locks import claimed
 from strokelesion.pipeline.runtime.processes import is_first, merged, share

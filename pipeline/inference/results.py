@@ -11,14 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from strokelesion.pipeline.inference.bids_sources import DESCRIPTION, add_links, read_links, to_uri
-from strokelesion.pipeline.inference.derivatives import ScanFolder
-from strokelesion.pipeline.inference.gathering import gather_results
-from strokelesion.pipeline.inference.measuring import MeasuredScan, Register, measure_scan
-from strokelesion.pipeline.inference.outputs import LESIONS, OUTPUTS, as_settings, find_wanted, ignored_files
-from strokelesion.pipeline.inference.provenance import is_made_from, read_sidecar, scan_sources, series_uid, sha256_of_scan
-from strokelesion.pipeline.inference.registrations import FOLDER as REGISTRATIONS
-from strokelesion.pipeline.inference.result_names import MASK, SIDECAR, ScanName
+from strokelesion.pipeline.derivatives.bids_sources import DESCRIPTION, add_links, read_links, to_uri
+from strokelesion.pipeline.derivatives.gathering import gather_results
+from strokelesion.pipeline.derivatives.outputs import LESIONS, OUTPUTS, as_settings, find_wanted, ignored_files
+from strokelesion.pipeline.derivatives.provenance import is_made_from, read_sidecar, scan_sources, series_uid, sha256_of_scan
+from strokelesion.pipeline.derivatives.result_names import MASK, SIDECAR, ScanName
+from strokelesion.pipeline.derivatives.scan_images import ScanFolder
+from strokelesion.pipeline.lesions.measuring import MeasuredScan, Register, measure_scan
+from strokelesion.pipeline.lesions.registrations import FOLDER as REGISTRATIONS
 from strokelesion.pipeline.runtime.files import DECIMALS, plain, remove_parts, write_json, write_text
 from strokelesion.transforms import DecideLesionsd
 

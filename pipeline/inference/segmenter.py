@@ -16,10 +16,11 @@ from monai.bundle import ConfigWorkflow
 from monai.data import Dataset
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.derivatives import as_image, either_lesion
-from strokelesion.pipeline.inference.measuring import MeasuredScan, measure_scan
-from strokelesion.pipeline.inference.scans import find_scans, predict_scans
-from strokelesion.pipeline.inference.table_columns import NAMED_BY, TABLES
+from strokelesion.pipeline.derivatives.scan_images import as_image, either_lesion
+from strokelesion.pipeline.derivatives.table_columns import NAMED_BY, TABLES
+from strokelesion.pipeline.finding.scans import find_scans
+from strokelesion.pipeline.inference.prediction import predict_scans
+from strokelesion.pipeline.lesions.measuring import MeasuredScan, measure_scan
 from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.transforms.registration import register_brain
 

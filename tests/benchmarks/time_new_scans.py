@@ -18,8 +18,9 @@ from typing import Any
 import pandas as pd
 from monai.bundle import run
 
-from strokelesion.pipeline.inference import measuring, scan_pages
+from strokelesion.pipeline.derivatives import scan_pages
 from strokelesion.pipeline.inference.results import Results
+from strokelesion.pipeline.lesions import measuring
 from strokelesion.pipeline.options.workflow import bundle_root
 from strokelesion.transforms import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.brain import BrainExtractor

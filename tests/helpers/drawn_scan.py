@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from strokelesion.pipeline.inference.lesion_table import SegmentedScan
+from strokelesion.pipeline.lesions.lesion_table import SegmentedScan
 
 SHAPE = (44, 52, 40)
 AFFINE = np.array([[-2.0, 0, 0, 40], [0, 2, 0, -50], [0, 0, 2, -30], [0, 0, 0, 1]])

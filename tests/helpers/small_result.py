@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from strokelesion.pipeline.inference.lesion_table import Atlas
-from strokelesion.pipeline.inference.roi_loads import Roi
+from strokelesion.pipeline.lesions.lesion_table import Atlas
+from strokelesion.pipeline.lesions.roi_loads import Roi
 
 SHAPE = (12, 14, 10)
 AFFINE = np.diag([-4.0, 5.0, 6.0, 1.0])

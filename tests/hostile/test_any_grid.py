@@ -25,7 +25,7 @@ from scipy.spatial.transform import Rotation
 from stand_ins import DarkIsLesion
 
 from strokelesion.pipeline.inference.new_scans import name_scans
-from strokelesion.pipeline.inference.scans import predict_scans
+from strokelesion.pipeline.inference.prediction import predict_scans
 from strokelesion.pipeline.runtime.errors import user_error
 
 VOLUME_TOLERANCE = 0.02

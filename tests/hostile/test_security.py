@@ -21,9 +21,9 @@ from refusals import refusal
 from stand_ins import DarkIsLesion
 
 from strokelesion.networks import ResUNet
-from strokelesion.pipeline.inference import dicom
-from strokelesion.pipeline.inference.result_names import LONGEST_NAME, name_scans
-from strokelesion.pipeline.inference.scans import find_scans
+from strokelesion.pipeline.derivatives.result_names import LONGEST_NAME, name_scans
+from strokelesion.pipeline.finding import dicom
+from strokelesion.pipeline.finding.scans import find_scans
 from strokelesion.pipeline.models.description import Description, Protocol
 from strokelesion.pipeline.models.model_files import read_model, write_checkpoint
 from strokelesion.pipeline.training.slice_store import store_path

@@ -15,8 +15,8 @@ from refusals import refusal
 from stand_ins import DarkIsLesion, tissue_is_brain
 
 from strokelesion.networks import ResUNet, UserError
-from strokelesion.pipeline.inference import dicom
-from strokelesion.pipeline.inference.registrations import RememberedRegistrations
+from strokelesion.pipeline.finding import dicom
+from strokelesion.pipeline.lesions.registrations import RememberedRegistrations
 from strokelesion.transforms import CropToTissued
 from strokelesion.transforms.registration import Registration
 

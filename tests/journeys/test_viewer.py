@@ -11,8 +11,8 @@ import torch
 from drawn_scan import AFFINE, SHAPE, drawn
 from scipy.spatial.transform import Rotation
 
-from strokelesion.pipeline.inference.lesion_table import lesion_rows
-from strokelesion.pipeline.inference.scan_pages import write_cohort_page, write_scan_page
+from strokelesion.pipeline.derivatives.scan_pages import write_cohort_page, write_scan_page
+from strokelesion.pipeline.lesions.lesion_table import lesion_rows
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OFFLINE = (

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from monai.transforms import Orientation
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.result_names import name_scans
-from strokelesion.pipeline.inference.scans import common_folder, find_scans
+from strokelesion.pipeline.derivatives.result_names import name_scans
+from strokelesion.pipeline.finding.scans import common_folder, find_scans
 from strokelesion.transforms import LoadScand
 from strokelesion.transforms.reading import MOST_VOXELS, load_volume
 from strokelesion.transforms.sample_error import SampleError

@@ -12,12 +12,12 @@ import torch
 from small_result import AFFINE, SHAPE, SHIFT, is_bright
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.inference.bids_sources import from_uri, read_links
-from strokelesion.pipeline.inference.lesion_table import Atlas
-from strokelesion.pipeline.inference.measuring import NOT_PLACED
-from strokelesion.pipeline.inference.provenance import read_sidecar
-from strokelesion.pipeline.inference.result_names import CLASSES_MAP, MASK, SIDECAR
-from strokelesion.pipeline.inference.table_columns import TABLES
+from strokelesion.pipeline.derivatives.bids_sources import from_uri, read_links
+from strokelesion.pipeline.derivatives.provenance import read_sidecar
+from strokelesion.pipeline.derivatives.result_names import CLASSES_MAP, MASK, SIDECAR
+from strokelesion.pipeline.derivatives.table_columns import TABLES
+from strokelesion.pipeline.lesions.lesion_table import Atlas
+from strokelesion.pipeline.lesions.measuring import NOT_PLACED
 from strokelesion.transforms.registration import Registration
 
 pytestmark = pytest.mark.usefixtures("no_doubts")

@@ -14,7 +14,8 @@ from monai.engines import SupervisedEvaluator
 from refusals import refusal
 
 from strokelesion.networks import ResUNet, UserError
-from strokelesion.pipeline.inference.scans import common_folder, find_scans, predict_scans
+from strokelesion.pipeline.finding.scans import common_folder, find_scans
+from strokelesion.pipeline.inference.prediction import predict_scans
 from strokelesion.pipeline.models.model_files import read_model
 
 FILES = """a/T1.nii.gz a/T1_lesion.nii.gz a/T1_probabilities.nii.gz c/Lesionstudy_[7].NII.GZ b/T1.mha b/.hidden.nii b/notes.txt

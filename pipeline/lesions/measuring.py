@@ -1,0 +1,142 @@
+"""From the probabilities of one scan to everything that is known about it: lesions, numbers, warnings; no file is written.
+
+`outputs.py` lists the files that are made of it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import nan
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from strokelesion.networks import UserError
+from strokelesion.pipeline.lesions.lesion_table import Row, SegmentedScan, lesion_rows, scan_row
+from strokelesion.pipeline.lesions.plausibility import (
+    doubts_of_image,
+    doubts_of_item,
+    judge,
+    notes_of_reading,
+    refuse_other_images,
+)
+from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
+from strokelesion.transforms.geometry import voxel_ml
+from strokelesion.transforms.headers import find_missing_affine, mask_header, read_nifti_header
+from strokelesion.transforms.registration import Registration
+
+# A lesion rarely fills more than this share of the brain.
+LARGEST_SHARE = 0.35
+NOT_PLACED = "the head could not be brought to MNI space, so it was segmented as it lies"
+NO_BRAIN = "no brain was looked for (intensities: tissue), so there are no places in MNI space and no share of the brain"
+Register = Callable[..., Registration] | None
+
+
+@dataclass(frozen=True)
+class MeasuredScan:
+    """Everything that is known about one segmented scan.
+
+    Attributes:
+        item: Scan as listed, with `image`, the file or DICOM series.
+        image: Scan `(1, X, Y, Z)` with its affine.
+        region: Mask of the brain, or of all tissue, for pictures, `(1, X, Y, Z)`.
+        probabilities: Probabilities of background, main and sub on the scan's grid `(3, X, Y, Z)`.
+        header: NIfTI header for files on the scan's grid.
+        decide: Decision rule that made the labels.
+        segmented: Label map with everything that the numbers are computed from.
+        tables: Rows by table; the files that are written may add tables.
+        warnings: What is doubtful; the files that are written may add to it.
+    """
+
+    item: Mapping[str, Any]
+    image: MetaTensor
+    region: torch.Tensor
+    probabilities: MetaTensor
+    header: nib.Nifti1Header
+    decide: DecideLesionsd
+    segmented: SegmentedScan
+    tables: dict[str, list[Row]]
+    warnings: list[str]
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """Return the label map `(1, X, Y, Z)`: 0 background, 1 main lesion, 2 sub-lesion."""
+        return torch.from_numpy(self.segmented.labels)[None]
+
+
+def measure_scan(
+    item: Mapping[str, Any], outcome: Mapping[str, Any], decide: DecideLesionsd, register: Register
+) -> MeasuredScan:
+    """Decide which voxels of a scan are lesion, and measure them.
+
+    Args:
+        item: Scan with `image`, as `find_scans` lists it.
+        outcome: Scan `scan`, its probabilities `pred` and, if there is one, its brain mask `scan_brain`.
+        decide: Decision rule that turns probabilities into labels.
+        register: Function that registers a brain to MNI space, see `register_brain`; None skips the registration.
+
+    Raises:
+        UserError: when the scan is a label map or a CT.
+    """
+    refuse_other_images(outcome["scan"])
+    probabilities = outcome["pred"]
+    labels = decide.decide(probabilities).as_subclass(torch.Tensor)
+    scan, warnings, doubts = measure_lesions(labels, probabilities, outcome, register)
+    header = read_nifti_header(item["image"])
+    if find_missing_affine(item["image"], header):
+        scan = replace(scan, knows_left=False)
+    row, warnings = judge(scan_row(scan), [*doubts, *doubts_of_item(item)], [*warnings, *notes_of_reading(item)])
+    return MeasuredScan(
+        item=item,
+        image=outcome["scan"],
+        region=where_to_look(outcome),
+        probabilities=probabilities,
+        header=mask_header(header, probabilities.affine),
+        decide=decide,
+        segmented=scan,
+        tables={"volumes": [row], "lesions": lesion_rows(scan)},
+        warnings=warnings,
+    )
+
+
+def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:
+    """Return the brain mask of a scan or, if it has none, the mask of all tissue, `(1, X, Y, Z)`."""
+    found: torch.Tensor | None = outcome.get("scan_brain")
+    return is_tissue(ScaleTissued("scan")({"scan": outcome["scan"]})["scan"]) if found is None else found
+
+
+def measure_lesions(
+    labels: torch.Tensor, probabilities: MetaTensor, outcome: Mapping[str, Any], register: Register
+) -> tuple[SegmentedScan, list[str], list[str]]:
+    """Return the segmented scan from which all numbers are computed, warnings, and doubts that it is a T1 of a whole brain.
+
+    The registration of the brain to MNI space ignores the lesions, so that they do not distort it. If the scan was brought to
+    MNI space before, the registration starts from there.
+    """
+    warnings, brain_ml, to_mni, doubts = [NO_BRAIN], nan, None, list[str]()
+    if "scan_brain" in outcome:
+        brain = (outcome["scan_brain"].as_tensor() > 0) | (labels > 0)
+        brain_ml, warnings = float(brain.sum()) * voxel_ml(probabilities.affine), []
+        start = brought_by(outcome)
+        if start is None and "scan_to_mni" in outcome:
+            warnings.append(NOT_PLACED)
+        try:
+            to_mni = None if register is None else register(outcome["scan"], brain, labels > 0, start).to_mni
+        except UserError as error:
+            doubts.append(str(error))
+    lesion = probabilities.as_tensor()[1:].sum(dim=0)
+    scan = SegmentedScan(labels[0].numpy(), lesion.numpy(), brain_ml, probabilities.affine.numpy(), to_mni)
+    if "scan_brain" in outcome:
+        doubts += doubts_of_image(outcome["scan"], brain[0].numpy(), scan)
+    if float((labels > 0).sum()) * scan.voxel_ml > LARGEST_SHARE * brain_ml:
+        warnings.append(f"more than {LARGEST_SHARE:.0%} of the brain is called lesion: look at the mask")
+    return scan, warnings, doubts
+
+
+def brought_by(outcome: Mapping[str, Any]) -> NDArray[np.floating] | None:
+    """Return the affine `(4, 4)` that brought a scan to MNI space before segmentation, or None."""
+    to_mni = torch.as_tensor(outcome.get("scan_to_mni", nan)).numpy()
+    return None if np.isnan(to_mni).any() else to_mni

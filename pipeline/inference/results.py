@@ -63,8 +63,9 @@ class Results:
 
     def clear(self, names: Sequence[ScanName]) -> None:
         """Remove half-written files that killed runs left for these scans; no other run may use the folder meanwhile."""
-        folders = {path.parent for name in names for output in OUTPUTS for path in output.paths(self.folder, name)}
-        for folder in (*folders, Path(self.folder), Path(self.folder) / REGISTRATIONS):
+        of_scans = (path for name in names for output in OUTPUTS for path in output.paths(self.folder, name))
+        shared = (path for output in OUTPUTS for path in output.shared_paths(self.folder))
+        for folder in {path.parent for path in (*of_scans, *shared, Path(self.folder) / REGISTRATIONS / "any")}:
             remove_parts(folder)
 
     def describe(self, items: Iterable[Mapping[str, Any]]) -> None:

@@ -66,7 +66,9 @@ def gather_overlay(folder: Path, done: Sequence[tuple[ScanName, Mapping[str, Any
             write_bytes(Path(target) / name.path(ROI), (folder / name.path(MASK)).read_bytes())
         else:
             left_out.append(str(name))
-    write_text(Path(target) / ".bidsignore", f"{IGNORED}\n")
+    ignored = Path(target) / ".bidsignore"
+    known = ignored.read_text().splitlines() if ignored.exists() else []
+    write_text(ignored, "".join(f"{line}\n" for line in dict.fromkeys([*known, IGNORED])))
     if left_out:
         logger.warning("%s", format_issue(f"scans have no BIDS name and are not in {target}", left_out, ADVICE))
 

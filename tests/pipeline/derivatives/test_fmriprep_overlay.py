@@ -21,7 +21,10 @@ def test_a_scan_with_a_bids_name_leaves_its_mask_and_another_one_is_named(result
     done.require_possible([item, other])
     for scan_name, scan in zip(names, (item, other), strict=True):
         done.write(scan_name, scan, outcome)
-    done.gather(names, {})
+    (tmp_path / "overlay").mkdir()
+    (tmp_path / "overlay/.bidsignore").write_text("extra/\n")
+    for _ in range(2):
+        done.gather(names, {})
     found = {str(path.relative_to(tmp_path / "overlay")) for path in (tmp_path / "overlay").rglob("*") if path.is_file()}
     roi = "sub-01/ses-b/anat/sub-01_ses-b_label-lesion_roi.nii.gz"
     assert found == {roi, ".bidsignore"}
@@ -29,7 +32,7 @@ def test_a_scan_with_a_bids_name_leaves_its_mask_and_another_one_is_named(result
     image = nib.load(tmp_path / "overlay" / roi)
     np.testing.assert_array_equal(image.affine, AFFINE)
     assert np.unique(np.asarray(image.dataobj)).tolist() == [0, 1]
-    assert (tmp_path / "overlay/.bidsignore").read_text() == "*lesion_roi.nii.gz\n"
+    assert (tmp_path / "overlay/.bidsignore").read_text() == "extra/\n*lesion_roi.nii.gz\n"
     assert f"1 scans have no BIDS name and are not in {tmp_path / 'overlay'}" in caplog.text.replace("\n", " ")
     assert str(names[1]) in caplog.text
 

@@ -5,8 +5,8 @@
 
 These programs read the files beside the T1w in the raw data set, which this one never changes: the user copies them there.
 
-Source: query `roi` of niworkflows.utils.bids (datatype anat, suffix roi), and "Refinement of the brain mask" in the
-documentation of fMRIPrep.
+Source: query `roi` of niworkflows.utils.bids (datatype anat, suffix roi), and the part about lesions of "Processing pipeline
+details" in the documentation of fMRIPrep.
 """
 
 import logging

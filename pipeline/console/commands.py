@@ -31,6 +31,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "segment": Command(settings.INFERENCE, "Segment new scans.", by_position=("scans", "output_dir")),
     "group": Command(settings.GROUP, "Write tables, pages and maps of all scans.", by_position=("scans", "output_dir")),
+    "group": Command(
+        settings.GROUP, "Write tables, pages and maps of all segmented scans.", by_position=("scans", "output_dir")
+    ),
     "train": Command(settings.TRAINING, "Train a model."),
     "evaluate": Command(settings.EVALUATING, "Segment and score the scans that a training held out."),
     "score": Command(settings.SCORING, "Score masks of any method."),

@@ -30,7 +30,6 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "segment": Command(settings.INFERENCE, "Segment new scans.", by_position=("scans", "output_dir")),
-    "group": Command(settings.GROUP, "Write tables, pages and maps of all scans.", by_position=("scans", "output_dir")),
     "group": Command(
         settings.GROUP, "Write tables, pages and maps of all segmented scans.", by_position=("scans", "output_dir")
     ),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from strokelesion.networks import CommandLineError, UserError
 from strokelesion.pipeline.console.commands import run_command
-from strokelesion.pipeline.options.settings import GROUP, INFERENCE
+from strokelesion.pipeline.options.command_names import GROUP, INFERENCE
 
 LEVELS = ("participant", "group")
 # Variables that limit the threads of torch and of the numeric libraries; they are read when these are loaded.

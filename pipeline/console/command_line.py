@@ -21,7 +21,8 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.console.bids_app import add_bids_arguments, run_bids_app
 from strokelesion.pipeline.console.commands import COMMANDS, Command, run_command
 from strokelesion.pipeline.options.bundle_files import options_taken, read_bundle
-from strokelesion.pipeline.options.settings import Settings, allowed, grouped, shown_default
+from strokelesion.pipeline.options.option_texts import allowed, grouped, shown_default
+from strokelesion.pipeline.options.settings import Settings
 
 DESCRIPTION = "Segment post-stroke lesions on T1-weighted MRI. For research only; not a medical device."
 DEMO_FOLDER = "strokelesion_demo"

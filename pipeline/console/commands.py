@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from strokelesion.networks import CommandLineError
-from strokelesion.pipeline.options import settings
+from strokelesion.pipeline.options import command_names
 from strokelesion.pipeline.options.bundle_files import bundle_root
 
 
@@ -29,20 +29,20 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "segment": Command(settings.INFERENCE, "Segment new scans.", by_position=("scans", "output_dir")),
+    "segment": Command(command_names.INFERENCE, "Segment new scans.", by_position=("scans", "output_dir")),
     "group": Command(
-        settings.GROUP, "Write tables, pages and maps of all segmented scans.", by_position=("scans", "output_dir")
+        command_names.GROUP, "Write tables, pages and maps of all segmented scans.", by_position=("scans", "output_dir")
     ),
-    "train": Command(settings.TRAINING, "Train a model."),
-    "evaluate": Command(settings.EVALUATING, "Segment and score the scans that a training held out."),
-    "score": Command(settings.SCORING, "Score masks of any method."),
-    "experiments": Command(settings.EXPERIMENTS, "Compare networks, losses and folds.", "experiments"),
-    "report": Command(settings.REPORTING, "Write a report on runs.", "experiments"),
-    "doctor": Command(settings.DOCTOR, "Check a data set before a training."),
-    "synthesize": Command(settings.SYNTHESIS, "Make synthetic scans.", "synthesis"),
-    "release": Command(settings.RELEASE, "Make a model to give away."),
-    "export": Command(settings.EXPORT, "Write a model as ONNX."),
-    "package": Command(settings.PACKAGE, "Write a model as a MONAI bundle in the layout of the model zoo."),
+    "train": Command(command_names.TRAINING, "Train a model."),
+    "evaluate": Command(command_names.EVALUATING, "Segment and score the scans that a training held out."),
+    "score": Command(command_names.SCORING, "Score masks of any method."),
+    "experiments": Command(command_names.EXPERIMENTS, "Compare networks, losses and folds.", "experiments"),
+    "report": Command(command_names.REPORTING, "Write a report on runs.", "experiments"),
+    "doctor": Command(command_names.DOCTOR, "Check a data set before a training."),
+    "synthesize": Command(command_names.SYNTHESIS, "Make synthetic scans.", "synthesis"),
+    "release": Command(command_names.RELEASE, "Make a model to give away."),
+    "export": Command(command_names.EXPORT, "Write a model as ONNX."),
+    "package": Command(command_names.PACKAGE, "Write a model as a MONAI bundle in the layout of the model zoo."),
 }
 
 

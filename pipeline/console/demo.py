@@ -6,7 +6,7 @@ import nibabel as nib
 import pandas as pd
 
 from strokelesion.pipeline.console.commands import run_command
-from strokelesion.pipeline.options.settings import INFERENCE
+from strokelesion.pipeline.options.command_names import INFERENCE
 from strokelesion.pipeline.runtime.files import write_json, write_nifti
 from strokelesion.pipeline.synthesis.infarct_plan import TERRITORIES, Infarct
 from strokelesion.pipeline.synthesis.phantom import plan_scans, simulate_scan

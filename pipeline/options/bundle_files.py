@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from strokelesion.pipeline.options.settings import EVALUATING, EXPERIMENTS, TRAINING, options_of
+from strokelesion.pipeline.options.command_names import EVALUATING, EXPERIMENTS, TRAINING
+from strokelesion.pipeline.options.settings import options_of
 
 # Options that the command `experiments` sets for each run.
 CHOSEN_FOR_RUNS = {"run_dir", "loss", "fold", "resume", "init", "weights", "scored"}

@@ -11,17 +11,9 @@ from strokelesion.pipeline.models.description import Decision, Description, Held
 from strokelesion.pipeline.models.model_files import RELEASED, Model, read_model
 from strokelesion.pipeline.models.starting import LAST, initial_model, resumed_run
 from strokelesion.pipeline.options.bundle_files import bundle_root, options_taken
+from strokelesion.pipeline.options.command_names import APPLYING, DOCTOR, EVALUATING, RELEASE, TRAINING
 from strokelesion.pipeline.options.option_checks import check, require_consistent
-from strokelesion.pipeline.options.settings import (
-    APPLYING,
-    DOCTOR,
-    EVALUATING,
-    OPTIONS,
-    RELEASE,
-    TRAINING,
-    Settings,
-    options_in,
-)
+from strokelesion.pipeline.options.settings import OPTIONS, Settings, options_in
 
 PRETRAINED = "pretrained"
 

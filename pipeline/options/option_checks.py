@@ -13,15 +13,9 @@ from pydantic import ValidationError
 from strokelesion.networks import CommandLineError
 from strokelesion.networks.planes import AXIAL
 from strokelesion.pipeline.options.bundle_files import is_plain_value, options_taken
-from strokelesion.pipeline.options.settings import (
-    APPLYING,
-    COMMANDS,
-    OPTIONS,
-    SHARED_COMMANDS,
-    Settings,
-    allowed,
-    options_in,
-)
+from strokelesion.pipeline.options.command_names import APPLYING, COMMANDS, SHARED_COMMANDS
+from strokelesion.pipeline.options.option_texts import allowed
+from strokelesion.pipeline.options.settings import OPTIONS, Settings, options_in
 from strokelesion.pipeline.runtime.processes import launched
 
 COMPILERS = ("g++", "clang++", "c++", "cl")

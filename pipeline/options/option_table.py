@@ -3,7 +3,8 @@
 python -m strokelesion.pipeline.options.option_table > docs/options.md
 """
 
-from strokelesion.pipeline.options.settings import OPTIONS, Settings, allowed, shown_default
+from strokelesion.pipeline.options.option_texts import allowed, shown_default
+from strokelesion.pipeline.options.settings import OPTIONS, Settings
 
 HEAD = """# Options
 

@@ -1,4 +1,4 @@
-"""Types of the options in `settings.py`: functions that read a value, and texts that name the allowed values.
+"""Types of the options in `settings.py`: their properties, functions that read a value, texts that name the allowed values.
 
 MONAI's runner parses the values of the command line: `false` is a string, `0.2` a number, `a,b` a tuple.
 """
@@ -14,6 +14,29 @@ from pydantic import BeforeValidator, Field
 
 from strokelesion.networks import CommandLineError
 from strokelesion.pipeline.cohorts.split_forms import EXAMPLES, is_split
+
+
+class About(NamedTuple):
+    """Properties of an option besides its type and default.
+
+    Attributes:
+        commands: Commands that take the option.
+        part: Part of a model's description that records it: `protocol`, `held_out`, `training` or none.
+        unit: Unit of the value.
+        is_basic: Whether most users need it.
+        default: Meaning of the default `None`.
+    """
+
+    commands: tuple[str, ...]
+    part: str = ""
+    unit: str = ""
+    is_basic: bool = False
+    default: str = ""
+
+
+def option(default: Any, about: About, description: str) -> Any:
+    """Return the field of an option for `Settings`."""
+    return Field(default, description=description, json_schema_extra={"about": about})  # type: ignore[dict-item]
 
 
 @dataclass(frozen=True)

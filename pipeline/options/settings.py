@@ -4,12 +4,33 @@ Values come from the command line, from Python and from bundle files. `workflow.
 with `Settings`, and the checked values go into the running bundle. `option_table.py` writes `docs/options.md` from this table.
 """
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from strokelesion.networks.planes import PLANES
+from strokelesion.pipeline.options.command_names import (
+    APPLYING,
+    COMPUTING,
+    DOCTOR,
+    EVALUATING,
+    EXPERIMENTS,
+    EXPORT,
+    GROUP,
+    INFERENCE,
+    LABELED,
+    LEARNING,
+    PACKAGE,
+    PREDICTING,
+    RELEASE,
+    REPORTING,
+    SCORING,
+    SEGMENTING,
+    SYNTHESIS,
+    TRAINING,
+)
 from strokelesion.pipeline.options.option_types import (
+    About,
     Allowed,
     Count,
     Device,
@@ -27,52 +48,9 @@ from strokelesion.pipeline.options.option_types import (
     Text,
     VolumeMl,
     Words,
-    allowed_values,
+    option,
     some_of,
 )
-
-TRAINING, DOCTOR, EVALUATING, INFERENCE, RELEASE = "training", "doctor", "evaluating", "inference", "release"
-EXPORT, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING = "export", "synthesis", "experiments", "reporting", "scoring"
-PACKAGE = "package"
-# Writes what `inference` writes about all scans.
-GROUP = "group"
-COMMANDS = (
-    *(TRAINING, EVALUATING, INFERENCE, GROUP, RELEASE, EXPORT, PACKAGE),
-    *(DOCTOR, SYNTHESIS, EXPERIMENTS, REPORTING, SCORING),
-)
-# Commands that apply a trained model; the model decides some of their options, see `models/description.py`.
-_PREDICTING = (EVALUATING, INFERENCE, RELEASE)
-APPLYING = (*_PREDICTING, EXPORT, PACKAGE, GROUP)
-# Commands that may run in several processes together.
-SHARED_COMMANDS = (TRAINING, INFERENCE)
-# `group` takes the options that decide the results that it describes.
-_SEGMENTING = (INFERENCE, GROUP)
-_LEARNING = (TRAINING, DOCTOR)
-_LABELED = (TRAINING, EVALUATING, RELEASE, DOCTOR, EXPERIMENTS, SCORING)
-_COMPUTING = (TRAINING, *_PREDICTING, SYNTHESIS)
-
-
-class About(NamedTuple):
-    """Properties of an option besides its type and default.
-
-    Attributes:
-        commands: Commands that take the option.
-        part: Part of a model's description that records it: `protocol`, `held_out`, `training` or none.
-        unit: Unit of the value.
-        is_basic: Whether most users need it.
-        default: Meaning of the default `None`.
-    """
-
-    commands: tuple[str, ...]
-    part: str = ""
-    unit: str = ""
-    is_basic: bool = False
-    default: str = ""
-
-
-def option(default: Any, about: About, description: str) -> Any:
-    """Return the field of an option for `Settings`."""
-    return Field(default, description=description, json_schema_extra={"about": about})  # type: ignore[dict-item]
 
 
 class Settings(BaseModel):
@@ -82,7 +60,7 @@ class Settings(BaseModel):
 
     dataset_dir: Text | None = option(
         None,
-        About(_LABELED, "training", is_basic=True, default="the phantom"),
+        About(LABELED, "training", is_basic=True, default="the phantom"),
         "Folder of an ATLAS release or a BIDS data set.",
     )
     split: SplitForm = option("5-fold", About((TRAINING, EXPERIMENTS), "held_out"), "Division of the persons into parts.")
@@ -97,32 +75,32 @@ class Settings(BaseModel):
         About((TRAINING, DOCTOR, EXPERIMENTS, SCORING), "held_out"),
         "Sub-lesions: as the data set's masks say, or all components but the largest.",
     )
-    allow_empty: Switch = option(False, About(_LABELED), "Accept masks without a lesion.")
-    allow_gray: Switch = option(False, About(_LABELED), "Accept masks with values between background and lesion.")
+    allow_empty: Switch = option(False, About(LABELED), "Accept masks without a lesion.")
+    allow_gray: Switch = option(False, About(LABELED), "Accept masks with values between background and lesion.")
     scored: Literal["held_out", "all"] = option(
         "held_out", About((EVALUATING,)), "Scans to score: those that the model's training held out, or all."
     )
     intensities: Literal["brain", "tissue"] = option(
         "tissue",
-        About(_LEARNING, "protocol"),
+        About(LEARNING, "protocol"),
         "Intensity scale: median tissue 1; or white matter 1 in a brain that is found first and cropped to.",
     )
     spacing_mm: SpacingMm = option(
         (1.0, 1.0, 1.0),
-        About((*_LEARNING, SYNTHESIS), "protocol", "mm", True),
+        About((*LEARNING, SYNTHESIS), "protocol", "mm", True),
         "Voxel size: three numbers, or one for all axes.",
     )
     slice_mm: ExtentMm = option(
-        (192.0, 224.0), About(_LEARNING, "protocol", "mm"), "Extent of the slices that the network sees."
+        (192.0, 224.0), About(LEARNING, "protocol", "mm"), "Extent of the slices that the network sees."
     )
     crop_mm: ExtentMm | None = option(
-        None, About(_LEARNING, "protocol", "mm", default="whole slices"), "Extent of random windows of training slices."
+        None, About(LEARNING, "protocol", "mm", default="whole slices"), "Extent of random windows of training slices."
     )
     planes: Annotated[tuple[str, ...], *some_of(*PLANES)] = option(
-        ("axial",), About(_LEARNING, "protocol"), "Planes of the slices; predictions are averaged over them."
+        ("axial",), About(LEARNING, "protocol"), "Planes of the slices; predictions are averaged over them."
     )
     neighbors: Annotated[int, Field(ge=0, le=8), Allowed("a whole number from 0 to 8")] = option(
-        0, About(_LEARNING, "protocol", "slices"), "Neighboring slices on each side, shown as channels."
+        0, About(LEARNING, "protocol", "slices"), "Neighboring slices on each side, shown as channels."
     )
     run_dir: Text | None = option(
         None,
@@ -140,7 +118,7 @@ class Settings(BaseModel):
         "constant", About((TRAINING,), "training"), "Learning rate over the epochs; cosine falls to zero."
     )
     slices: Literal["lesion", "brain", "all"] = option(
-        "brain", About(_LEARNING, "training"), "Slices to train on: with lesion, with brain, or all."
+        "brain", About(LEARNING, "training"), "Slices to train on: with lesion, with brain, or all."
     )
     lesion_share: PositiveShare = option(0.5, About((TRAINING,), "training"), "Share of slices with lesion in an epoch.")
     evenness: Portion = option(
@@ -157,10 +135,10 @@ class Settings(BaseModel):
         None, About((TRAINING,), default="random weights"), "Model to start from: a file, or `pretrained`."
     )
     compile: Switch = option(False, About((TRAINING,)), "Compile the training step; needs a C++ compiler.")
-    amp: Switch = option(True, About((TRAINING, *_PREDICTING)), "Half precision where the device has fast units for it.")
+    amp: Switch = option(True, About((TRAINING, *PREDICTING)), "Half precision where the device has fast units for it.")
     device: Device = option(
         "auto",
-        About((*_COMPUTING, GROUP, DOCTOR), is_basic=True),
+        About((*COMPUTING, GROUP, DOCTOR), is_basic=True),
         "Device of the networks; auto takes a GPU where there is one.",
     )
     weights: Text | None = option(
@@ -173,53 +151,53 @@ class Settings(BaseModel):
         "Model to apply: a file, or `pretrained`.",
     )
     threshold: PositiveShare | None = option(
-        None, About((EVALUATING, *_SEGMENTING), default="the model's"), "Least probability of lesion."
+        None, About((EVALUATING, *SEGMENTING), default="the model's"), "Least probability of lesion."
     )
     min_component_ml: VolumeMl | None = option(
-        None, About((EVALUATING, *_SEGMENTING), unit="ml", default="the model's"), "Smaller components are removed."
+        None, About((EVALUATING, *SEGMENTING), unit="ml", default="the model's"), "Smaller components are removed."
     )
     min_peak: Portion | None = option(
         None,
-        About((EVALUATING, *_SEGMENTING), default="the model's"),
+        About((EVALUATING, *SEGMENTING), default="the model's"),
         "Components whose highest probability is lower are removed.",
     )
     overlap: ShareBelowOne = option(
-        0.25, About((TRAINING, *_PREDICTING, GROUP)), "Overlap of windows where a slice takes several."
+        0.25, About((TRAINING, *PREDICTING, GROUP)), "Overlap of windows where a slice takes several."
     )
     window_batch: Count | None = option(
-        None, About((TRAINING, *_PREDICTING), default="8, on GPUs 16"), "Slices that are computed at once."
+        None, About((TRAINING, *PREDICTING), default="8, on GPUs 16"), "Slices that are computed at once."
     )
     tta: Switch | None = option(
         None,
-        About((TRAINING, *_PREDICTING, GROUP), default="the model's"),
+        About((TRAINING, *PREDICTING, GROUP), default="the model's"),
         "Average each scan with its left-right mirror image.",
     )
     brain_weights: Text = option(
         "pretrained",
-        About((*_LEARNING, *_PREDICTING, GROUP, SYNTHESIS)),
+        About((*LEARNING, *PREDICTING, GROUP, SYNTHESIS)),
         "Model that finds the brain: a file, or `pretrained`.",
     )
     surface_weights: Text | None = option(
         None,
-        About((*_LEARNING, *_PREDICTING, GROUP, SYNTHESIS), default="none"),
+        About((*LEARNING, *PREDICTING, GROUP, SYNTHESIS), default="none"),
         "Model that refines the brain mask that networks see. `save_brain` always refines, with `pretrained` if none is named.",
     )
     prepare: Literal["none", "bias", "mni"] = option(
-        "none", About((EVALUATING, *_SEGMENTING)), "Correct the bias field, or also bring the head to MNI space, first."
+        "none", About((EVALUATING, *SEGMENTING)), "Correct the bias field, or also bring the head to MNI space, first."
     )
     scans: Text | None = option(
-        None, About(_SEGMENTING, is_basic=True, default="none: name it"), "File, folder, glob, BIDS data set or DICOM folder."
+        None, About(SEGMENTING, is_basic=True, default="none: name it"), "File, folder, glob, BIDS data set or DICOM folder."
     )
     take: Literal["t1w", "all"] = option(
         "t1w",
-        About(_SEGMENTING),
+        About(SEGMENTING),
         "Scans of a folder: those named T1w if there are any, and DICOM where there is nothing else; or all that may be a T1.",
     )
     participant: Annotated[Any, Allowed("labels of subjects, with commas; quote those of digits")] = option(
-        None, About(_SEGMENTING, default="all"), "Subjects of a BIDS data set, with commas."
+        None, About(SEGMENTING, default="all"), "Subjects of a BIDS data set, with commas."
     )
     session: Annotated[Any, Allowed("labels of sessions, with commas; quote those of digits")] = option(
-        None, About(_SEGMENTING, default="all"), "Sessions of a BIDS data set, with commas."
+        None, About(SEGMENTING, default="all"), "Sessions of a BIDS data set, with commas."
     )
     output_dir: Text | None = option(
         None,
@@ -230,25 +208,25 @@ class Settings(BaseModel):
         ),
         "Folder of the results.",
     )
-    save_probabilities: Switch = option(False, About((EVALUATING, *_SEGMENTING)), "Write probabilities of lesion.")
-    save_brain: Switch = option(False, About(_SEGMENTING), "Write brain masks.")
+    save_probabilities: Switch = option(False, About((EVALUATING, *SEGMENTING)), "Write probabilities of lesion.")
+    save_brain: Switch = option(False, About(SEGMENTING), "Write brain masks.")
     mni: Literal["none", "2009a", "fsl"] = option(
         "none",
-        About(_SEGMENTING),
+        About(SEGMENTING),
         "Write results in MNI space, too: MNI152NLin2009aSym, or besides on the grid of FSL, MNI152NLin6Asym.",
     )
-    fill: Switch = option(False, About(_SEGMENTING), "Write scans with filled lesions.")
-    dicom_seg: Switch = option(False, About(_SEGMENTING), "Write DICOM segmentations of scans from DICOM.")
+    fill: Switch = option(False, About(SEGMENTING), "Write scans with filled lesions.")
+    dicom_seg: Switch = option(False, About(SEGMENTING), "Write DICOM segmentations of scans from DICOM.")
     for_fmriprep: Text | None = option(
-        None, About(_SEGMENTING, default="none"), "Folder for masks under the names that fMRIPrep reads."
+        None, About(SEGMENTING, default="none"), "Folder for masks under the names that fMRIPrep reads."
     )
-    pages: Switch = option(True, About(_SEGMENTING), "Write pages to look at.")
-    atlas: Text | None = option(None, About(_SEGMENTING, default="none"), "Label atlas in MNI space.")
-    atlas_labels: Text | None = option(None, About(_SEGMENTING, default="none"), "Table of the atlas's regions.")
+    pages: Switch = option(True, About(SEGMENTING), "Write pages to look at.")
+    atlas: Text | None = option(None, About(SEGMENTING, default="none"), "Label atlas in MNI space.")
+    atlas_labels: Text | None = option(None, About(SEGMENTING, default="none"), "Table of the atlas's regions.")
     rois: Text | None = option(
-        None, About(_SEGMENTING, default="none"), "Folder of regions in MNI space: a file each, binary or of probabilities."
+        None, About(SEGMENTING, default="none"), "Folder of regions in MNI space: a file each, binary or of probabilities."
     )
-    overwrite: Switch = option(False, About(_SEGMENTING), "Segment scans again that are done.")
+    overwrite: Switch = option(False, About(SEGMENTING), "Segment scans again that are done.")
     tables: Switch = option(
         True, About((INFERENCE,)), "Write tables and the page of all scans; if not, several runs may share the folder."
     )
@@ -297,16 +275,6 @@ class Settings(BaseModel):
     name: Text | None = option(None, About((SCORING,), default="none: name it"), "Name of the method that made the masks.")
 
 
-# Groups of options for the help, each with the name of its first option.
-GROUPS = {
-    "data": "dataset_dir",
-    "input of the network": "intensities",
-    "training": "run_dir",
-    "model": "weights",
-    "new scans": "scans",
-    "synthetic scans": "heads",
-    "data sets, experiments and reports": "doctor_csv",
-}
 OPTIONS: dict[str, About] = {
     name: field.json_schema_extra["about"]  # type: ignore[index,misc]
     for name, field in Settings.model_fields.items()
@@ -321,32 +289,3 @@ def options_of(command: str) -> list[str]:
 def options_in(part: str) -> list[str]:
     """Return the names of the options that a part of a model's description records."""
     return [name for name, about in OPTIONS.items() if about.part == part]
-
-
-def grouped() -> dict[str, list[str]]:
-    """Return the names of all options by the title of their group, see `GROUPS`."""
-    titles = {first: title for title, first in GROUPS.items()}
-    groups: dict[str, list[str]] = {}
-    names: list[str] = []
-    for name in OPTIONS:
-        names = groups.setdefault(titles[name], []) if name in titles else names
-        names.append(name)
-    return groups
-
-
-def allowed(name: str) -> str:
-    """Return the text that names the allowed values of an option."""
-    return allowed_values(Settings.__annotations__[name])
-
-
-def shown_default(name: str) -> str:
-    """Return the default of an option as text for the documentation, with its unit."""
-    about = OPTIONS[name]
-    return f"{about.default or f'`{as_typed(Settings.model_fields[name].default)}`'} {about.unit}".strip()
-
-
-def as_typed(default: Any) -> str:
-    """Return a default as typed on the command line."""
-    if isinstance(default, tuple):
-        return ",".join(default) if isinstance(default[0], str) else f"[{','.join(f'{number:g}' for number in default)}]"
-    return str(default).lower() if isinstance(default, bool) else str(default)

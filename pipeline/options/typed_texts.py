@@ -9,7 +9,8 @@ from typing import Any
 
 from fire.parser import DefaultParseValue
 
-from strokelesion.pipeline.options.settings import OPTIONS, allowed
+from strokelesion.pipeline.options.option_texts import allowed
+from strokelesion.pipeline.options.settings import OPTIONS
 
 # Characters at the beginning of a value that MONAI evaluates or refers with.
 EVALUATED = ("$", "@", "%")

@@ -24,6 +24,17 @@ from monai.bundle.scripts import create_workflow
 
 from strokelesion.pipeline.models.starting import LAST
 from strokelesion.pipeline.options.bundle_files import bundle_root, handed_on
+from strokelesion.pipeline.options.command_names import (
+    EVALUATING,
+    EXPERIMENTS,
+    GROUP,
+    INFERENCE,
+    PACKAGE,
+    RELEASE,
+    SCORING,
+    SYNTHESIS,
+    TRAINING,
+)
 from strokelesion.pipeline.options.flat_sections import flatten_section
 from strokelesion.pipeline.options.model_options import PRETRAINED, as_begun, model_content, model_file
 from strokelesion.pipeline.options.option_checks import (
@@ -33,19 +44,7 @@ from strokelesion.pipeline.options.option_checks import (
     require_consistent,
     require_options,
 )
-from strokelesion.pipeline.options.settings import (
-    EVALUATING,
-    EXPERIMENTS,
-    GROUP,
-    INFERENCE,
-    OPTIONS,
-    PACKAGE,
-    RELEASE,
-    SCORING,
-    SYNTHESIS,
-    TRAINING,
-    Settings,
-)
+from strokelesion.pipeline.options.settings import OPTIONS, Settings
 from strokelesion.pipeline.options.typed_texts import as_literal, plain_texts
 from strokelesion.pipeline.runtime.errors import show_error
 

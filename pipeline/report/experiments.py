@@ -24,8 +24,9 @@ from tqdm import tqdm
 from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.scoring import SCORES
 from strokelesion.pipeline.models.description import Description
+from strokelesion.pipeline.options.command_names import EVALUATING, TRAINING
 from strokelesion.pipeline.options.option_checks import check
-from strokelesion.pipeline.options.settings import EVALUATING, TRAINING, options_of
+from strokelesion.pipeline.options.settings import options_of
 from strokelesion.pipeline.report.runs import EVALUATION
 from strokelesion.pipeline.report.writing import write_report
 from strokelesion.pipeline.runtime import errors

@@ -258,10 +258,8 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
         self.scan_of = np.repeat(np.arange(len(stores)), [len(store) for store in stores])
         if not self.index:
             raise UserError(f"none of {len(paths)} scans has a slice to train on; expected slices with lesion or brain.")
-        logger.info(
-            "%d slices, %d with lesion, of %d scans in %s",
-            len(self.index), int(self.has_lesion.sum()), len(paths), self.store.folder,
-        )  # fmt: skip
+        numbers = len(self.index), int(self.has_lesion.sum()), len(paths)
+        logger.info("%d slices, %d with lesion, of %d scans in %s", *numbers, self.store.folder)
 
     def __len__(self) -> int:
         return len(self.index)

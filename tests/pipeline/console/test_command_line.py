@@ -13,7 +13,8 @@ from strokelesion.pipeline.console.bids_app import THREADS
 from strokelesion.pipeline.console.command_line import main
 from strokelesion.pipeline.console.commands import COMMANDS
 from strokelesion.pipeline.options.bundle_files import bundle_root, options_taken, read_bundle
-from strokelesion.pipeline.options.settings import OPTIONS, grouped
+from strokelesion.pipeline.options.option_texts import grouped
+from strokelesion.pipeline.options.settings import OPTIONS
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from strokelesion.networks import CommandLineError, ResUNet, UserError
 from strokelesion.pipeline.models.model_files import write_checkpoint
 from strokelesion.pipeline.options import option_checks
 from strokelesion.pipeline.options.bundle_files import bundle_root, options_taken
+from strokelesion.pipeline.options.command_names import COMMANDS
 from strokelesion.pipeline.options.option_checks import check, require_command
 from strokelesion.pipeline.options.option_table import as_markdown
-from strokelesion.pipeline.options.settings import COMMANDS, OPTIONS, Settings, options_in
+from strokelesion.pipeline.options.settings import OPTIONS, Settings, options_in
 from strokelesion.pipeline.runtime.errors import show_error, user_error
 
 BUNDLES = ("resunet", "unet", "segnet", "resunet_synthetic", "brain", "synthesis", "experiments")

@@ -131,7 +131,7 @@ def list_inputs(names: Names, left_out: Sequence[tuple[str, str]]) -> str:
     """Return the first scans that are taken, and the first files or folders that are left out with the reason."""
     taken = [f"{path} -> {name}" for path, name in names.items()]
     issues = (
-        format_issue("scans are taken", taken, f"All: {INPUTS}."),
+        format_issue("scan is taken" if len(taken) == 1 else "scans are taken", taken, f"All: {INPUTS}."),
         format_issue("files or folders are left out", list(map(": ".join, left_out)), f"All: {INPUTS}."),
     )
     return "\n".join(filter(None, issues))

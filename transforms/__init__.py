@@ -12,12 +12,14 @@ In the order of a scan:
     slices.py             field of view, planes and slices
     augmentation.py       random changes of a batch of slices
     decision.py           probabilities to labels
+    filling.py            lesions replaced by mirrored tissue, and stored_values.py, which keeps all other voxels
     prediction_check.py   reading of a saved prediction, and whether it can be scored
     synthesis/            synthetic scans for training
 
 What they share:
 
     recipe.py             chains of transforms with a fingerprint
+    headers.py            qform, sform and their disagreements; headers of masks
     geometry.py           grids, boxes, points, distances
     components.py         connected components
     registration.py       affine registration of a brain to MNI space, by alignment.py (ITK)

@@ -78,17 +78,22 @@ def describe_group(dataset: Dataset, results: Results) -> None:
     """Write the tables and pages of all scans from results that are there, as `segment_new_scans` does at its end, and maps.
 
     Raises:
-        UserError: as `segment_new_scans`.
+        UserError: as `segment_new_scans`; and when no scan has a result with the current settings.
         SystemExit: with status 1 when a scan has no result with the current settings.
     """
     results = replace(results, wanted={**results.wanted, "group": True})
     names = name_all(dataset, results)
     with claimed(results.folder, "output_dir"):
-        begin(dataset, names, results, alone=True)
         paths = map(scan_name, dataset.data)
         missing = {
             path: NO_RESULT for path, item in zip(paths, dataset.data, strict=True) if not results.is_done(names[path], item)
         }
+        if len(missing) == len(names):
+            raise UserError(
+                f"{results.folder} has no result of these scans with these settings; expected some. Give the options that the "
+                "scans were segmented with, or segment them first."
+            )
+        begin(dataset, names, results, alone=True)
         gather(names, results, missing)
         finish(len(names), missing, f"described, results in {results.folder}")
 
@@ -130,11 +135,11 @@ def gather(names: Names, results: Results, failed: Mapping[str, str]) -> None:
 def list_inputs(names: Names, left_out: Sequence[tuple[str, str]]) -> str:
     """Return the first scans that are taken, and the first files or folders that are left out with the reason."""
     taken = [f"{path} -> {name}" for path, name in names.items()]
-    issues = (
-        format_issue("scan is taken" if len(taken) == 1 else "scans are taken", taken, f"All: {INPUTS}."),
-        format_issue("files or folders are left out", list(map(": ".join, left_out)), f"All: {INPUTS}."),
-    )
-    return "\n".join(filter(None, issues))
+    lists = {
+        "scan is taken" if len(taken) == 1 else "scans are taken": taken,
+        "file or folder is left out" if len(left_out) == 1 else "files or folders are left out": list(map(": ".join, left_out)),
+    }
+    return "".join(format_issue(what, files, "") for what, files in lists.items()) + f"The whole list is {INPUTS}."
 
 
 def write_inputs(folder: Path, names: Names, left_out: Iterable[tuple[str, str]]) -> None:

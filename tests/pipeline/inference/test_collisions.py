@@ -107,10 +107,9 @@ def test_inputs_lists_what_is_taken_and_what_is_not(segment, patients, caplog):
     assert listed.splitlines() == [
         "2 scans are taken:",
         *(f"  {patients}/patient{number}/T1.nii.gz -> sub-patient{number}T1" for number in (1, 2)),
-        "All: inputs.tsv.",
-        "1 files or folders are left out:",
+        "1 file or folder is left out:",
         f"  {patients}/patient2/T1_mask.nii.gz: a mask or map by its name",
-        "All: inputs.tsv.",
+        "The whole list is inputs.tsv.",
     ]
     inputs = pd.read_csv(patients / "out/inputs.tsv", sep="\t", keep_default_na=False)
     assert inputs.to_numpy().tolist() == [

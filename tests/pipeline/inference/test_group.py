@@ -9,6 +9,7 @@ from model_files import write_model
 from stand_ins import DarkIsLesion
 
 from strokelesion.pipeline.inference.new_scans import byte_of
+from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.pipeline.runtime.locks import LOCK
 
 
@@ -37,6 +38,13 @@ def content(folder):
     }
 
 
+def refused(command, *words, **options):
+    """Return the error for the user that a command ends with."""
+    with pytest.raises(RuntimeError) as error:
+        command(*words, **options)
+    return user_error(error.value)
+
+
 def test_one_by_one_and_then_the_group_gives_what_one_run_gives(command, tmp_path, caplog):
     command("inference", "whole")
     for label in ("03", "01,02"):
@@ -56,9 +64,9 @@ def test_the_group_names_who_has_no_result_with_its_settings(command, tmp_path):
     (failed,) = pd.read_csv(tmp_path / "out/failures.tsv", sep="\t").to_dict("records")
     assert failed["scan"].endswith("sub-03_T1w.nii.gz")
     assert "no result with these settings" in failed["reason"]
-    with pytest.raises(SystemExit):
-        command("group", "out", threshold=0.9)
-    assert len(pd.read_csv(tmp_path / "out/volumes.tsv", sep="\t")) == 0
+    before = content(tmp_path / "out")
+    assert "no result of these scans with these settings" in str(refused(command, "group", "out", threshold=0.9))
+    assert content(tmp_path / "out") == before
 
 
 def test_the_lock_of_some_scans_is_theirs_alone_and_none_of_a_part():

@@ -1,10 +1,12 @@
 """The pretrained models find the brain and the lesion of a synthetic head."""
 
-from pathlib import Path
+import re
 
 import nibabel as nib
+import numpy as np
+import pandas as pd
 import pytest
-from checkout import BUNDLES
+from checkout import BUNDLES, ROOT
 from lesion_network import dice
 from monai.bundle import run
 from phantom_scan import phantom_scan
@@ -20,13 +22,25 @@ def head():
     return phantom_scan(VOXEL_MM)
 
 
-def test_the_lesion_model_finds_the_lesion(head, tmp_path, monkeypatch):
+def test_the_lesion_model_finds_the_lesion_and_from_python_it_finds_the_same(head, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    nib.save(nib.Nifti1Image(head["image"][0].numpy(), head["image"].affine.numpy()), tmp_path / "head.nii.gz")
-    options = {"scans": "head.nii.gz", "output_dir": "masks", "pages": False, "device": "cpu"}
+    nib.save(nib.Nifti1Image(head["image"][0].numpy(), head["image"].affine.numpy()), "sub-01_T1w.nii.gz")
+    options = {"scans": "sub-01_T1w.nii.gz", "output_dir": "masks", "pages": False, "device": "cpu"}
     run(run_id="inference", config_file=str(BUNDLES / "resunet.json"), logging_file=False, **options)
-    found = nib.load(next(Path("masks").rglob("*_label-lesion_mask.nii.gz"))).get_fdata() > 0
-    assert dice(found, head["lesions"][0].numpy() > 0) >= LESION_DICE
+    mask = nib.load("masks/sub-01/anat/sub-01_label-lesion_mask.nii.gz")
+    assert dice(mask.get_fdata() > 0, head["lesions"][0].numpy() > 0) >= LESION_DICE
+
+    capsys.readouterr()
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/new_scans.md").read_text(), flags=re.DOTALL)
+    names = {}
+    exec(example, names)
+    found = nib.load("mask.nii.gz")
+    np.testing.assert_array_equal(found.dataobj, mask.dataobj)
+    assert found.header == mask.header
+    volumes = pd.read_csv("masks/volumes.tsv", sep="\t")
+    assert names["result"].volumes["total_ml"] == pytest.approx(volumes["total_ml"][0], abs=1e-3)
+    assert names["result"].lesions["hemisphere"].tolist() == pd.read_csv("masks/lesions.tsv", sep="\t")["hemisphere"].tolist()
+    assert "right" in capsys.readouterr().out
 
 
 def test_the_brain_model_finds_the_brain(head):

@@ -65,6 +65,20 @@ def test_an_installed_wheel_trains_evaluates_and_segments_in_an_empty_folder(pyt
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.7, "the pretrained model is the default"
 
 
+def test_the_installed_program_makes_and_segments_a_scan(python, tmp_path):
+    program = (
+        "import sys; from importlib.metadata import entry_points\n"
+        "(entry,) = entry_points(group='console_scripts', name='strokelesion'); entry.load()(sys.argv[1:])"
+    )
+    said = run(python, "-c", program, "demo", "here", "--results::register", "$None", folder=tmp_path)
+    assert "1 of 1 scans segmented, results in here/results" in said
+    assert "strokelesion" in run(python, "-c", program, "--version", folder=tmp_path)
+    lesions = pd.read_csv(tmp_path / "here/results/lesions.tsv", sep="\t")
+    assert f"{lesions['volume_ml'][0]:.3f}" in said
+    assert 40 < lesions["volume_ml"][0] < 60
+    assert (tmp_path / "here/results/index.html").is_file()
+
+
 def test_an_installed_wheel_packages_the_pretrained_models(python, root, tmp_path):
     """The model card and the license are in the wheel."""
     for bundle, weights in (("resunet", "pretrained"), ("brain", "brain")):

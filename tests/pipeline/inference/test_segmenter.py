@@ -73,7 +73,7 @@ def test_what_is_no_scan_is_refused_and_the_next_one_is_segmented(segment, scan,
     (tmp_path / "second.nii.gz").write_bytes(b"no scan")
     with pytest.raises(UserError, match=r"holds 2 scans; expected one"):
         segment(tmp_path)
-    with pytest.raises(UserError, match="second.nii.gz"):
+    with pytest.raises(UserError, match=r"second\.nii\.gz"):
         segment(tmp_path / "second.nii.gz")
     assert len(segment(scan).lesions) == 2
 

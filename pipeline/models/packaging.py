@@ -170,7 +170,7 @@ def describe_tensors(description: Description, known: Mapping[str, Any]) -> dict
 
 
 def state_dict_bytes(model: Model) -> bytes:
-    """Return the weights of a model as the file that `torch.load(…, weights_only=True)` reads."""
+    """Return the weights of a model as the file that torch reads with `weights_only=True`."""
     buffer = io.BytesIO()
     torch.save(model.weights, buffer)
     return buffer.getvalue()

@@ -20,6 +20,8 @@ from refusals import refusal
 from strokelesion.pipeline.models.application import PretrainedBrainExtractor
 from strokelesion.pipeline.models.model_files import read_model
 
+# MONAI's LoadImaged, the reader of packaged bundles, loads pydicom's plugins, of which one says so.
+pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
 SCHEMA = ROOT / "tests/helpers/metadata_schema.json"
 NAMES = {"resunet": "strokelesion_mri_segmentation", "brain": "strokelesion_brain_mri_segmentation"}
 PRETRAINED = {"resunet": "pretrained", "brain": "brain"}

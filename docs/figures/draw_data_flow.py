@@ -3,6 +3,7 @@
 python docs/figures/draw_data_flow.py
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 from svg import BLUE, GRAY, INK, PALE_BLUE, WHITE, arrow, box, figure, text
@@ -67,7 +68,7 @@ def bent_arrows() -> list[str]:
     """Return the arrows between rows: synthetic scans, models, known lesions, masks to score, data sets to check."""
     half, right = BOX[1] / 2, COLUMNS[1] + BOX[0]
     middles = [x + BOX[0] / 2 for x in COLUMNS]
-    between = [(low + BOX[1] + high) / 2 for low, high in zip(ROWS, ROWS[1:], strict=False)]
+    between = [(low + BOX[1] + high) / 2 for low, high in pairwise(ROWS)]
     left, gap = (COLUMNS[0] + BOX[0] + COLUMNS[1]) / 2, (right + COLUMNS[2]) / 2
     last = (COLUMNS[2] + BOX[0] + COLUMNS[3]) / 2
     lowest = ROWS[3] + half

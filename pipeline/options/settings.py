@@ -183,7 +183,7 @@ class Settings(BaseModel):
         "Model that refines the brain mask that networks see. `save_brain` always refines, with `pretrained` if none is named.",
     )
     prepare: Literal["none", "bias", "mni"] = option(
-        "none", About((EVALUATING, *SEGMENTING)), "Before the network: correct the bias field, or register the scan to MNI space."
+        "none", About((EVALUATING, *SEGMENTING)), "Before the network: correct the bias field, or register to MNI space."
     )
     scans: Text | None = option(
         None, About(SEGMENTING, is_basic=True, default="none: name it"), "File, folder, glob, BIDS data set or DICOM folder."

@@ -79,8 +79,12 @@ def rows_of_outputs():
         yield from (f"| `{file}` | {text} | {use} | {option} |" for file, (text, use) in shared.items())
     yield from (f"| `{file}` | {text} | {use} | |" for file, (text, use) in OTHERS.items())
     for name in ("volumes", "lesions"):  # the others have few columns: those of the dictionaries beside the tables
-        of_scan = {column: known for column, known in TABLES[name].columns.items() if column not in NAMED_BY}
-        yield from (f"| `{column}` | {known.text} | {known.units} |" for column, known in of_scan.items())
+        shown = {column: known for column, known in TABLES[name].columns.items() if column not in NAMED_BY}
+        yield from (
+            f"| `{column}` | {known.text} | {known.units} |"
+            for column, known in shown.items()
+            if not column.endswith(("_y_mm", "_z_mm"))  # like x
+        )
 
 
 def test_the_page_of_outputs_has_each_file_and_each_column_as_the_code_has_them():

@@ -1,6 +1,7 @@
 """Process data sets: read folders, write checkpoints, masks, tables and pages.
 
-The rooms, in order; `ROOMS` in `tests/test_layers.py` says exactly which may import which:
+The rooms in the order of their imports: each imports only from those above it. `ROOMS` in `tests/test_layers.py` says exactly
+which may import which:
 
     runtime       errors, files and derived files, pages, processes, locks
     pictures.py   one scan as a picture

@@ -8,6 +8,7 @@ import pytest
 from checkout import ROOT
 
 from strokelesion.pipeline.console.command_line import make_parser, with_underscores
+from strokelesion.pipeline.console.commands import COMMANDS
 from strokelesion.pipeline.derivatives.outputs import OTHERS, OUTPUTS
 from strokelesion.pipeline.derivatives.table_columns import NAMED_BY, TABLES
 from strokelesion.pipeline.options.settings import Settings
@@ -63,6 +64,12 @@ def test_figures_are_as_their_programs_draw_them(name, monkeypatch):
     assert drawn == (ROOT / f"docs/figures/{name}.svg").read_text(), f"run python docs/figures/draw_{name}.py"
 
 
+def test_the_page_of_options_maps_the_names_of_the_program_to_those_of_the_bundle_files():
+    text = (ROOT / "docs/options.md").read_text()
+    renamed = {name: known.bundle_command for name, known in COMMANDS.items() if name != known.bundle_command}
+    assert set(re.findall(r"^\| `(\w+)` \| `(\w+)` \|$", text, flags=re.MULTILINE)) == {*renamed.items()}
+
+
 def rows_of_outputs():
     """Yield the rows of the tables of `docs/outputs.md`: files of a scan, files of the folder, and columns."""
     for output in OUTPUTS:
@@ -71,9 +78,13 @@ def rows_of_outputs():
         shared = {f"{table}.tsv": (TABLES[table].text, TABLES[table].use) for table in output.tables} | {**output.shared}
         yield from (f"| `{file}` | {text} | {use} | {option} |" for file, (text, use) in shared.items())
     yield from (f"| `{file}` | {text} | {use} | |" for file, (text, use) in OTHERS.items())
-    for name in ("volumes", "lesions", "regions", "rois", "group_sides"):
-        of_scan = {column: known for column, known in TABLES[name].columns.items() if column not in NAMED_BY}
-        yield from (f"| `{column}` | {known.text} | {known.units} |" for column, known in of_scan.items())
+    for name in ("volumes", "lesions"):  # the others have few columns: those of the dictionaries beside the tables
+        shown = {column: known for column, known in TABLES[name].columns.items() if column not in NAMED_BY}
+        yield from (
+            f"| `{column}` | {known.text} | {known.units} |"
+            for column, known in shown.items()
+            if not column.endswith(("_y_mm", "_z_mm"))  # like x
+        )
 
 
 def test_the_page_of_outputs_has_each_file_and_each_column_as_the_code_has_them():

@@ -2,7 +2,8 @@
 
 The command `release` chooses the values (`pipeline/evaluation/decision_search.py`) and stores them in the model's description.
 Options override them (`pipeline/options/model_options.py`). For a new scan, `measure_scan` in
-`pipeline/lesions/measuring.py` applies the rule on the scan's own grid.
+`pipeline/lesions/measuring.py` applies the rule on the scan's own grid. Training validates with the default rule. The brain
+model has a threshold of its own (`transforms/brain.py`).
 """
 
 from collections.abc import Hashable, Mapping

@@ -1,18 +1,21 @@
 """List what `inference` writes: one row of `OUTPUTS` for each output. To add another one, add a row.
 
 From this list follow the files that are written, the files of earlier settings that are removed, the settings in the sidecars
-that decide whether a scan is done, `.bidsignore`, and the tables of `docs/outputs.md`.
+that decide whether a scan is done, and `.bidsignore`. `docs/outputs.md` is held against this list by `tests/test_docs.py`.
 
 A new optional output takes four steps:
 
 1. Write a function in a module of its own. It gets the measured scan, the folder of the scan's files and the value of the
    output: `write_x(scan: MeasuredScan, files: ScanFolder, value: Any) -> None`. It writes with `files.write_image` or to
-   `files.path`, and may append to `scan.warnings` or set rows of a table in `scan.tables`. An output that is made of the
+   `files.path`, and may append to `scan.warnings` or set rows of a table in `scan.tables`; the columns of a new table go to
+   `table_columns.py`. An output that is made of the
    results of all scans has a function `gather_x` instead, and does not decide whether a scan is done.
 2. Add the row here. Pages come last, because they show the warnings of all others.
 3. Add the option to `pipeline/options/settings.py`.
 4. Give the value to `wanted` of `results` in `bundles/resunet.json`: that of the option, or what is made of it. `null`,
    `false` and `"none"` mean that the output is not wanted.
+
+CONTRIBUTING.md has the commands that bring the other bundle files and the documentation up to date.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -123,7 +126,7 @@ LESIONS = Output(
     option="",
     files={
         MASK: "1 where there is a lesion, 0 elsewhere, on the scan's own grid",
-        SIDECAR: "source and its SHA-256, model and settings, affine to MNI space, tables, warnings",
+        SIDECAR: "source and its SHA-256, model and settings, tables, warnings, and `ToMNI152NLin2009aSym`",
         CLASSES_MAP: "1 main lesion, 2 sub-lesion; each lesion belongs to one class as a whole",
         CLASSES_NAMES: "names of the two labels",
     },
@@ -144,8 +147,8 @@ OUTPUTS = (
         files={"desc-brain_mask.nii.gz": "brain, with infarcts and ventricles, refined at its surface"},
         write=write_brain,
     ),
-    in_standard_space("mni", "--mni", MNI_SPACE, "MNI space, 1 mm"),
-    in_standard_space("fsl", "--mni fsl", FSL_SPACE, "the space of FSL, on its grid of 182 x 218 x 182 voxels of 1 mm"),
+    in_standard_space("mni", "--mni 2009a", MNI_SPACE, "MNI space, 1 mm; affine only"),
+    in_standard_space("fsl", "--mni fsl", FSL_SPACE, "the space of FSL, on its 1 mm grid; affine only, off by several mm"),
     Output(
         name="filled",
         option="--fill",
@@ -165,7 +168,7 @@ OUTPUTS = (
     Output(name="group", option="group", files={}, shared=OF_GROUP, gather=gather_group),
     Output(
         name="pages",
-        option="--pages",
+        option="--pages true",
         files={
             PAGE: "the scan in NiiVue, which loads nothing from elsewhere; a click on a lesion goes there",
             PICTURE: "axial slices of the scan for the page of all scans",

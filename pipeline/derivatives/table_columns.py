@@ -61,9 +61,7 @@ TABLES = {
             "sub_ml": Column("volume of the lesions of the class sub", "mL"),
             "left_ml": Column("volume on the left of the middle plane of MNI space", "mL"),
             "right_ml": Column("volume on the right of the middle plane of MNI space", "mL"),
-            "brain_ml": Column(
-                "volume of the brain that the lesion network saw, lesions included; not of the refined mask", "mL"
-            ),
+            "brain_ml": Column("volume of the brain, lesions included, before its surface is refined", "mL"),
             "warnings": Column("what is doubtful; `not assessed` if the scan may be no T1 of a whole brain"),
         },
     ),
@@ -81,7 +79,7 @@ TABLES = {
             "brain_percent": Column("volume as a share of `brain_ml`", "%"),
             "mean_probability": Column("mean probability of lesion over the lesion"),
             "hemisphere": Column(
-                "side of the centroid; unknown, as all x, if the scan does not say which side is left",
+                "side of the centroid; `n/a`, like all x, if the scan does not say which side is left",
                 levels={"left": "left of the middle plane of MNI space", "right": "right of it"},
             ),
             **{f"centroid_{axis}_mm": Column(f"{axis} of the centroid {_MNI}", "mm") for axis in "xyz"},

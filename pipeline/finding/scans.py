@@ -63,7 +63,7 @@ def scans_of(found: Scans, entity: str, labels: Labels) -> Scans:
     words = labels if isinstance(labels, list | tuple) else str(labels).split(",")
     wanted = {f"{entity}-{str(word).strip().removeprefix(f'{entity}-')}" for word in words}
     named = [wanted.intersection(re.split(r"[/\\_]", scan_name(item))) for item in found]
-    advice = f"Expected labels of the folders {entity}-*; quote those of digits."
+    advice = f"Expected labels of the folders {entity}-*; in Python give them as text, such as '01'."
     refuse([format_issue("labels have no scan", sorted(wanted.difference(*named)), advice)])
     return Scans((item for item, known in zip(found, named, strict=True) if known), found.left_out)
 

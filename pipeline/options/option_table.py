@@ -9,8 +9,19 @@ from strokelesion.pipeline.options.settings import OPTIONS, Settings
 HEAD = """# Options
 
 Generated from [`settings.py`](../pipeline/options/settings.py) with `python -m strokelesion.pipeline.options.option_table`.
-On the command line an option is `--option value`, in Python an argument of `monai.bundle.run`. The bundle files list
-the common options at their top, and other defaults where they have some.
+On the command line an option is `--option value`, in Python an argument of `monai.bundle.run`. Only `strokelesion segment` and
+`strokelesion group` take `scans` and `output_dir` by position, without their names, and need both. The bundle files list the
+common options at their top, and other defaults where they have some. These commands of the program have another name in the
+bundle files, which the tables below use:
+
+| program | bundle file |
+|---|---|
+| `segment` | `inference` |
+| `train` | `training` |
+| `evaluate` | `evaluating` |
+| `score` | `scoring` |
+| `report` | `reporting` |
+| `synthesize` | `synthesis` |
 
 ## Basic options
 """

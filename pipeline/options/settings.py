@@ -148,7 +148,7 @@ class Settings(BaseModel):
             is_basic=True,
             default="inference and export: pretrained; evaluating: the run's last.pt; release: its best.pt",
         ),
-        "Model to apply: a file, or `pretrained`.",
+        "Model to apply: a file, `pretrained` (lesions), or `brain` or `surface`, the pretrained models of the brain.",
     )
     threshold: PositiveShare | None = option(
         None, About((EVALUATING, *SEGMENTING), default="the model's"), "Least probability of lesion."
@@ -183,7 +183,7 @@ class Settings(BaseModel):
         "Model that refines the brain mask that networks see. `save_brain` always refines, with `pretrained` if none is named.",
     )
     prepare: Literal["none", "bias", "mni"] = option(
-        "none", About((EVALUATING, *SEGMENTING)), "Correct the bias field, or also bring the head to MNI space, first."
+        "none", About((EVALUATING, *SEGMENTING)), "Before the network: correct the bias field, or register to MNI space."
     )
     scans: Text | None = option(
         None, About(SEGMENTING, is_basic=True, default="none: name it"), "File, folder, glob, BIDS data set or DICOM folder."
@@ -193,11 +193,11 @@ class Settings(BaseModel):
         About(SEGMENTING),
         "Scans of a folder: those named T1w if there are any, and DICOM where there is nothing else; or all that may be a T1.",
     )
-    participant: Annotated[Any, Allowed("labels of subjects, with commas; quote those of digits")] = option(
-        None, About(SEGMENTING, default="all"), "Subjects of a BIDS data set, with commas."
+    participant: Annotated[Any, Allowed("labels of subjects, with commas")] = option(
+        None, About(SEGMENTING, default="all"), "Subjects of a BIDS data set, with commas; in Python as text."
     )
-    session: Annotated[Any, Allowed("labels of sessions, with commas; quote those of digits")] = option(
-        None, About(SEGMENTING, default="all"), "Sessions of a BIDS data set, with commas."
+    session: Annotated[Any, Allowed("labels of sessions, with commas")] = option(
+        None, About(SEGMENTING, default="all"), "Sessions of a BIDS data set, with commas; in Python as text."
     )
     output_dir: Text | None = option(
         None,
@@ -213,15 +213,15 @@ class Settings(BaseModel):
     mni: Literal["none", "2009a", "fsl"] = option(
         "none",
         About(SEGMENTING),
-        "Write results in MNI space, too: MNI152NLin2009aSym, or besides on the grid of FSL, MNI152NLin6Asym.",
+        "Write results in MNI space, too. 2009a: MNI152NLin2009aSym; fsl: both that and MNI152NLin6Asym, the space of FSL.",
     )
     fill: Switch = option(False, About(SEGMENTING), "Write scans with filled lesions.")
     dicom_seg: Switch = option(False, About(SEGMENTING), "Write DICOM segmentations of scans from DICOM.")
     for_fmriprep: Text | None = option(
         None, About(SEGMENTING, default="none"), "Folder for masks under the names that fMRIPrep reads."
     )
-    pages: Switch = option(True, About(SEGMENTING), "Write pages to look at.")
-    atlas: Text | None = option(None, About(SEGMENTING, default="none"), "Label atlas in MNI space.")
+    pages: Switch = option(True, About(SEGMENTING), "Write a page of each scan, and one of all scans.")
+    atlas: Text | None = option(None, About(SEGMENTING, default="none"), "Label atlas in MNI space, on any grid.")
     atlas_labels: Text | None = option(None, About(SEGMENTING, default="none"), "Table of the atlas's regions.")
     rois: Text | None = option(
         None, About(SEGMENTING, default="none"), "Folder of regions in MNI space: a file each, binary or of probabilities."

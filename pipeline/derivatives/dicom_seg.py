@@ -186,11 +186,11 @@ def pixels_of(labels: NDArray[np.uint8], affine: NDArray[np.float64], frames: Se
         UserError: If pixels are not at voxels, or if slices and voxels are not one to one.
     """
     found = [labels_at(labels, affine, frame) for frame in frames]
-    places = {place for _, place in found if place is not None}
-    if len(places) != len(frames) or sum(pixels.size for pixels, _ in found) != labels.size:
+    slices = {number for _, number in found if number is not None}
+    if len(slices) != len(frames) or sum(pixels.size for pixels, _ in found) != labels.size:
         raise UserError(
             f"the mask of {' x '.join(map(str, labels.shape))} voxels is not on the grid of its {len(frames)} DICOM slices, of "
-            f"which {len(places)} lie on it; expected one voxel for each pixel. A series with several images, or slices at "
+            f"which {len(slices)} lie on it; expected one voxel for each pixel. A series with several images, or slices at "
             "uneven distances, cannot have a DICOM segmentation: use the NIfTI mask."
         )
     return np.stack([pixels for pixels, _ in found])

@@ -31,7 +31,7 @@ from strokelesion.transforms.registration import Registration
 # A lesion rarely fills more than this share of the brain.
 LARGEST_SHARE = 0.35
 NOT_PLACED = "the head could not be brought to MNI space, so it was segmented as it lies"
-NO_BRAIN = "no brain was looked for (intensities: tissue), so there are no places in MNI space and no share of the brain"
+NO_BRAIN = "no brain was looked for (intensities: tissue), so there are no positions in MNI space and no share of the brain"
 Register = Callable[..., Registration] | None
 
 

@@ -43,13 +43,13 @@ class Roi:
 
     Attributes:
         name: Name of its file without extension.
-        places_mm: Positions of the voxels in MNI millimeters `(N, 3)`.
+        positions_mm: Positions of the voxels in MNI millimeters `(N, 3)`.
         weights: Probability of each voxel, 1 for a binary ROI, `(N,)`.
         voxel_ml: Volume of a voxel.
     """
 
     name: str
-    places_mm: NDArray[np.floating[Any]]
+    positions_mm: NDArray[np.floating[Any]]
     weights: NDArray[np.floating[Any]]
     voxel_ml: float
 
@@ -103,7 +103,7 @@ def problem_of(volume: MetaTensor) -> str:
     if not bool((values > 0).any()):
         return "is empty"
     roi = as_roi("", volume)
-    steps = (roi.places_mm - MNI_FIRST_MM) / MNI_EXTENT_MM
+    steps = (roi.positions_mm - MNI_FIRST_MM) / MNI_EXTENT_MM
     inside = float(roi.weights[((steps >= 0) & (steps <= 1)).all(axis=1)].sum() / roi.weights.sum())
     return f"has only {inside:.0%} of its volume inside the grid of MNI space" if inside < LEAST_INSIDE else ""
 
@@ -126,6 +126,6 @@ def roi_rows(scan: SegmentedScan, rois: Sequence[Roi]) -> list[Row]:
 def overlap_of(scan: SegmentedScan, roi: Roi) -> Row:
     """Return the lesion in an ROI, in ml of the scan's space and in percent of the ROI."""
     to_mni = np.asarray(scan.to_mni)
-    is_lesion = look_up(scan.labels, scan.affine, apply_affine(np.linalg.inv(to_mni), roi.places_mm)) > 0
+    is_lesion = look_up(scan.labels, scan.affine, apply_affine(np.linalg.inv(to_mni), roi.positions_mm)) > 0
     share = float(roi.weights[is_lesion].sum() / roi.weights.sum())
     return {"volume_ml": share * roi.ml / abs(float(np.linalg.det(to_mni))), "roi_percent": 100 * share}

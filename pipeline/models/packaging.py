@@ -109,8 +109,8 @@ def with_model(inference: Mapping[str, Any], description: Description, sections:
     filled["inferer"] = {**inference["inferer"], "inferer": sections["inferer"]}
     for name, own in steps.items():
         around: list[Any] = inference[name]["transforms"]
-        place = around.index("steps")
-        filled[name] = {**inference[name], "transforms": [*around[:place], *own, *around[place + 1 :]]}
+        here = around.index("steps")
+        filled[name] = {**inference[name], "transforms": [*around[:here], *own, *around[here + 1 :]]}
     if "@brain_extractor" in json.dumps(steps):
         filled["brain_extractor"] = {
             "_target_": "strokelesion.pipeline.models.application.PretrainedBrainExtractor",
@@ -125,8 +125,8 @@ def without_label(step: Mapping[str, Any]) -> dict[str, Any]:
     """Return a transform of scans and masks for scans alone; MONAI Label has other things under the key `label`."""
     if not isinstance(keys := step["keys"], list):
         return dict(step)
-    places = [place for place, key in enumerate(keys) if key != "label"]
-    by_key = {name: [step[name][place] for place in places] for name in ("keys", "mode") if isinstance(step.get(name), list)}
+    kept = [index for index, key in enumerate(keys) if key != "label"]
+    by_key = {name: [step[name][index] for index in kept] for name in ("keys", "mode") if isinstance(step.get(name), list)}
     return {**step, **by_key}
 
 

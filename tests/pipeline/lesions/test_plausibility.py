@@ -49,9 +49,9 @@ CONTRASTS = {
 def tissues():
     """Return the tissue map of the small head with gray matter, white matter and fluid where the template has them."""
     codes, inside = small_head.tissues(), brain()
-    places = apply_affine(small_head.affine().numpy(), np.argwhere(inside))
+    positions = apply_affine(small_head.affine().numpy(), np.argwhere(inside))
     templates = (load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1))
-    gray, white = (look_up(np.asarray(template.dataobj), template.affine, places) for template in templates)
+    gray, white = (look_up(np.asarray(template.dataobj), template.affine, positions) for template in templates)
     kinds = [int(Tissue.CSF), int(Tissue.CORTEX), int(Tissue.WHITE)]
     values = torch.tensor(kinds)[np.argmax([1 - gray - white, gray, white], axis=0)].numpy().astype(np.uint8)
     codes[0][torch.from_numpy(inside)] = torch.from_numpy(values)

@@ -28,9 +28,9 @@ def scan(to_mni=TO_MNI, **changes):
 def write(folder, name, boxes, grid=GRID, shape=(60, 70, 50), code=4):
     """Write an ROI with a value in each box of MNI millimeters (half open, as limits of each axis)."""
     values = np.zeros(shape, np.float32)
-    places = nib.affines.apply_affine(grid, np.moveaxis(np.indices(shape), 0, -1))
+    positions = nib.affines.apply_affine(grid, np.moveaxis(np.indices(shape), 0, -1))
     for low, high, value in boxes:
-        values[((places >= low) & (places < high)).all(axis=-1)] = value
+        values[((positions >= low) & (positions < high)).all(axis=-1)] = value
     image = nib.Nifti1Image(values, grid)
     image.set_sform(grid, code)
     image.set_qform(grid, code)

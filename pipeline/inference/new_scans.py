@@ -3,7 +3,8 @@
 A scan is done when its sidecar exists and holds the SHA-256 of the scan and the current settings.
 
 Several processes may share the work in two ways. Processes of torch's launcher divide the scans, and the first process gathers
-the tables. Independent runs can each segment one part; a last run over all scans skips finished scans and writes the tables.
+the tables. Independent runs can each segment one part or, without tables, some of the scans; a last run over all scans, or the
+command `group`, writes the tables.
 
 `measuring.py` decides which voxels are lesion, and `results.py` writes.
 """
@@ -60,7 +61,8 @@ def segment_new_scans(
     names = name_all(dataset, results)
     number, count = part or (1, 1)
     alone = part is None and tables
-    with claimed(results.folder, "output_dir", None if alone else number if part else byte_of(names)):
+    own_byte = number if part else byte_of(names)
+    with claimed(results.folder, "output_dir", None if alone else own_byte):
         with idist.one_rank_first():
             if is_first():
                 begin(dataset, names, results, alone)

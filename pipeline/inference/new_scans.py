@@ -11,6 +11,7 @@ command `group`, writes the tables.
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -115,7 +116,7 @@ def name_all(dataset: Dataset, results: Results) -> Names:
 
 def byte_of(names: Names) -> int:
     """Return the byte of the lock file that stands for these scans; those of parts come before it."""
-    return FIRST_BYTE + int(hashlib.sha256(" ".join(sorted(names)).encode()).hexdigest()[:7], 16)
+    return FIRST_BYTE + int(hashlib.sha256(os.fsencode(" ".join(sorted(names)))).hexdigest()[:7], 16)
 
 
 def begin(dataset: Dataset, names: Names, results: Results, alone: bool) -> None:

@@ -19,7 +19,7 @@ from strokelesion.pipeline.cohorts.records import NAMES
 EXPERIMENT = ["network", "loss"]
 SCAN = ["release", "subject", "session"]
 # Columns of a table of scores that identify a row; all others are measures.
-IDENTITY = [*EXPERIMENT, "fold", *NAMES, "lesion"]
+IDENTITY = [*EXPERIMENT, "fold", "seed", *NAMES, "lesion"]
 TABLE = [*EXPERIMENT, "lesion", "scans", "persons", "dice", "low", "high", "difference", "p", "p_holm", "is_best"]
 LESIONS = ("main", "sub", "both")
 RANKED_BY = "main"
@@ -154,6 +154,24 @@ def compare_experiment(rows: pd.DataFrame, best: pd.DataFrame) -> dict[str, floa
     counts = {"scans": len(rows), "persons": rows["person"].nunique()}
     means = {"dice": mean, "low": low, "high": high, "difference": differences.mean()}
     return {**counts, **means, "p": compute_p_value(differences, pairs["person"])}
+
+
+def tabulate_runs(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return what each training gave: one row per experiment, seed and lesion class.
+
+    Returns:
+        network, loss, seed, lesion; scans, dice, low and high as in `compare`; keras_dice and keras_dice_limit, means over all
+        scans; and empty, the share of scans with the class in which no voxel of it was predicted. A network that collapsed to
+        background has an empty share of 1.
+    """
+    rows = []
+    for (network, loss, seed, lesion), of_run in scores.groupby([*EXPERIMENT, "seed", "lesion"], sort=True):
+        having = of_run[of_run["truth_ml"] > 0]
+        mean, low, high = bootstrap_interval(having["dice"], having["person"])
+        by_slice = [of_run[measure].mean() for measure in ("keras_dice", "keras_dice_limit")]
+        rows.append((network, loss, seed, lesion, len(having), mean, low, high, *by_slice, (having["pred_ml"] == 0).mean()))
+    columns = ["scans", "dice", "low", "high", "keras_dice", "keras_dice_limit", "empty"]
+    return pd.DataFrame(rows, columns=[*EXPERIMENT, "seed", "lesion", *columns])
 
 
 def summarize(scores: pd.DataFrame) -> pd.DataFrame:

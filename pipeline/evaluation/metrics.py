@@ -22,6 +22,7 @@ Values for empty masks (`-` is NaN: the measure is undefined, and means leave it
 | isles26_pr_auc, which needs no predicted mask        | -          | -                | as usual              |
 | keras_dice, when the scan has another true lesion    | 0          | 0                | 0                     |
 | keras_dice, when the scan has no true lesion         | -          | -                | impossible            |
+| keras_dice_limit: keras_dice of a perfect mask       | as keras_dice of the truth itself                     |
 | volumes, lesion counts and their differences         | computed as usual: an empty mask counts 0             |
 """
 
@@ -51,7 +52,7 @@ Scores = dict[str, float]
 CLASSES: dict[str, tuple[int, ...]] = {"main": (1,), "sub": (2,), "both": (1, 2)}
 MEASURES = (
     *("truth_ml", "pred_ml", "dice", "precision", "recall", "hd95_mm", "asd_mm", "volume_difference_ml"),
-    "keras_dice",
+    *("keras_dice", "keras_dice_limit"),
     *("atlas22_dice", "atlas22_lesion_f1", "atlas22_volume_difference_voxels", "atlas22_lesion_count_difference"),
     *("isles26_dice", "isles26_lesion_f1", "isles26_absolute_volume_difference_ml", "isles26_lesion_count_difference"),
     "isles26_pr_auc",
@@ -172,6 +173,7 @@ def score_masks(pred: Mask, truth: Mask, slices: Mask, affine: Floats) -> Scores
         "pred_ml": predicted * ml,
         "volume_difference_ml": (predicted - true) * ml,
         "keras_dice": keras_dice(pred, truth, slices) if slices.any() else nan,
+        "keras_dice_limit": keras_dice(truth, truth, slices) if slices.any() else nan,
         "atlas22_volume_difference_voxels": abs(predicted - true),
         "atlas22_lesion_count_difference": atlas22.count_difference,
         "isles26_absolute_volume_difference_ml": abs(predicted - true) * ml,

@@ -63,7 +63,7 @@ class HeldOut(Part):
 
     split: str
     fold: int | str
-    seed: int
+    split_seed: int
     sub_lesions: str
 
 

@@ -13,7 +13,7 @@ from strokelesion.pipeline.options.command_names import EVALUATING, EXPERIMENTS,
 from strokelesion.pipeline.options.settings import options_of
 
 # Options that the command `experiments` sets for each run.
-CHOSEN_FOR_RUNS = {"run_dir", "loss", "fold", "resume", "init", "weights", "scored"}
+CHOSEN_FOR_RUNS = {"run_dir", "loss", "fold", "seed", "resume", "init", "weights", "scored"}
 
 
 def bundle_root() -> str:

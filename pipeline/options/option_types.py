@@ -97,6 +97,14 @@ def reads_fold(value: Any) -> int | str:
     return fold
 
 
+def reads_seeds(value: Any) -> tuple[int, ...]:
+    """Return seeds, each once, from one or several numbers."""
+    seeds = [int(str(word)) for word in words_of(value)]
+    if not seeds or min(seeds) < 0:
+        raise ValueError
+    return tuple(dict.fromkeys(seeds))
+
+
 class PartOfScans(NamedTuple):
     """Part of the scans: its number, counted from 1, and the number of parts."""
 
@@ -168,6 +176,7 @@ SpacingMm = Annotated[
 ExtentMm = Annotated[
     tuple[float, float], BeforeValidator(reads_extent), Allowed("two numbers of mm from 32 to 1024, such as [192,224]")
 ]
+Seeds = Annotated[tuple[int, ...], BeforeValidator(reads_seeds), Allowed("whole numbers of at least 0, with commas")]
 SplitForm = Annotated[str, BeforeValidator(reads_split), Allowed(EXAMPLES)]
 Fold = Annotated[int | str, BeforeValidator(reads_fold), Allowed("a whole number of at least 0 and the name of a site")]
 Part = Annotated[

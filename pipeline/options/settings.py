@@ -41,6 +41,7 @@ from strokelesion.pipeline.options.option_types import (
     Portion,
     PositiveShare,
     Seed,
+    Seeds,
     ShareBelowOne,
     SpacingMm,
     SplitForm,
@@ -65,11 +66,8 @@ class Settings(BaseModel):
     )
     split: SplitForm = option("5-fold", About((TRAINING, EXPERIMENTS), "held_out"), "Division of the persons into parts.")
     fold: Fold = option(0, About((TRAINING,), "held_out", is_basic=True), "Part that is held out: a number, or a site's name.")
-    seed: Seed = option(
-        0,
-        About((TRAINING, SYNTHESIS, EXPERIMENTS), "held_out"),
-        "Seed of the split, the weights, the order and the augmentation.",
-    )
+    split_seed: Seed = option(0, About((TRAINING, EXPERIMENTS), "held_out"), "Seed of the division into parts.")
+    seed: Seed = option(0, About((TRAINING, SYNTHESIS), "training"), "Seed of the weights, the order and the augmentation.")
     sub_lesions: Literal["masks", "components"] = option(
         "masks",
         About((TRAINING, DOCTOR, EXPERIMENTS, SCORING), "held_out"),
@@ -267,6 +265,9 @@ class Settings(BaseModel):
         "all", About((EXPERIMENTS,)), "Losses to compare."
     )
     folds: Words = option("all", About((EXPERIMENTS,)), "Parts that are held out in turn, with commas.")
+    seeds: Seeds = option(
+        (0,), About((EXPERIMENTS,)), "Seeds of the trainings: each experiment runs once with each, on one split."
+    )
     runs_dir: Text = option("runs", About((EXPERIMENTS, REPORTING)), "Folder of the runs.")
     runs: Words = option(None, About((REPORTING,), default="all in `runs_dir`"), "Folders of runs, or globs.")
     report_dir: Text = option("report", About((EXPERIMENTS, REPORTING)), "Folder of the report.")

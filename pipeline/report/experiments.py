@@ -1,6 +1,7 @@
-"""Train and evaluate all experiments (networks x losses x folds) one after the other, and resume interrupted ones.
+"""Train and evaluate all experiments (networks x losses x folds x seeds) one after the other, and resume interrupted ones.
 
-Each experiment runs its network's bundle in its own folder, `<runs_dir>/<network>_<loss>_<fold>`. Its record holds the settings
+Each experiment runs its network's bundle in its own folder, `<runs_dir>/<network>_<loss>_<fold>`, with `_seed<seed>` at the end
+for seeds other than 0. Its record holds the settings
 at its start and whether it is done. Finished experiments are skipped. An interrupted run continues from its last epoch. All
 runs share the split `<runs_dir>/split.csv`.
 """
@@ -43,12 +44,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Experiment:
-    """One network, loss and fold, and the folder of its run.
+    """One network, loss, fold and seed, and the folder of its run.
 
     Attributes:
         network: Name of a bundle file.
         loss: Name of a loss.
         fold: Part of the cohort that is held out.
+        seed: Seed of the training.
         folder: Folder of the run.
         bundle: Path of the bundle file.
     """
@@ -56,6 +58,7 @@ class Experiment:
     network: str
     loss: str
     fold: int | str
+    seed: int
     folder: Path
     bundle: Path
 
@@ -79,6 +82,7 @@ def run_experiments(
     networks: Sequence[str],
     losses: Sequence[str],
     folds: Sequence[int | str],
+    seeds: Sequence[int],
     runs_dir: str | Path,
     options: Mapping[str, Any],
     run_options: Mapping[str, Any],
@@ -87,12 +91,14 @@ def run_experiments(
 ) -> None:
     """Train and evaluate every combination that is not done, print the time left before each, and write a report on all.
 
-    All combinations of the first fold come before those of the second. If one fails, the log says why and the others continue.
+    All combinations of the first fold come before those of the second, and all of the first seed before those of the second.
+    If one fails, the log says why and the others continue.
 
     Args:
         networks: Names of bundle files.
         losses: Values of the option `loss`.
         folds: Values of the option `fold`.
+        seeds: Values of the option `seed`.
         runs_dir: Folder of the runs.
         options: Options that all runs share.
         run_options: Further options of training or evaluating, passed to each run.
@@ -103,7 +109,7 @@ def run_experiments(
         UserError: when an option is wrong, or a run was started with other settings; then nothing is started.
         SystemExit: with status 1 when an experiment failed.
     """
-    planned = plan(networks, losses, folds, Path(runs_dir), Path(bundle_root))
+    planned = plan(networks, losses, folds, seeds, Path(runs_dir), Path(bundle_root))
     handed = {**options, **run_options}
     settings = {experiment.folder: resolve_settings(experiment, handed) for experiment in planned}
     failed = carry_out_all(planned, handed, settings)
@@ -133,7 +139,12 @@ def carry_out_all(planned: Sequence[Experiment], options: Mapping[str, Any], set
 
 
 def plan(
-    networks: Sequence[str], losses: Sequence[str], folds: Sequence[int | str], runs_dir: Path, bundle_root: Path
+    networks: Sequence[str],
+    losses: Sequence[str],
+    folds: Sequence[int | str],
+    seeds: Sequence[int],
+    runs_dir: Path,
+    bundle_root: Path,
 ) -> list[Experiment]:
     """Return the experiments in the order in which they run.
 
@@ -150,8 +161,10 @@ def plan(
             "$, @ or %. Rename these sites, or give them numbers in a list: --split FILE.csv."
         )
     return [
-        Experiment(network, loss, fold, runs_dir / f"{network}_{loss}_{name}", bundle_root / f"{network}.json")
-        for (fold, name), network, loss in product(zip(folds, names, strict=True), networks, losses)
+        Experiment(network, loss, fold, seed, runs_dir / f"{network}_{loss}_{name}{ending}", bundle_root / f"{network}.json")
+        for (seed, ending), (fold, name), network, loss in product(
+            [(seed, f"_seed{seed}" if seed else "") for seed in seeds], zip(folds, names, strict=True), networks, losses
+        )
     ]
 
 
@@ -186,8 +199,9 @@ def check_record(experiment: Experiment, settings: Mapping[str, Any]) -> None:
 
 def make_arguments(command: str, experiment: Experiment, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `monai.bundle` for a command of one experiment; the caller has set up logging."""
-    chosen = {"loss": experiment.loss, "fold": experiment.fold, "run_dir": str(experiment.folder), "resume": True}
-    taken = {name: value for name, value in {**options, **chosen}.items() if name in options_of(command)}
+    own = {name: getattr(experiment, name) for name in ("loss", "fold", "seed")}
+    given = {**options, **own, "run_dir": str(experiment.folder), "resume": True}
+    taken = {name: value for name, value in given.items() if name in options_of(command)}
     return {"run_id": command, "logging_file": False, "config_file": str(experiment.bundle), **taken}
 
 
@@ -220,7 +234,7 @@ def announce(planned: Sequence[Experiment]) -> Iterator[Experiment]:
             continue
         left_s = estimate_time_left_s(planned)
         time_left = "not known before one is done" if left_s is None else f"about {tqdm.format_interval(left_s)}"
-        name = f"{experiment.network}, {experiment.loss}, fold {experiment.fold}"
+        name = f"{experiment.network}, {experiment.loss}, fold {experiment.fold}, seed {experiment.seed}"
         print(f"experiment {number} of {len(planned)}: {name}; time left {time_left}", flush=True)
         yield experiment
 

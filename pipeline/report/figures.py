@@ -171,7 +171,7 @@ def draw_dice_by_site(scores: pd.DataFrame) -> Figure:
 def draw_learning_curves(history: pd.DataFrame) -> Figure:
     """Draw training loss and validation Dice over the epochs: one color per network, one line style per loss.
 
-    Strong lines are means over folds; faint lines are single folds.
+    Strong lines are means over folds and seeds; faint lines are single runs.
 
     Args:
         history: History of all experiments, from the report.
@@ -184,14 +184,14 @@ def draw_learning_curves(history: pd.DataFrame) -> Figure:
         known = history.dropna(subset=column)
         for (network, loss), run in known.groupby(["network", "loss"], sort=False):
             look = {"color": colors[network], "linestyle": lines[loss]}
-            for _, fold in run.groupby("fold", sort=False):
-                axes.plot(fold["epoch"], fold[column], linewidth=0.7, alpha=0.22, **look)
+            for _, single in run.groupby(["fold", "seed"], sort=False):
+                axes.plot(single["epoch"], single[column], linewidth=0.7, alpha=0.22, **look)
             mean = run.groupby("epoch")[column].mean()
             axes.plot(mean.index, mean, linewidth=1.7, label=f"{network} {loss}", **look)
         axes.set_ylabel(name)
     lower.set_xlabel("epoch")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    upper.set_title(f"n = {len(history.drop_duplicates(['network', 'loss', 'fold']))} runs (experiments × folds)")
+    upper.set_title(f"n = {len(history.drop_duplicates(['network', 'loss', 'fold', 'seed']))} trainings")
     keys = [Line2D([], [], color=color, linewidth=3, label=escape_dollars(network)) for network, color in colors.items()]
     keys += [Line2D([], [], color=INK, linestyle=line, label=escape_dollars(loss)) for loss, line in lines.items()]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys) if len(keys) < 7 else 4)

@@ -33,6 +33,7 @@ class Report:
         lesions: One row per true lesion.
         history: One row per epoch of a run; may be empty.
         table: One row per experiment and lesion class, compared with the best.
+        runs: One row per training and lesion class; an experiment may be trained with several seeds.
         summary: One row per experiment, lesion class and metric.
         false_alarms: One row per experiment and lesion class, over scans without that class.
         worst: Title and PNG of the worst scans of the shown experiment.
@@ -46,6 +47,7 @@ class Report:
     lesions: pd.DataFrame
     history: pd.DataFrame
     table: pd.DataFrame
+    runs: pd.DataFrame
     summary: pd.DataFrame
     false_alarms: pd.DataFrame
     worst: Sequence[tuple[str, bytes]]
@@ -141,7 +143,7 @@ def draw_figures(report: Report) -> dict[str, bytes]:
 
 def list_tables(report: Report) -> dict[str, pd.DataFrame]:
     """Return the tables that are written as CSV, by name."""
-    names = ("table", "summary", "false_alarms", "scores", "lesions", "history")
+    names = ("table", "runs", "summary", "false_alarms", "scores", "lesions", "history")
     return {name: getattr(report, name) for name in names} | {"published": tabulate_published()}
 
 
@@ -158,6 +160,7 @@ def render(report: Report, pictures: Mapping[str, bytes]) -> str:
         persons=scores["person"].nunique(),
         sites=scores["site"].nunique(),
         cells={(row.network, row.loss, row.lesion): row for row in report.table.itertuples()},
+        runs=pair_classes(report.runs),
         summary={(row.lesion, row.metric): row for row in select_shown(report, report.summary).itertuples()},
         alarms=list(select_shown(report, report.false_alarms).itertuples()),
         published=list(tabulate_published().itertuples()),
@@ -177,6 +180,14 @@ def average_for_comparison(scores: pd.DataFrame) -> dict[tuple[str, str], float]
     means = scores.groupby("lesion")[measures].mean()
     classes = {"main": "main", "sub": "sub", "all": "both"}
     return {(name, measure): means.loc[lesion, measure] for name, lesion in classes.items() for measure in measures}
+
+
+def pair_classes(runs: pd.DataFrame) -> list[tuple[Any, Any]]:
+    """Return the rows of each training for main and for sub, the highest Dice of main lesions first."""
+    main, sub = (runs[runs["lesion"] == lesion] for lesion in ("main", "sub"))
+    of_sub = {(row.network, row.loss, row.seed): row for row in sub.itertuples()}
+    ranked = main.sort_values("dice", ascending=False, kind="stable").itertuples()
+    return [(row, of_sub[row.network, row.loss, row.seed]) for row in ranked]
 
 
 def rank_experiments(table: pd.DataFrame) -> dict[str, Any]:

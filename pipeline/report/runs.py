@@ -1,8 +1,9 @@
 """Gather evaluated runs: scores, lesions, learning curves and worst scans as tables.
 
 A run is a folder with `evaluation/held_out/`, a folder of scores as `scoring.py` writes it, and optionally `history.csv`.
-Runs with the same network and loss are folds of one experiment. Their settings must be the same, and no scan may be in two
-of them.
+Runs with the same network and loss are one experiment: its folds, and repetitions with other seeds. Their settings must be
+the same, and no scan may be in two runs with one seed. Experiments are compared by the runs with their lowest seed; the others
+show how much runs differ.
 """
 
 import glob
@@ -32,7 +33,7 @@ class Run:
 
     Attributes:
         folder: Folder of the run.
-        experiment: Its `network`, `loss` and `fold`.
+        experiment: Its `network`, `loss`, `fold` and `seed`.
         settings: All its other settings.
     """
 
@@ -41,7 +42,7 @@ class Run:
     settings: dict[str, Any]
 
     def read_table(self, path: Path, **renamed: str) -> pd.DataFrame:
-        """Return one of the run's tables, each row with network, loss and fold."""
+        """Return one of the run's tables, each row with network, loss, fold and seed."""
         # Names stay text: a subject may be "031768" and a site "NA".
         text = dict.fromkeys(NAMES, str)
         table = pd.read_csv(self.folder / path, dtype=text, keep_default_na=False, na_values=[""]).rename(columns=renamed)
@@ -51,12 +52,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Tables over all runs, each row with its `network`, `loss` and `fold`; the order of the runs does not matter.
+    """Tables over all runs, each row with its `network`, `loss`, `fold` and `seed`; the order of the runs does not matter.
 
+    `scores`, `lesions` and `worst` are of the lowest seed of each experiment, `repeated_scores` and `history` of all seeds.
     `to_hold_out` are the subjects that the splits of the runs assign to a fold.
     """
 
     scores: pd.DataFrame
+    repeated_scores: pd.DataFrame
     lesions: pd.DataFrame
     history: pd.DataFrame
     worst: pd.DataFrame
@@ -83,31 +86,44 @@ def find_runs(runs: str | Sequence[str]) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """Return a run, with network, loss, fold and settings from its `about.json`."""
+    """Return a run, with network, loss, fold, seed and settings from its `about.json`."""
     about = json.loads((folder / EVALUATION / ABOUT).read_text())
-    return Run(folder, {key: str(about[key]) for key in (*EXPERIMENT, "fold")}, about["settings"])
+    settings = dict(about["settings"])
+    seed = str(settings.pop("seed", "-"))
+    return Run(folder, {key: str(about[key]) for key in (*EXPERIMENT, "fold")} | {"seed": seed}, settings)
 
 
 def gather(runs: Sequence[Run]) -> Gathered:
     """Return the tables of all runs, joined into one table of each kind.
 
     Raises:
-        UserError: when folds of an experiment differ in a setting, two runs of it hold the same scan, or the truth of a scan
-            differs between experiments.
+        UserError: when folds of an experiment differ in a setting, two runs of it with one seed hold the same scan, or the
+            truth of a scan differs between experiments.
     """
     require_same_settings(runs)
-    scores = join_tables(runs, EVALUATION / SCORES, SCAN)
-    require_each_scan_once(scores)
-    require_same_truth(scores)
-    curves = join_tables(runs, Path("history.csv"), ["fold", "epoch"], loss="training_loss")
+    repeated_scores = join_tables(runs, EVALUATION / SCORES, SCAN)
+    require_each_scan_once(repeated_scores)
+    require_same_truth(repeated_scores)
+    curves = join_tables(runs, Path("history.csv"), ["seed", "fold", "epoch"], loss="training_loss")
+    first = runs_with_lowest_seed(runs)
     return Gathered(
-        scores=scores.drop(columns="folder"),
-        lesions=join_tables(runs, EVALUATION / LESIONS, SCAN).drop(columns="folder"),
-        history=curves.reindex(columns=[*EXPERIMENT, "fold", *CURVES]),
-        worst=join_tables(runs, EVALUATION / WORST, SCAN),
+        scores=join_tables(first, EVALUATION / SCORES, SCAN).drop(columns="folder"),
+        repeated_scores=repeated_scores.drop(columns="folder"),
+        lesions=join_tables(first, EVALUATION / LESIONS, SCAN).drop(columns="folder"),
+        history=curves.reindex(columns=[*EXPERIMENT, "fold", "seed", *CURVES]),
+        worst=join_tables(first, EVALUATION / WORST, SCAN),
         settings=merge_settings(runs),
         to_hold_out=set().union(*map(read_subjects_in_folds, runs)),
     )
+
+
+def runs_with_lowest_seed(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of each experiment that have its lowest seed."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        seeds.setdefault(name_of(run), []).append(run.experiment["seed"])
+    lowest = {name: min(found, key=lambda seed: (len(seed), seed)) for name, found in seeds.items()}
+    return [run for run in runs if run.experiment["seed"] == lowest[name_of(run)]]
 
 
 def read_subjects_in_folds(run: Run) -> set[str]:
@@ -122,7 +138,7 @@ def join_tables(runs: Sequence[Run], path: Path, by: Sequence[str], **renamed: s
     tables = [run.read_table(path, **renamed).assign(folder=str(run.folder)) for run in runs if (run.folder / path).is_file()]
     filled = [table for table in tables if not table.empty]
     if not filled:
-        return pd.DataFrame(columns=[*EXPERIMENT, "fold", *by, "folder"])
+        return pd.DataFrame(columns=[*dict.fromkeys([*EXPERIMENT, "fold", "seed", *by]), "folder"])
     return pd.concat(filled).sort_values([*EXPERIMENT, *by], kind="stable", ignore_index=True)
 
 
@@ -140,10 +156,10 @@ def require_same_settings(runs: Sequence[Run]) -> None:
 
 
 def require_each_scan_once(scores: pd.DataFrame) -> None:
-    """Raise UserError if two runs of an experiment hold the same scan."""
-    rows = scores[[*EXPERIMENT, *SCAN, "folder"]].drop_duplicates()
-    if not (twice := rows[rows.duplicated([*EXPERIMENT, *SCAN], keep=False)]).empty:
-        (network, loss, *scan, first), second = twice.iloc[0], twice["folder"].iloc[1]
+    """Raise UserError if two runs of an experiment with one seed hold the same scan."""
+    rows = scores[[*EXPERIMENT, "seed", *SCAN, "folder"]].drop_duplicates()
+    if not (twice := rows[rows.duplicated([*EXPERIMENT, "seed", *SCAN], keep=False)]).empty:
+        (network, loss, _, *scan, first), second = twice.iloc[0], twice["folder"].iloc[1]
         raise UserError(
             f"{first} and {second} both hold {' '.join(scan)} of {network}, {loss}; expected each scan once in an experiment. "
             "Name one of them with --runs."

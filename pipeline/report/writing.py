@@ -15,6 +15,7 @@ from strokelesion.pipeline.evaluation.comparison import (
     count_false_alarms,
     find_best_experiment,
     summarize,
+    tabulate_runs,
 )
 from strokelesion.pipeline.report.page import Report, write_page
 from strokelesion.pipeline.report.runs import EVALUATION, Gathered, find_runs, gather
@@ -41,6 +42,7 @@ def write_report(
         lesions=gathered.lesions,
         history=gathered.history,
         table=table,
+        runs=tabulate_runs(gathered.repeated_scores),
         summary=summarize(gathered.scores),
         false_alarms=count_false_alarms(gathered.scores),
         worst=read_worst_pictures(gathered.worst, experiment),

@@ -11,7 +11,7 @@ from strokelesion.pipeline.models.model_files import RELEASED, write_checkpoint,
 RESUNET = "strokelesion.networks.ResUNet"
 # Training narrower ones ends the process: torch 2.13 on the CPU, channels last.
 CHANNELS = [16, 32]
-HELD_OUT = HeldOut(split="5-fold", fold=0, seed=0, sub_lesions="masks")
+HELD_OUT = HeldOut(split="5-fold", fold=0, split_seed=0, sub_lesions="masks")
 
 
 def write_model(path, network, target, arguments=None, decision=None, held_out=HELD_OUT, training=None, state=None, **protocol):

@@ -9,6 +9,7 @@ from strokelesion.networks import ResUNet, SegNet, UNet
 from strokelesion.networks.fused_upsampling import UpsamplingConv2d
 
 NETWORKS = {"unet": UNet, "segnet": SegNet, "segnet indices": lambda: SegNet(unpooling="indices"), "resunet": ResUNet}
+NETWORKS |= {"unet normalized": lambda: UNet(batch_norm=True)}
 
 
 @pytest.fixture(params=NETWORKS)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from checkout import BUNDLES
 
 from strokelesion.pipeline.report import experiments
@@ -20,13 +21,13 @@ def options(phantom_dir, tmp_path, tmp_path_factory, monkeypatch):
     """What each run is handed: two folds of the phantom at 4 mm, one slice store for all tests."""
     monkeypatch.chdir(tmp_path)
     cache_dir = str(tmp_path_factory.getbasetemp() / "experiments_store")
-    where = {"dataset_dir": str(phantom_dir), "split": "2-fold", "seed": 0, "cache_dir": cache_dir}
+    where = {"dataset_dir": str(phantom_dir), "split": "2-fold", "cache_dir": cache_dir}
     return {**QUICK, **where, "panel_scans": 0}
 
 
 def run(networks, losses, folds, runs_dir, options, report_dir):
     """Run experiments of this project's bundle files."""
-    run_experiments(networks, losses, folds, runs_dir, {}, options, report_dir, BUNDLES)
+    run_experiments(networks, losses, folds, [0], runs_dir, {}, options, report_dir, BUNDLES)
 
 
 @pytest.fixture
@@ -132,8 +133,27 @@ def test_a_wrong_option_is_refused_before_anything_starts(wrong, message, option
     assert not (tmp_path / "runs" / "unet_cce_0").exists()
 
 
+def test_each_seed_is_a_training_of_its_own_on_one_split(run_command, options, tmp_path):
+    where = {"runs_dir": str(tmp_path / "runs"), "report_dir": str(tmp_path / "report")}
+    chosen = {"networks": "resunet", "losses": "dice", "folds": 0, "seeds": "0,3", "epochs": 1}
+    run_command("experiments", "experiments", **{**options, **chosen}, **where)
+    first, other = (tmp_path / "runs" / name for name in ("resunet_dice_0", "resunet_dice_0_seed3"))
+    assert (first / "split.csv").read_bytes() == (other / "split.csv").read_bytes()
+    weights = [torch.load(folder / "last.pt", weights_only=True)["network"] for folder in (first, other)]
+    assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
+    table = pd.read_csv(tmp_path / "report" / "runs.csv")
+    assert sorted(table.query("lesion == 'main'")["seed"]) == [0, 3]
+
+
+@pytest.mark.parametrize("seeds", ["0,-1", "one", ""])
+def test_seeds_are_whole_numbers(seeds, run_command, tmp_path):
+    with pytest.raises((RuntimeError, ValueError)) as error:
+        run_command("experiments", "experiments", runs_dir=str(tmp_path), seeds=seeds)
+    assert "--seeds got" in str(user_error(error.value))
+
+
 def test_time_left_is_that_of_the_same_network_else_of_all(tmp_path):
-    planned = plan(["unet", "segnet"], ["cce"], [0, 1], tmp_path, BUNDLES)
+    planned = plan(["unet", "segnet"], ["cce"], [0, 1], [0], tmp_path, BUNDLES)
     assert [experiment.folder.name for experiment in planned] == ["unet_cce_0", "segnet_cce_0", "unet_cce_1", "segnet_cce_1"]
     assert estimate_time_left_s(planned) is None
     finish(planned[0], 100)
@@ -144,7 +164,7 @@ def test_time_left_is_that_of_the_same_network_else_of_all(tmp_path):
 
 def test_a_run_that_was_only_looked_at_is_not_done(tmp_path):
     """Somebody evaluates a run that was stopped: scores alone do not make it done."""
-    (experiment,) = plan(["unet"], ["cce"], [0], tmp_path, BUNDLES)
+    (experiment,) = plan(["unet"], ["cce"], [0], [0], tmp_path, BUNDLES)
     finish(experiment, 1)
     experiment.add_to_record(is_done=False)
     assert not experiment.is_done
@@ -153,11 +173,11 @@ def test_a_run_that_was_only_looked_at_is_not_done(tmp_path):
 @pytest.mark.parametrize("folds", [["A/B", "A B"], ["$print(1)"], ["@seed"], ["%x.json::y"]])
 def test_sites_that_would_share_a_folder_or_be_run_as_code_are_refused(folds, tmp_path):
     with pytest.raises(ValueError, match="got folds named"):
-        plan(["unet"], ["cce"], folds, tmp_path, BUNDLES)
+        plan(["unet"], ["cce"], folds, [0], tmp_path, BUNDLES)
 
 
 def test_a_sites_name_cannot_leave_the_folder_of_runs(tmp_path):
-    (experiment,) = plan(["unet"], ["cce"], ["../../etc"], tmp_path, BUNDLES)
+    (experiment,) = plan(["unet"], ["cce"], ["../../etc"], [0], tmp_path, BUNDLES)
     assert experiment.folder.parent == tmp_path
     assert experiment.fold == "../../etc"
 

@@ -30,8 +30,8 @@ from strokelesion.pipeline.report.page import (
 from strokelesion.pipeline.report.published import PUBLISHED
 
 FIGURES = ("nine_cells", "dice_by_volume", "recall_by_size", "bland_altman", "dice_by_site", "learning_curves")
-FRAMES = ("table", "summary", "false_alarms", "scores", "lesions", "history")
-SECTIONS = ("experiments", "scores", "where", "worst", "training", "literature", "how", "protocol")
+FRAMES = ("table", "runs", "summary", "false_alarms", "scores", "lesions", "history")
+SECTIONS = ("experiments", "runs", "scores", "where", "worst", "training", "literature", "how", "protocol")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OFFLINE = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from strokelesion.networks import UserError
+from strokelesion.pipeline.evaluation.comparison import tabulate_runs
 from strokelesion.pipeline.report.runs import find_runs, gather
 from strokelesion.pipeline.report.writing import (
     find_experiment,
@@ -18,6 +19,7 @@ from strokelesion.pipeline.report.writing import (
 )
 
 SCORED = {"precision": 0.5, "recall": 0.5, "hd95_mm": 4.0, "asd_mm": 1.0, "volume_difference_ml": -1.0, "keras_dice": 0.4}
+SCORED |= {"keras_dice_limit": 0.8}
 SCORED |= {
     f"{scorer}_{name}": 0.5 for scorer in ("atlas22", "isles26") for name in ("dice", "lesion_f1", "lesion_count_difference")
 }
@@ -72,6 +74,25 @@ def runs(tmp_path):
     write_run(folder / "c", network="UNet", loss="cce", fold=0, dice=0.3)
     (folder / "not_evaluated").mkdir()
     return folder
+
+
+def test_other_seeds_are_shown_beside_the_lowest(tmp_path):
+    for seed, dice in ((10, 0.3), (9, 0.0)):
+        write_run(tmp_path / f"seed{seed}", network="SegNet", dice=dice, seed=seed)
+    gathered = gather(find_runs(f"{tmp_path}/*"))
+    assert set(gathered.scores["seed"]) == set(gathered.lesions["seed"]) == {"9"}
+    assert set(gathered.history["seed"]) == {"9", "10"}
+    main = tabulate_runs(gathered.repeated_scores).query("lesion == 'main'")
+    assert dict(zip(main["seed"], main["dice"], strict=True)) == pytest.approx({"9": 0.05, "10": 0.35})
+
+
+def test_a_training_that_finds_nothing_is_said_to_have_collapsed(tmp_path):
+    def table(pred_ml):
+        scores = pd.read_csv(write_run(tmp_path / str(pred_ml)) / "evaluation/held_out/scores.csv", dtype={"person": str})
+        return tabulate_runs(scores.assign(network="UNet", loss="cce", seed="0", pred_ml=pred_ml))
+
+    assert table([0.0] * 6)["empty"].tolist() == [1, 1, 1]
+    assert table([0.0] * 3 + [2.0] * 3)["empty"].tolist() == [0.5, 0.5, 0.5]
 
 
 def test_names_stay_text_and_every_row_says_whose_it_is(runs):

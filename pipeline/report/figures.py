@@ -207,7 +207,7 @@ def draw_nine_cells(table: pd.DataFrame) -> Figure:
     """
     ranked = table[table["lesion"] == "main"].sort_values("dice", ascending=False, kind="stable")
     names = list(zip(ranked["network"], ranked["loss"], strict=True))
-    figure = Figure(figsize=(WIDTH_IN, 1.3 + 0.27 * len(names)), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, max(2.8, 1.3 + 0.27 * len(names))), layout="constrained")
     for axes, lesion, color in zip(figure.subplots(1, 2, sharey=True), ("main", "sub"), (BLUE, ORANGE), strict=True):
         rows = table[table["lesion"] == lesion].set_index(["network", "loss"]).reindex(names)
         bounds = list(zip(rows["dice"], rows["low"], rows["high"], strict=True))

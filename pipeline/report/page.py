@@ -80,7 +80,10 @@ METRICS = {
         Metric("asd_mm", "average surface distance (mm) ↓", 1),
         Metric("volume_difference_ml", "volume, predicted − true (ml) → 0", 1),
     ),
-    "Keras study, mean over slices with any lesion; those without this class score 0": (Metric("keras_dice", "Dice ↑", 3),),
+    "Keras study, mean over slices with any lesion; those without this class score 0": (
+        Metric("keras_dice", "Dice ↑", 3),
+        Metric("keras_dice_limit", "Dice of a perfect mask", 3),
+    ),
     "ATLAS'22 challenge": (
         Metric("atlas22_dice", "Dice ↑", 3),
         Metric("atlas22_lesion_f1", "lesion F1, any overlap ↑", 3),

@@ -89,7 +89,7 @@ def test_an_interrupted_run_goes_on_where_it_was_and_finished_ones_are_left_alon
         run(*arguments)
     run(*arguments)
     assert done[4:] == ["training 1", "evaluating 1", 2]
-    assert "experiment 2 of 2: resunet, cce, fold 1; time left" in capsys.readouterr().out
+    assert "experiment 2 of 2: resunet, cce, fold 1, seed 0; time left" in capsys.readouterr().out
     records = [json.loads((tmp_path / f"runs/resunet_cce_{fold}/experiment.json").read_text()) for fold in (0, 1)]
     assert [(record["is_done"], "duration_s" in record) for record in records] == [(True, True), (True, False)]
 

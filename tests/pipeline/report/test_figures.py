@@ -64,7 +64,7 @@ def lesion(volume_ml, is_touched=True, is_matched=True, person="p"):
         ("dice_by_site", "60 scans of 52 persons", [("Dice of the main lesion", "site, worst first")]),
         (
             "learning_curves",
-            f"{9 * FOLDS} runs (experiments × folds)",
+            f"{9 * FOLDS} trainings",
             [("", "training loss"), ("epoch", "validation Dice, main")],
         ),
         (

@@ -46,6 +46,7 @@ class Editor {
     this.last = this.ordered(this.copyBox(whole, new Uint8Array(this.percent.length), true), false);
     this.bitmap.set(this.last);
     this.saved = this.last.slice();
+    this.lastWhole = whole;
     this.past = [];
     this.show();
   }
@@ -75,7 +76,15 @@ class Editor {
   }
 
   get bitmap() { return this.viewer.drawBitmap; }
-  get isChanged() { return this.bitmap.some((label, n) => label !== this.saved[n]); }
+  get isChanged() { return this.count((n) => this.last[n] !== this.saved[n]) > 0; }
+  get changedMl() { return this.ml * this.count((n) => (this.last[n] > 0) !== (this.saved[n] > 0)); }
+  get totalMl() { return this.ml * this.found.reduce((sum, lesion) => sum + lesion.length, 0); }
+
+  count(holds) {
+    let count = 0;
+    for (let n = 0; n < this.last.length; n++) if (holds(n)) count++;
+    return count;
+  }
 
   // Return the voxels that are connected to the first ones by faces, edges or corners, where a function holds.
   flood(seeds, holds, seen = new Uint8Array(this.bitmap.length)) {
@@ -105,28 +114,33 @@ class Editor {
 
   // End a change: each lesion gets one class as a whole, that of most of its voxels, and the change can be undone.
   settle() {
-    for (const lesion of this.lesions()) {
+    const lesions = this.lesions();
+    for (const lesion of lesions) {
       const main = lesion.filter((n) => this.bitmap[n] === 1).length;
       this.fill(lesion, 2 * main >= lesion.length ? 1 : 2);
     }
     const where = [];
     for (let n = 0; n < this.last.length; n++) if (this.bitmap[n] !== this.last[n]) where.push(n);
-    if (where.length) this.past.push({ where, before: where.map((n) => this.last[n]) });
+    const change = { where, before: where.map((n) => this.last[n]), whole: this.lastWhole };
+    if (where.length || this.whole !== this.lastWhole) this.past.push(change);
+    this.lastWhole = this.whole;
     for (const n of where) this.last[n] = this.bitmap[n];
-    this.show();
+    this.show(lesions);
   }
 
   undo() {
     const change = this.past.pop();
     if (!change) return;
     change.where.forEach((n, k) => { this.bitmap[n] = this.last[n] = change.before[k]; });
+    this.whole = this.lastWhole = change.whole;
     this.chosen = null;
     this.show();
   }
 
   fill(voxels, label) { for (const n of voxels) this.bitmap[n] = label; }
 
-  show() {
+  show(lesions = this.lesions()) {
+    this.found = lesions;
     this.viewer.refreshDrawing(true);
     this.onChange();
   }

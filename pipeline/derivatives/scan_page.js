@@ -7,11 +7,26 @@ async function voxelsOf(base64) {
   return bytes.subarray(352);
 }
 
+// Without WebGL the page shows the slices alone; a decision can be made all the same.
+async function start() {
+  try {
+    if (document.createElement("canvas").getContext("webgl2")) await show();
+  } catch (error) {
+    console.error(error);
+    byId("viewer").hidden = true;
+    editor = null;
+  }
+  if (served) await startReview();
+  if (editor) connect();
+  const press = (id) => () => byId(id).click();
+  const keys = served ? { n: press("next"), p: press("previous"), a: press("accept"), r: press("reject") } : {};
+  listenToKeys({ ...keys, ...(editor ? keysOfEditor(press) : {}) });
+  document.body.dataset.ready = "yes";
+}
+
 async function show() {
-  if (!document.createElement("canvas").getContext("webgl2")) return;
   byId("viewer").hidden = false;
-  byId("mosaic").hidden = true;
-  viewer = new niivue.Niivue({ isRadiologicalConvention: false, isOrientationTextVisible: knowsLeft, backColor: [0, 0, 0, 1], show3Dcrosshair: true });
+  viewer = new niivue.Niivue({ isRadiologicalConvention: false, isOrientationTextVisible: knowsLeft, backColor: [0, 0, 0, 1], show3Dcrosshair: true, crosshairColor: [0.45, 0.72, 1, 0.8], crosshairWidth: 0.6 });
   await viewer.attachToCanvas(byId("gl"));
   viewer.onLocationChange = (position) => {
     byId("position").textContent = "at " + Array.from(position.mm).slice(0, 3).map((mm) => mm.toFixed(0)).join(", ") + " mm";
@@ -24,12 +39,9 @@ async function show() {
   files.automatic = new Uint8Array(files.shape.reduce((product, size) => product * size, 1));
   editor.copyBox(files.automatic, await voxelsOf(files.label), false);
   editor.load(files.automatic);
-  connect();
-  if (served) await startReview();
   const rows = [...document.querySelectorAll("tr[data-mm]")];
   rows.forEach((row) => row.addEventListener("click", () => go(row)));
   if (rows.length) go(rows[0]);
-  document.body.dataset.ready = "yes";
 }
 
 function go(row) {
@@ -51,11 +63,9 @@ function showLooks() {
 }
 
 function showMask() {
-  const lesions = editor.lesions(), ml = (voxels) => (voxels * editor.ml).toFixed(2);
-  const voxels = lesions.reduce((sum, lesion) => sum + lesion.length, 0);
-  const changed = editor.last.reduce((sum, label, n) => sum + ((label > 0) !== (editor.saved[n] > 0)), 0);
-  const change = editor.isChanged ? `, not saved: ${ml(changed)} ml changed` : "";
-  byId("now").textContent = `${lesions.length} lesion${lesions.length === 1 ? "" : "s"}, ${ml(voxels)} ml${change}`;
+  const count = editor.found.length;
+  const change = editor.isChanged ? `, ${editor.changedMl.toFixed(2)} ml changed and not saved` : "";
+  byId("now").textContent = `${count} lesion${count === 1 ? "" : "s"}, ${editor.totalMl.toFixed(2)} ml${change}`;
   byId("undo").disabled = !editor.past.length;
 }
 
@@ -96,16 +106,17 @@ function connect() {
   byId("automatic").addEventListener("click", () => { editor.replace(files.automatic); say("This is the automatic mask again. Save it, or undo."); });
   byId("save").addEventListener("click", () => trying(served ? save : download));
   if (!served) byId("save").firstChild.textContent = "download mask ";
-  const press = (id) => () => byId(id).click();
-  const tools = { v: "look", d: "pen", e: "eraser", g: "grow", x: "delete", c: "class" };
-  listenToKeys({
-    ...Object.fromEntries(Object.entries(tools).map(([key, tool]) => [key, () => useTool(tool)])),
-    f: () => toggle("fill"), o: () => toggle("outline"), z: press("undo"), "ctrl+z": press("undo"), s: press("save"), "ctrl+s": press("save"),
-    ...(served ? { n: press("next"), p: press("previous"), a: press("accept"), r: press("reject") } : {}),
-  });
   addEventListener("beforeunload", (event) => { if (editor.isChanged) event.preventDefault(); });
   useTool("look");
   showLooks();
+}
+
+function keysOfEditor(press) {
+  const tools = { v: "look", d: "pen", e: "eraser", g: "grow", x: "delete", c: "class" };
+  return {
+    ...Object.fromEntries(Object.entries(tools).map(([key, tool]) => [key, () => useTool(tool)])),
+    f: () => toggle("fill"), o: () => toggle("outline"), z: press("undo"), "ctrl+z": press("undo"), s: press("save"), "ctrl+s": press("save"),
+  };
 }
 
 async function trying(work) {
@@ -144,9 +155,11 @@ async function startReview() {
   byId("note").value = state.note;
   const shown = JSON.parse(sessionStorage.order ?? "[]");
   order = shown.includes(scanName) ? shown : Object.keys(scans);
-  const reply = await fetch(home + "labels/" + scanName);
-  if (!reply.ok) throw new Error("The mask could not be loaded.");
-  editor.load(new Uint8Array(await reply.arrayBuffer()));
+  if (editor) {
+    const reply = await fetch(home + "labels/" + scanName);
+    if (!reply.ok) throw new Error("the mask could not be loaded");
+    editor.load(new Uint8Array(await reply.arrayBuffer()));
+  }
   for (const [id, step] of [["previous", -1], ["next", 1]]) {
     const other = order[order.indexOf(scanName) + step];
     byId(id).disabled = !other;
@@ -161,7 +174,7 @@ async function startReview() {
 }
 
 async function finish(status) {
-  if (editor.isChanged) throw new Error("The mask has changes that are not saved. Save them (S), or undo them (Z).");
+  if (editor?.isChanged) throw new Error("The mask has changes that are not saved. Save them (S), or undo them (Z).");
   showState(await decide(scanName, state, status, byId("note").value));
   say(`Saved: ${state.status}.`);
   byId("next").click();
@@ -177,4 +190,4 @@ async function save() {
   say("Saved beside the automatic mask.");
 }
 
-show().catch((error) => { say(`This page cannot show the scan: ${error.message}`, true); byId("mosaic").hidden = false; console.error(error); });
+start().catch((error) => { say(`This page does not work: ${error.message}`, true); console.error(error); });

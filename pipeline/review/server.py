@@ -32,9 +32,12 @@ from strokelesion.pipeline.review.request_checks import Guard, RefusedError, as_
 from strokelesion.pipeline.review.saving import OutdatedError, Reviewed, find_reviewed, read_labels
 from strokelesion.pipeline.runtime.derived_files import sha256_of_files
 from strokelesion.pipeline.runtime.errors import reason
+from strokelesion.pipeline.runtime.files import remove_parts
 
 HOST = "127.0.0.1"
 TOKEN_BYTES = 24
+# A half-written file of this age was left by a killed process.
+LONGEST_SAVE_S = 600
 LONGEST_JSON, LONGEST_NOTE = 4000, 500
 INITIALS = re.compile(r"[^\W_][\w.-]{0,7}")
 
@@ -67,6 +70,7 @@ def listening(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
+        listener.listen()
     except OSError as error:
         listener.close()
         raise UserError(
@@ -91,9 +95,8 @@ def make_app(folder: Path, token: str) -> Starlette:
         Route("/labels/{scan}", served.send_labels, methods=["GET"]),
         Route("/labels/{scan}", served.correct, methods=["PUT"]),
     ]
-    app = Starlette(
-        routes=[Mount("/{token}", routes=routes)], exception_handlers={RefusedError: refuse_request, UserError: explain}
-    )
+    handlers = {RefusedError: refuse_request, UserError: explain, OSError: explain}
+    app = Starlette(routes=[Mount("/{token}", routes=routes)], exception_handlers=handlers)
     app.add_middleware(Guard, token=token)
     return app
 
@@ -119,6 +122,8 @@ class Served:
             UserError: The folder has no pages or no masks.
         """
         self.folder, self.scans = folder, find_reviewed(folder)
+        for place in {folder, *(scan.path(MASK).parent for scan in self.scans.values())}:
+            remove_parts(place, older_than_s=LONGEST_SAVE_S)
         if not (folder / COHORT_PAGE).is_file():
             raise UserError(f"{folder} has no {COHORT_PAGE}; expected pages of the scans. Run `segment` with --pages true.")
 

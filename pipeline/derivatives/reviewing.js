@@ -48,6 +48,7 @@ function listenToKeys(actions) {
   document.addEventListener("keydown", (event) => {
     const isTyping = event.target.matches("input:not([type=range]):not([type=checkbox]), select, textarea");
     const key = (event.ctrlKey || event.metaKey ? "ctrl+" : "") + event.key.toLowerCase();
+    if (isTyping && ["enter", "escape"].includes(key)) event.target.blur();
     const isPressing = key === "enter" && event.target.matches("button, a");
     if (isTyping || isPressing || event.altKey || !actions[key]) return;
     event.preventDefault();

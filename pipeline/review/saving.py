@@ -54,9 +54,7 @@ class Reviewed:
     name: ScanName
 
     def path(self, file: str) -> Path:
-        """Return the path of a file of the scan, see `path_in`; a scan with `desc-x` has manual files with `desc-xManual`."""
-        if own := dict(self.name.entities).get("desc"):  # else scans that differ in it would share one mask
-            file = file.replace("desc-manual", f"desc-{own}Manual")
+        """Return the path of a file of the scan, see `path_in`."""
         return path_in(self.folder, self.name, file)
 
     @property

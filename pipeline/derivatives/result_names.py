@@ -62,14 +62,10 @@ class ScanName:
 
         Args:
             file: Name of the file without the scan's entities: further entities, suffix and extension, such as
-                `label-lesion_mask.nii.gz`. They replace entities of the scan; but beside `desc-x` of the scan, `desc-manual`
-                becomes `desc-xManual`, so that scans that differ in it do not share a mask.
+                `label-lesion_mask.nii.gz`. They replace entities of the scan.
         """
         *entities, ending = file.split("_")
-        known = dict(self.entities)
-        own = known | dict(pair for pair in parse_pairs(entities) if pair)
-        if "desc" in known and own["desc"] == "manual":
-            own["desc"] = f"{known['desc']}Manual"
+        own = dict(self.entities) | dict(pair for pair in parse_pairs(entities) if pair)
         first = [(key, value) for key, value in own.items() if key not in LAST_ENTITIES]
         last = [(key, own[key]) for key in LAST_ENTITIES if key in own]
         folders = [join([(key, own[key])]) for key in ("sub", "ses") if key in own]

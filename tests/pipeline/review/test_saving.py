@@ -10,13 +10,12 @@ from drawn_scan import SHAPE
 from refusals import refusal
 from reviewed_folder import AFFINES, contents, the_scan, write_reviewed
 
-from strokelesion.pipeline.derivatives.result_names import CLASSES_MAP, MASK, ScanName
+from strokelesion.pipeline.derivatives.result_names import CLASSES_MAP, MASK
 from strokelesion.pipeline.review.decisions import Decision, locked_for_saving, read_decisions, write_decision
 from strokelesion.pipeline.review.saving import (
     MANUAL_CLASSES,
     MANUAL_MASK,
     OutdatedError,
-    Reviewed,
     find_reviewed,
     read_labels,
     read_voxels,
@@ -56,12 +55,6 @@ def test_a_manual_mask_is_on_the_grid_of_the_automatic_one_which_stays(axes, tmp
     of_scan = {f"sub-{axes}_{end}.{kind}" for end in ends for kind in ("nii.gz", "json")}
     assert added == {*of_scan, "review.tsv", "review.json"}
     assert {path: content for path, content in contents(folder).items() if path in before} == before
-
-
-def test_scans_that_differ_in_desc_alone_have_masks_of_their_own(tmp_path):
-    names = [ScanName((("sub", "1"), *more)) for more in ((), (("desc", "a"),), (("desc", "b"),))]
-    paths = [Reviewed(tmp_path, name).path(MANUAL_MASK).name for name in names]
-    assert paths == [f"sub-1_label-lesion_desc-{desc}_mask.nii.gz" for desc in ("manual", "aManual", "bManual")]
 
 
 def test_the_sidecar_says_who_when_and_from_what(folder):

@@ -13,6 +13,7 @@ which may import which:
     lesions       numbers of the lesions of one segmented scan
     derivatives   everything that is written about scans: images, tables, pages
     inference     segmenting new scans
+    review        results in the browser: accept, correct, reject; corrected masks
     evaluation    measures, scoring, decision rules, release, comparison
     report        experiments, runs, figures, the page
     synthesis     heads, lesion masks and the cohorts made of them; the phantom

@@ -17,7 +17,7 @@ from importlib.metadata import version
 
 import shtab
 
-from strokelesion.networks import UserError
+from strokelesion.networks import CommandLineError, UserError
 from strokelesion.pipeline.console.bids_app import add_bids_arguments, run_bids_app
 from strokelesion.pipeline.console.commands import COMMANDS, Command, run_command
 from strokelesion.pipeline.options.bundle_files import options_taken, read_bundle
@@ -66,6 +66,10 @@ def make_parser() -> ArgumentParser:
     add_bids_arguments(add("bids", "Segment a BIDS data set, as a BIDS App.", run_bids_app))
     demo = add("demo", "Make a synthetic scan and segment it.", run_demo)
     demo.add_argument("output_dir", nargs="?", default=DEMO_FOLDER, help=f"folder for scan and results; default: {DEMO_FOLDER}")
+    review = add("review", "Accept, correct or reject masks in the browser.", run_review)
+    review.add_argument("output_dir", help="folder of the results").complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    review.add_argument("--port", type=int, default=0, help="port of this machine; default: a free one")
+    review.add_argument("--open", action="store_true", help="open the page in a browser")
     return parser
 
 
@@ -101,3 +105,17 @@ def run_demo(values: Namespace, others: list[str]) -> None:
     from strokelesion.pipeline.console.demo import show  # imports torch
 
     show(values.output_dir, others)
+
+
+def run_review(values: Namespace, others: list[str]) -> None:
+    """Serve results for a review."""
+    if others:
+        raise CommandLineError(f"got {others[0]}; allowed are --port and --open.")
+    try:
+        from strokelesion.pipeline.review.server import review  # imports Starlette, which is optional
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"`strokelesion review` needs {error.name}, which is not installed; expected Starlette and uvicorn. Run "
+            "pip install -c constraints.txt '.[review]'."
+        ) from None
+    review(values.output_dir, values.port, values.open)

@@ -170,7 +170,7 @@ OUTPUTS = (
         name="pages",
         option="--pages true",
         files={
-            PAGE: "the scan in NiiVue, which loads nothing from elsewhere; a click on a lesion goes there",
+            PAGE: "the scan in NiiVue, which loads nothing from elsewhere; the mask can be corrected there",
             PICTURE: "axial slices of the scan for the page of all scans",
         },
         write=write_page,
@@ -182,7 +182,7 @@ OUTPUTS = (
 )
 # Other files of the folder: what they are, and what to do with them.
 OTHERS: Texts = {
-    **{f"{table}.tsv": (TABLES[table].text, TABLES[table].use) for table in ("failures", "inputs")},
+    **{f"{table}.tsv": (TABLES[table].text, TABLES[table].use) for table in ("failures", "inputs", "review")},
     f"{REGISTRATIONS}/": ("registrations to MNI space", "keep: they are not computed twice"),
     DESCRIPTION: ("name of the data set; `DatasetLinks` says where the scans lie", "nothing"),
     ".bidsignore": ("files that are not part of BIDS", "nothing"),
@@ -212,4 +212,4 @@ def ignored_files() -> list[str]:
     tables = [file for table in TABLES for file in with_sidecar(f"{table}.tsv")]
     others = [file for output in OUTPUTS for file in (*output.files, *output.shared) if "/" in file or file in output.shared]
     first = [file.split("/")[0] for file in others if not file.startswith("tpl-")]
-    return list(dict.fromkeys([*tables, *first, REGISTRATIONS, LOCK]))
+    return list(dict.fromkeys([*tables, *first, REGISTRATIONS, LOCK, ".review.lock"]))

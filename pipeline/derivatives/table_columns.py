@@ -133,6 +133,26 @@ TABLES = {
         "repair them, run the command again",
         {"scan": Column("path of the scan"), "reason": Column("why it failed")},
     ),
+    "review": Table(
+        "what reviewers decided about each scan, written by `review`",
+        "use only accepted and corrected scans; a scan without a row is pending",
+        {
+            "scan": NAMED_BY["scan"],
+            "status": Column(
+                "decision about the mask",
+                levels={
+                    "pending": "not decided",
+                    "accepted": "the automatic mask is right",
+                    "corrected": "the manual mask is right",
+                    "rejected": "not to be used",
+                },
+            ),
+            "initials": Column("initials of the reviewer"),
+            "date": Column("date and time of the decision"),
+            "note": Column("note of the reviewer"),
+            "mask_sha256": Column("SHA-256 of the mask file that the decision is about"),
+        },
+    ),
     "inputs": Table(
         "what was taken, what was not, and why",
         "check that no scan is missing",

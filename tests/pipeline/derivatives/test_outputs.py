@@ -23,6 +23,7 @@ from strokelesion.pipeline.derivatives.outputs import OTHERS, OUTPUTS
 from strokelesion.pipeline.derivatives.provenance import read_sidecar
 from strokelesion.pipeline.derivatives.result_names import MASK, SIDECAR, name_scans
 from strokelesion.pipeline.finding.dicom import find_series
+from strokelesion.pipeline.review.saving import find_reviewed, read_labels
 from strokelesion.transforms.reading import load_volume
 
 pytestmark = pytest.mark.usefixtures("no_doubts")
@@ -171,7 +172,7 @@ def test_with_all_outputs_there_are_the_listed_files_and_no_others_and_the_valid
     expected -= {Path(done.folder, f"dicom/{scan_name}_seg.dcm") for scan_name in names[:2]}
     expected |= {path for output in OUTPUTS for path in output.shared_paths(done.folder)}
     expected |= {Path(done.folder, file) for file in ("failures.json", *OTHERS)} - {
-        Path(done.folder, file) for file in ("registrations", "inputs.tsv")
+        Path(done.folder, file) for file in ("registrations", "inputs.tsv", "review.tsv")
     }
     assert {path for path in Path(done.folder).rglob("*") if path.is_file()} == expected
     assert sorted(str(path.relative_to(tmp_path / "overlay")) for path in (tmp_path / "overlay").rglob("*.*")) == [
@@ -180,9 +181,13 @@ def test_with_all_outputs_there_are_the_listed_files_and_no_others_and_the_valid
         "sub-01/ses-b/anat/sub-01_ses-b_space-orig_res-1_label-lesion_roi.nii.gz",
     ]
     page = (tmp_path / "out/index.html").read_text()
-    assert all(words in page for words in ("<h2>Group</h2>", "<td>unknown</td><td>0</td><td></td>", "data:image/png;base64,"))
+    assert all(
+        words in page for words in ("<summary>Group</summary>", "<td>unknown</td><td>0</td><td></td>", "data:image/png;base64,")
+    )
     assert pydicom.dcmread(tmp_path / f"out/dicom/{names[2]}_seg.dcm").pixel_array.sum() == 28
     assert np.asarray(nib.load(tmp_path / "out" / COUNT).dataobj).max() == 2
+    corrected = find_reviewed(done.folder)[str(names[0])]
+    corrected.correct(corrected.version(corrected.decision()), read_labels(corrected), "AB", "a note")
     validator = Path(sys.executable).with_name("bids-validator-deno")
     found = subprocess.run([validator, tmp_path / "out"], capture_output=True, text=True)
     assert "[ERROR]" not in found.stdout + found.stderr

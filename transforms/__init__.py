@@ -12,6 +12,7 @@ In the order of a scan:
     slices.py             field of view, planes and slices
     augmentation.py       random changes of a batch of slices
     decision.py           probabilities to labels
+    drawn_masks.py        masks that a person drew in any program
     filling.py            lesions replaced by mirrored tissue, and stored_values.py, which keeps all other voxels
     prediction_check.py   reading of a saved prediction, and whether it can be scored
     synthesis/            synthetic scans for training

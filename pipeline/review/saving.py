@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.derivatives.provenance import read_sidecar
-from strokelesion.pipeline.derivatives.result_names import CLASSES_MAP, MASK, SIDECAR, ScanName, parse_entities
+from strokelesion.pipeline.derivatives.result_names import (
+    CLASSES_MAP,
+    MANUAL_CLASSES,
+    MANUAL_MASK,
+    MASK,
+    SIDECAR,
+    ScanName,
+    parse_entities,
+)
 from strokelesion.pipeline.derivatives.scan_images import COMPRESSION, path_in
 from strokelesion.pipeline.review.decisions import (
     ACCEPTED,
@@ -32,9 +40,6 @@ from strokelesion.pipeline.review.decisions import (
 )
 from strokelesion.pipeline.runtime.derived_files import sha256_of_files
 from strokelesion.pipeline.runtime.files import write_json, write_nifti
-
-MANUAL_MASK = "label-lesion_desc-manual_mask.nii.gz"
-MANUAL_CLASSES = "seg-lesions_desc-manual_dseg.nii.gz"
 
 
 class OutdatedError(UserError):
@@ -109,13 +114,14 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def write_manual(scan: Reviewed, labels: NDArray[np.uint8], initials: str) -> None:
+def write_manual(scan: Reviewed, labels: NDArray[np.uint8], initials: str, **known: Any) -> None:
     """Write a label map `(X, Y, Z)` as manual mask and map of the classes, with the grid of the automatic mask.
 
     Args:
         scan: Scan in its folder.
         labels: 0 background, 1 main lesion, 2 sub-lesion.
         initials: Initials of the person who drew it.
+        known: Entries of the sidecars that replace those of a mask drawn now.
     """
     automatic = scan.path(MASK)
     header: Any = nib.load(automatic).header
@@ -125,6 +131,7 @@ def write_manual(scan: Reviewed, labels: NDArray[np.uint8], initials: str) -> No
         "Annotator": initials,
         "Date": now(),
         "AutomaticSHA256": sha256_of_files([automatic]),
+        **known,
     }
     for file, values, more in (
         (MANUAL_CLASSES, labels, {}),

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from math import nan
 from typing import Any
 
@@ -166,9 +167,16 @@ def measure_drawn(
 
 def template_brain(image: MetaTensor, to_mni: NDArray[np.floating]) -> torch.Tensor:
     """Return the brain mask of the MNI template on the grid of a scan, `(1, X, Y, Z)`."""
-    template: Any = load_mni152_brain_mask(resolution=1)
-    mask = MetaTensor(np.asarray(template.dataobj)[None], affine=np.linalg.inv(to_mni) @ template.affine)
+    brain, affine = brain_of_template()
+    mask = MetaTensor(brain, affine=np.linalg.inv(to_mni) @ affine)
     return resampled(mask, image, mode="nearest").as_subclass(torch.Tensor).to(torch.uint8)
+
+
+@cache
+def brain_of_template() -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
+    """Return the brain mask of the MNI template `(1, X, Y, Z)` at 1 mm, and its affine."""
+    template: Any = load_mni152_brain_mask(resolution=1)
+    return np.asarray(template.dataobj, dtype=np.uint8)[None], template.affine
 
 
 def where_to_look(outcome: Mapping[str, Any]) -> torch.Tensor:

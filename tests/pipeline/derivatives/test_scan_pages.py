@@ -64,15 +64,12 @@ def test_a_page_is_whole_escapes_names_and_its_volumes_lie_where_the_scan_does(t
 
 def test_the_page_of_the_cohort_has_a_row_a_scan_and_the_failures(tmp_path):
     (tmp_path / "cuts.jpg").write_bytes(b"jpeg")
-    row = {"page": "pages/a.html", "mosaic": tmp_path / "cuts.jpg", "warnings": ["w1"]}
-    scans = [
-        {**row, "name": NAME, "mask": "automatic", "total_ml": 2.25, "lesions": 1},
-        {**row, "name": "sub-2", "total_ml": 30.0, "lesions": 3},
-    ]
+    row = {"page": "pages/a.html", "mosaic": tmp_path / "cuts.jpg", "warnings": ["w1"], "mask": "manual"}
+    scans = [{**row, "name": NAME, "total_ml": 2.25, "lesions": 1}, {**row, "name": "sub-2", "total_ml": 30.0, "lesions": 3}]
     write_cohort_page(tmp_path / "index.html", scans, {"bad<x>.nii": "no & T1"})
     text = (tmp_path / "index.html").read_text()
     assert text.count("<article") == 2
-    for words in ("2.2 ml in 1 lesion;", "30.0 ml in 3 lesions", "bad&lt;x&gt;.nii: no &amp; T1"):
+    for words in ("2.2 ml in 1 lesion, corrected;", "30.0 ml in 3 lesions", "bad&lt;x&gt;.nii: no &amp; T1"):
         assert words in text
     assert NAME not in text
 

@@ -31,7 +31,7 @@ from strokelesion.transforms.augmentation import RandAugmentSlicesd
 from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, KeepOnePieced, StripHeadd
 from strokelesion.transforms.decision import DecideLesionsd, FillBackgroundd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
-from strokelesion.transforms.masks import BinarizeMasksd, FuseSubmasksd, LabelLesionsd, LoadMasksd
+from strokelesion.transforms.masks import BinarizeMasksd, DivideByClassesd, FuseSubmasksd, LabelLesionsd, LoadMasksd
 from strokelesion.transforms.prediction_check import CheckPredictiond, LoadPredictiond
 from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.reading import LoadScand

@@ -56,7 +56,7 @@ def out(results, item, name, outcome, labels, tmp_path, request):
         nib.Nifti1Image(left, np.array([[-5.0, 0, 0, 98], [0, 5, 0, -134], [0, 0, 5, -72], [0, 0, 0, 1]])),
         tmp_path / "rois/l.nii",
     )
-    wanted = {"mni": True, "probabilities": True, "rois": read_rois(tmp_path / "rois"), **getattr(request, "param", {})}
+    wanted = {"probabilities": True, "rois": read_rois(tmp_path / "rois"), **getattr(request, "param", {})}
     done = results(**wanted)
     done = replace(done, options={"rois": tmp_path / "rois", "atlas": None})
     done.describe([item])
@@ -72,7 +72,7 @@ def correct(out, labels, initials="AB"):
     return scan
 
 
-@pytest.mark.parametrize("out", [{"pages": True, "group": True}], indirect=True)
+@pytest.mark.parametrize("out", [{"mni": True, "pages": True, "group": True}], indirect=True)
 def test_everything_made_of_the_mask_is_made_of_the_corrected_one(out, labels, results, name):
     before, automatic = content(out), table(out, "volumes")
     scan = correct(out, labels)
@@ -126,7 +126,7 @@ def test_masks_of_other_programs_give_what_the_page_gives(out, labels, tmp_path,
     for name in ("volumes", "lesions", "rois", "review_sizes"):
         pd.testing.assert_frame_equal(table(theirs, name), table(out, name))
     scan = find_reviewed(theirs)[NAME]
-    for file in (MANUAL_MASK, MANUAL_CLASSES, MNI_MASK):
+    for file in (MANUAL_MASK, MANUAL_CLASSES):
         np.testing.assert_array_equal(read_voxels(scan.path(file)), read_voxels(ours.path(file)))
     assert read_decisions(theirs)[NAME].status == "corrected"
     about = read_sidecar(scan.path(MANUAL_SIDECAR))
@@ -159,7 +159,7 @@ def test_segmenting_again_keeps_the_correction(out, labels, results, item, name,
     correct(out, labels)
     measure_corrected(out)
     measured = {file: known for file, known in content(out).items() if file.endswith(".tsv")}
-    done = results(mni=True, probabilities=True, rois=read_rois(out.parent / "rois"))
+    done = results(probabilities=True, rois=read_rois(out.parent / "rois"))
     assert done.is_done(name, item)
     done.gather([name], {"bad.nii": "no T1"})
     assert "not in the tables" not in caplog.text

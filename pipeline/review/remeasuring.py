@@ -159,7 +159,10 @@ def find_item(known: Mapping[str, Any], links: Links) -> dict[str, Any]:
     """
     sources = sources_of(known, links)
     if missing := [path for path in sources if not os.path.exists(path)]:
-        raise UserError(f"its scan {missing[0]} is gone; expected the scan that was segmented. Bring it back there.")
+        raise UserError(
+            f"its scan {missing[0]} is gone; expected the scan that was segmented. Bring it back there, or correct DatasetLinks "
+            "in dataset_description.json."
+        )
     series = known.get("SeriesInstanceUID")
     items = [{"image": sources[0]}] if series is None else find_scans(os.path.commonpath(sources), take="all")
     found = [item for item in items if is_made_from(known, item)]

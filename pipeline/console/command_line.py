@@ -72,6 +72,10 @@ def make_parser() -> ArgumentParser:
     measure.add_argument("--overwrite", action="store_true", help="replace other manual masks of these scans")
     for name in ("rois", "atlas", "atlas_labels"):
         measure.add_argument(f"--{name}", help=f"as for segment, if it has moved: {help_text(name)}")
+    review = add("review", "Accept, correct or reject masks in the browser.", run_review)
+    review.add_argument("output_dir", help="folder of the results").complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    review.add_argument("--port", type=int, default=0, help="port of this machine; default: a free one")
+    review.add_argument("--open", action="store_true", help="open the page in a browser")
     return parser
 
 
@@ -117,3 +121,17 @@ def run_measure(values: Namespace, others: list[str]) -> None:
 
     paths = {name: getattr(values, name) for name in ("rois", "atlas", "atlas_labels")}
     measure_corrected(values.output_dir, values.masks, values.overwrite, **paths)
+
+
+def run_review(values: Namespace, others: list[str]) -> None:
+    """Serve results for a review."""
+    if others:
+        raise CommandLineError(f"got {others[0]}; allowed are --port and --open.")
+    try:
+        from strokelesion.pipeline.review.server import review  # imports Starlette, which is optional
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"`strokelesion review` needs {error.name}, which is not installed; expected Starlette and uvicorn. Run "
+            "pip install -c constraints.txt '.[review]'."
+        ) from None
+    review(values.output_dir, values.port, values.open)

@@ -78,9 +78,9 @@ def write_record(
         wanted: Outputs that are wanted, as `find_wanted` returns them.
     """
     path = path_in(folder, name, MANUAL_SIDECAR)
-    about = {"Type": "Lesion", "Manual": True, "Sources": known["Sources"], **read_sidecar(path)}
-    about = {key: value for key, value in about.items() if key not in MEASURED}
+    about = read_about(path, known)
     write_json(path, about)
+    state = state_of(folder, name, known)  # now: somebody may save another mask meanwhile
     labels = read_corrected(manual_files(folder, name), image, path_in(folder, name, CLASSES_MAP))
     likely = path_in(folder, name, PROBABILITIES)
     probability = match_grid(image, load_volume(likely)).as_tensor()[0].numpy() if likely.exists() else None
@@ -92,8 +92,14 @@ def write_record(
         if output.name in wanted and output.write is not None and output.of_mask:
             output.write(scan, files, wanted[output.name])
     measured = {"Tables": scan.stored_tables, "Warnings": scan.warnings, "Lesions": lesions}
-    write_json(path, {**about, **measured, "MeasuredFrom": state_of(folder, name, known)})
+    write_json(path, {**read_about(path, known), **measured, "MeasuredFrom": state})
     return scan
+
+
+def read_about(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sidecar of a manual mask without what was measured; a mask of another program has none yet."""
+    about = {"Type": "Lesion", "Manual": True, "Sources": known["Sources"], **read_sidecar(path)}
+    return {key: value for key, value in about.items() if key not in MEASURED}
 
 
 def add_correction(scan: MeasuredScan, folder: Path, name: ScanName, about: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -1,11 +1,11 @@
 """Write HTML pages for visual checks of masks: one page for the cohort, and one interactive page per scan.
 
 Each page is a single file that loads no other file. A scan's page shows T1 and mask in NiiVue, which is copied from nilearn's
-wheel. Without WebGL, and on the cohort page, axial slices chosen by lesion area are shown.
+wheel, and lets a person correct the mask (`editor.js`). Without WebGL, and on the cohort page, axial slices chosen by lesion
+area are shown. `strokelesion review` serves the same files; only then do they save anything (`reviewing.js`).
 """
 
 import base64
-import gzip
 import io
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -22,9 +22,9 @@ from monai.transforms import Compose, CropForegroundd, Orientationd, Spacingd
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from strokelesion.pipeline.derivatives.group_maps import INCIDENCE_PICTURE, SIDES, VOLUMES_PICTURE
+from strokelesion.pipeline.derivatives.page_volumes import MARGIN_MM, as_gray, page_volumes
 from strokelesion.pipeline.derivatives.result_names import ScanName
 from strokelesion.pipeline.derivatives.scan_images import ScanFolder
 from strokelesion.pipeline.lesions.lesion_table import Row, SegmentedScan, lesion_voxels
@@ -32,14 +32,10 @@ from strokelesion.pipeline.lesions.measuring import MeasuredScan
 from strokelesion.pipeline.pictures import outline, with_mark
 from strokelesion.pipeline.runtime.files import write_bytes, write_text
 from strokelesion.pipeline.runtime.pages import render_page
-from strokelesion.transforms.intensity import percentile
 
 CUTS = 6
 PICTURE_MM = 1.0
-MARGIN_MM = 15
-BRIGHTEST_PERCENTILE = 99.5
 JPEG_QUALITY = 80
-COMPRESSION = 6  # higher levels save about 1 % of the size but double the time
 # Browsers still scroll a page of this size smoothly; the pictures of 2,000 scans would take three times as much.
 COHORT_PICTURES_BYTES = 30e6
 # Page and picture of a scan, whose name replaces `*`, and page of all scans.
@@ -52,7 +48,8 @@ DoneScan = tuple[ScanName, Mapping[str, Any]]
 def write_page(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
     """Write the page of a scan and its picture for the page of all scans."""
     lesions = scan.tables["lesions"]
-    cuts = write_scan_page(files.path(PAGE), str(files.name), scan.image, scan.region, scan.segmented, lesions, scan.warnings)
+    shown = scan.image, scan.region, scan.segmented, scan.header
+    cuts = write_scan_page(files.path(PAGE), str(files.name), *shown, lesions, scan.warnings)
     write_bytes(files.path(PICTURE), cuts)
 
 
@@ -72,6 +69,7 @@ def write_scan_page(
     image: MetaTensor,
     brain: torch.Tensor,
     scan: SegmentedScan,
+    header: nib.Nifti1Header,
     rows: Sequence[Row],
     warnings: Sequence[str],
 ) -> bytes:
@@ -83,6 +81,7 @@ def write_scan_page(
         image: Scan `(1, X, Y, Z)` with its affine.
         brain: Mask of the region to show, `(1, X, Y, Z)`.
         scan: Segmentation of the scan.
+        header: Header of its mask file.
         rows: Rows of its lesions, in the order of `lesion_voxels`.
         warnings: Warnings to show.
     """
@@ -92,9 +91,7 @@ def write_scan_page(
         Path(__file__).with_name("scan_page.html"),
         name=name,
         niivue=niivue(),
-        image=as_base64(shown["image"]),
-        label=as_base64(shown["label"]),
-        border=as_base64(border(shown["label"])),
+        volumes=page_volumes(image, brain, scan, header, path),
         mosaic=base64.b64encode(cuts).decode(),
         lesions=[
             {**row, "where_mm": nearest_voxel_mm(scan, voxels)}
@@ -157,11 +154,8 @@ def as_shown(path: Path, share: float) -> str:
 
 def displayed(image: MetaTensor, label: torch.Tensor, brain: torch.Tensor) -> dict[Any, Any]:
     """Return scan, labels and brain in RAS at 1 mm, cropped to the brain and a margin; bytes, `(1, x, y, z)`."""
-    brightest = percentile(image.as_tensor()[brain.as_subclass(torch.Tensor) > 0], BRIGHTEST_PERCENTILE)
-    # 64 shades are enough: with more, invisible noise would double the size of the page.
-    gray = (image.as_tensor() * (63 / max(brightest, 1e-6))).round().clamp(0, 63) * 4
     sample = {
-        "image": MetaTensor(gray, affine=image.affine),
+        "image": as_gray(image, brain),
         "label": MetaTensor(label, affine=image.affine),
         "brain": MetaTensor(brain.as_subclass(torch.Tensor).to(torch.uint8), affine=image.affine),
     }
@@ -220,22 +214,10 @@ def cut_levels(label: NDArray[np.uint8], cuts: int = CUTS) -> list[int]:
     return sorted(levels)[:cuts]
 
 
-def border(label: MetaTensor) -> MetaTensor:
-    """Return the outermost voxels of each lesion of a label map `(1, X, Y, Z)`."""
-    inside = ndimage.binary_erosion(label.as_tensor()[0].numpy() > 0)
-    return MetaTensor(label.as_tensor() * torch.from_numpy(~inside), affine=label.affine)
-
-
 def nearest_voxel_mm(scan: SegmentedScan, voxels: NDArray[np.intp]) -> list[float]:
     """Return the position of the lesion voxel nearest to the lesion's centroid, in the scan's millimeters."""
     nearest = voxels[np.linalg.norm(voxels - voxels.mean(axis=0), axis=1).argmin()]
     return [round(float(mm), 1) for mm in apply_affine(scan.affine, nearest)]
-
-
-def as_base64(volume: MetaTensor) -> str:
-    """Return a volume `(1, x, y, z)` of bytes as a compressed NIfTI file in base64."""
-    image = nib.Nifti1Image(volume.as_tensor()[0].numpy(), volume.affine.numpy())
-    return base64.b64encode(gzip.compress(image.to_bytes(), compresslevel=COMPRESSION, mtime=0)).decode()
 
 
 @cache

@@ -22,10 +22,10 @@ from strokelesion.pipeline.derivatives.gathering import gather_results
 from strokelesion.pipeline.derivatives.group_maps import COUNT
 from strokelesion.pipeline.derivatives.manual_masks import (
     MANUAL_SIDECAR,
-    MEASURED,
     is_measured,
     manual_files,
     of_record,
+    read_about,
     read_corrected,
     write_record,
 )
@@ -160,8 +160,8 @@ def find_item(known: Mapping[str, Any], links: Links) -> dict[str, Any]:
     sources = sources_of(known, links)
     if missing := [path for path in sources if not os.path.exists(path)]:
         raise UserError(
-            f"its scan {missing[0]} is gone; expected the scan that was segmented. Bring it back there, or correct DatasetLinks "
-            "in dataset_description.json."
+            f"its scan {missing[0]} is gone; expected the scan that was segmented. Bring it back there, or correct "
+            "DatasetLinks in dataset_description.json."
         )
     series = known.get("SeriesInstanceUID")
     items = [{"image": sources[0]}] if series is None else find_scans(os.path.commonpath(sources), take="all")
@@ -175,7 +175,7 @@ def keep_manual(scan: Reviewed, image: MetaTensor, given: Sequence[Path], overwr
     """Write the manual mask of a scan as 0 and 1 on its grid, with the map of its classes, unless it is so already."""
     automatic, there = scan.path(CLASSES_MAP), manual_files(scan.folder, scan.name)
     labels = read_corrected(given or there, image, automatic)[0].numpy()
-    about = {key: value for key, value in read_sidecar(scan.path(MANUAL_SIDECAR)).items() if key not in MEASURED}
+    about = read_about(scan.path(MANUAL_SIDECAR), read_sidecar(scan.path(SIDECAR)))
     if given:
         if is_kept(scan, labels):
             return
@@ -185,7 +185,8 @@ def keep_manual(scan: Reviewed, image: MetaTensor, given: Sequence[Path], overwr
         own = read_sidecar(scan.path(SIDECAR))["Sources"]
         about = {"Sources": [*own, *(path.absolute().as_uri() for path in given)], "Date": drawn}
     if given or not is_kept(scan, labels):
-        write_manual(scan, labels, "", **{key: value for key, value in about.items() if key != "Type"})
+        with locked_for_saving(scan.folder):
+            write_manual(scan, labels, "", **{key: value for key, value in about.items() if key != "Type"})
 
 
 def is_kept(scan: Reviewed, labels: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:

@@ -1,8 +1,8 @@
 """Save masks that a person has drawn beside the automatic ones, which never change.
 
-The manual mask is the file that counts, and it is written last: a reader sees the old mask or the new one. The map of the classes
-only says which class a voxel of the mask has. If a save was killed between the two files, its voxels outside the mask do not
-count, and voxels of the mask without a class have that of the automatic map, or else are main.
+The manual mask is the file that counts, and it is written last: a reader sees the old mask or the new one. The map of the
+classes only says which class a voxel of the mask has. If a save was killed between the two files, its voxels outside the mask
+do not count, and voxels of the mask without a class have that of the automatic map, or else are main.
 """
 
 import csv

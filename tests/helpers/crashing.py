@@ -21,6 +21,7 @@ from configured import configured
 
 from strokelesion.pipeline.inference import new_scans  # noqa: F401 (loaded once, before the forks)
 from strokelesion.pipeline.options.bundle_files import options_taken
+from strokelesion.pipeline.review.saving import find_reviewed, read_labels
 from strokelesion.pipeline.training.checkpoints import Checkpoints
 
 QUICK = {"spacing_mm": 4, "batch_size": 8, "intensities": "tissue", "slices": "lesion", "device": "cpu", "panel_scans": 0}
@@ -62,7 +63,15 @@ def tabulate(out, inputs):
     run("experiments", "experiments", inputs, runs_dir=str(out / "runs"), report_dir=str(out / "report"), **options)
 
 
+def correct(out, _):
+    """Shift the mask of the only scan of a results folder by a voxel, and save it."""
+    (scan,) = find_reviewed(out).values()
+    labels = np.roll(read_labels(scan), 1, axis=0)
+    scan.correct(scan.version(scan.decision()), labels, "AB", "")
+
+
 WORK = {work.__name__: work for work in (build_store, train, infer, tabulate)}
+REVIEW = {"correct": correct}
 
 
 def run(command, bundle, inputs, **options):
@@ -139,7 +148,7 @@ def _in_process(work, out, inputs, killed_at, counting):
     os.chdir(out.parent)
     torch.set_num_threads(1)
     sys.addaudithook(count)
-    WORK[work](out, inputs)
+    {**WORK, **REVIEW}[work](out, inputs)
     counting.send(changes)
 
 

@@ -15,6 +15,7 @@ from small_result import AFFINE, SHAPE
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.derivatives.manual_masks import MANUAL_SIDECAR, OTHER_START
+from strokelesion.pipeline.derivatives.page_volumes import kept_percent
 from strokelesion.pipeline.derivatives.provenance import read_sidecar
 from strokelesion.pipeline.derivatives.result_names import CLASSES_MAP, MANUAL_CLASSES, MANUAL_MASK, MASK, SIDECAR
 from strokelesion.pipeline.lesions.roi_loads import read_rois
@@ -102,6 +103,17 @@ def test_everything_made_of_the_mask_is_made_of_the_corrected_one(out, labels, r
     assert table(out, "failures").to_numpy().tolist() == [["bad.nii", "no T1"]]
     assert "<h2>Review</h2>" in after["index.html"].decode()
     assert " 3 lesions, corrected" in after["index.html"].decode()
+
+
+@pytest.mark.parametrize("out", [{"pages": True, "probabilities": False}], indirect=True)
+def test_without_probabilities_the_page_keeps_its_own_and_the_table_has_none(out, labels):
+    page = out / f"pages/{NAME}.html"
+    before = kept_percent(page, SHAPE)
+    correct(out, labels)
+    measure_corrected(out)
+    np.testing.assert_array_equal(kept_percent(page, SHAPE), before)
+    assert before[5, 5, 3] == 80
+    assert table(out, "lesions")[["mean_probability", "peak_y_mm"]].isna().all(axis=None)
 
 
 def test_the_report_counts_decisions_and_lesions_by_size(out, labels):

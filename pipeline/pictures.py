@@ -108,7 +108,7 @@ def encode_png(figure: Figure) -> bytes:
 
 
 @styled
-def draw_agreement(before_ml: Any, after_ml: Any, names: tuple[str, str]) -> Figure:
+def draw_agreement(before_ml: Any, after_ml: Any, names: tuple[str, str], title: str) -> Figure:
     """Draw the difference of two volumes of each scan against their mean, with mean difference and 95 % limits of agreement.
 
     The limits are mean ± 1.96 SD of second minus first (Bland and Altman 1986). Both axes are linear below 1 ml and
@@ -118,6 +118,7 @@ def draw_agreement(before_ml: Any, after_ml: Any, names: tuple[str, str]) -> Fig
         before_ml: First volume of each scan `(N,)`, in ml.
         after_ml: Second volume `(N,)`.
         names: Words for the two volumes.
+        title: Title of the chart, with the number of scans.
     """
     before, after = (np.asarray(volumes, dtype=float) for volumes in (before_ml, after_ml))
     difference_ml = after - before
@@ -135,7 +136,8 @@ def draw_agreement(before_ml: Any, after_ml: Any, names: tuple[str, str]) -> Fig
     axes.set(xlabel=f"mean of {names[0]} and {names[1]} volume (ml)", ylabel=f"{names[1]} − {names[0]} volume (ml)")
     axes.set_xlim(0, None)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+    axes.set_title(title)
     return figure
 
 

@@ -64,7 +64,7 @@ def kept_percent(page: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8]
     """Return the probability `(X, Y, Z)` in percent in an earlier page of a scan; 0 outside its box, and without it."""
     percent = np.zeros(shape, np.uint8)
     found = _FILES.search(page.read_text(encoding="utf-8")) if page is not None and page.is_file() else None
-    if found and tuple((files := json.loads(found[1]))["shape"]) == shape:
+    if found and tuple((files := json.loads(found[1])).get("shape", ())) == shape:  # pages of earlier versions have none
         image: Any = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(files["percent"])))
         box = zip(files["start"], image.shape, strict=True)
         percent[tuple(slice(start, start + size) for start, size in box)] = np.asarray(image.dataobj)

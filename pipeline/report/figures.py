@@ -100,9 +100,8 @@ def draw_bland_altman(scores: pd.DataFrame) -> Figure:
         scores: Scores of one experiment, from the report; scans without a main lesion are left out.
     """
     shown = select_with_truth(scores, "main")
-    figure = draw_agreement(shown["truth_ml"], shown["pred_ml"], ("true", "predicted"))
-    figure.axes[0].set_title(f"{state_counts(shown)}; main lesion")
-    return figure
+    title = f"{state_counts(shown)}; main lesion"
+    return draw_agreement(shown["truth_ml"], shown["pred_ml"], ("true", "predicted"), title)
 
 
 @styled

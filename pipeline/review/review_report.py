@@ -39,8 +39,8 @@ def write_review_report(folder: Path, records: Records) -> None:
     write_with_dictionary(folder, REVIEW_STATUS, status_rows(scans))
     write_with_dictionary(folder, REVIEW_SIZES, size_rows(decided))
     shown = scans[is_decided].dropna()
-    figure = draw_agreement(shown["automatic_ml"], shown["record_ml"], ("automatic", "reviewed"))
-    figure.axes[0].set_title(f"n = {len(shown)} accepted and corrected scans")
+    title = f"n = {len(shown)} accepted and corrected scans"
+    figure = draw_agreement(shown["automatic_ml"], shown["record_ml"], ("automatic", "reviewed"), title)
     write_bytes(folder / AGREEMENT_PICTURE, encode_png(figure))
 
 

@@ -101,7 +101,7 @@ def test_everything_made_of_the_mask_is_made_of_the_corrected_one(out, labels, r
     changed = {key.rpartition("/")[2] for key in before if before[key] != after[key]}
     assert changed >= {"index.html", "lesions.tsv", "rois.tsv", "incidence.png", f"{NAME}.html", f"{NAME}_{MNI_MASK}"}
     assert table(out, "failures").to_numpy().tolist() == [["bad.nii", "no T1"]]
-    assert "<h2>Review</h2>" in after["index.html"].decode()
+    assert "<summary>Review:" in after["index.html"].decode()
     assert " 3 lesions, corrected" in after["index.html"].decode()
 
 

@@ -136,7 +136,7 @@ def draw_agreement(before_ml: Any, after_ml: Any, names: tuple[str, str], title:
     axes.set(xlabel=f"mean of {names[0]} and {names[1]} volume (ml)", ylabel=f"{names[1]} − {names[0]} volume (ml)")
     axes.set_xlim(0, None)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+        axis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
     axes.set_title(title)
     return figure
 

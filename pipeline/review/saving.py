@@ -8,6 +8,7 @@ do not count, and voxels of the mask without a class have that of the automatic 
 import csv
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,7 @@ from strokelesion.pipeline.review.decisions import (
     write_decision,
 )
 from strokelesion.pipeline.runtime.derived_files import sha256_of_files
+from strokelesion.pipeline.runtime.errors import format_issue, refuse
 from strokelesion.pipeline.runtime.files import write_json, write_nifti
 
 
@@ -163,7 +165,7 @@ def find_reviewed(folder: str | Path) -> dict[str, Reviewed]:
     """Return the scans of a results folder by name, in the order of `volumes.tsv`.
 
     Raises:
-        UserError: The folder has no table of scans, or no scan in it has a mask.
+        UserError: The folder has no table of scans, or no scan in it has a mask, or two scans have one manual mask.
     """
     table = Path(folder) / "volumes.tsv"
     if not table.is_file():
@@ -175,4 +177,7 @@ def find_reviewed(folder: str | Path) -> dict[str, Reviewed]:
     found = {text: scan for text, scan in named.items() if scan.path(MASK).is_file()}
     if not found:
         raise UserError(f"{folder} has no mask of a scan in volumes.tsv; expected the results of `strokelesion segment`.")
+    owners = Counter(scan.path(MANUAL_MASK) for scan in found.values())
+    twins = [name for name, scan in found.items() if owners[scan.path(MANUAL_MASK)] > 1]
+    refuse([format_issue("scans differ only by `desc`, which manual masks replace", twins, "Segment them to two folders.")])
     return found

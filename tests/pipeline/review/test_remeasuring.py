@@ -8,20 +8,26 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import torch
+from dicom_files import write_series
 from drawn_files import PROGRAMS, write_of_255
+from monai.data import MetaTensor
 from small_result import AFFINE, SHAPE
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.derivatives.manual_masks import MANUAL_SIDECAR, OTHER_START
 from strokelesion.pipeline.derivatives.page_volumes import kept_percent
 from strokelesion.pipeline.derivatives.provenance import read_sidecar
-from strokelesion.pipeline.derivatives.result_names import CLASSES_MAP, MANUAL_CLASSES, MANUAL_MASK, MASK, SIDECAR
+from strokelesion.pipeline.derivatives.result_names import CLASSES_MAP, MANUAL_CLASSES, MANUAL_MASK, MASK, SIDECAR, name_scans
+from strokelesion.pipeline.derivatives.scan_images import FILLED
+from strokelesion.pipeline.finding.dicom import find_series
 from strokelesion.pipeline.lesions.roi_loads import read_rois
 from strokelesion.pipeline.review.decisions import Decision, read_decisions
 from strokelesion.pipeline.review.remeasuring import measure_corrected
 from strokelesion.pipeline.review.saving import find_reviewed, read_voxels
+from strokelesion.transforms.reading import load_volume
 
 pytestmark = pytest.mark.usefixtures("no_doubts")
 NAME = "sub-01_ses-b"
@@ -189,6 +195,30 @@ def test_segmenting_again_keeps_the_correction(out, labels, results, item, name,
     correct(out, np.roll(labels, 1))
     done.gather([name], {})
     assert f"Measure them: strokelesion measure {out}" in caplog.text
+
+
+def test_a_scan_from_dicom_gets_a_segmentation_and_a_filled_scan_of_the_corrected_mask(results, outcome, tmp_path):
+    series = write_series(tmp_path / "raw/dicom", np.random.default_rng(0).integers(1, 900, SHAPE), spacing_mm=(4.0, 5.0, 6.0))
+    ((found, image),), _ = find_series(series)
+    item, scan = {"name": found, "image": image}, load_volume(image)
+    its_outcome = {key: MetaTensor(outcome[key].as_tensor(), affine=scan.affine) for key in ("pred", "scan_brain")}
+    done = results(dicom="ab" * 32, filled=True)
+    (name,) = name_scans([item], tmp_path)
+    done.describe([item])
+    done.write(name, item, {"scan": scan, **its_outcome})
+    done.gather([name], {})
+    (reviewed,) = find_reviewed(tmp_path / "out").values()
+    drawn = read_voxels(reviewed.path(CLASSES_MAP)).copy()
+    drawn[0, 0, :4] = 1
+    reviewed.correct(reviewed.version(Decision()), drawn, "AB", "")
+    measure_corrected(tmp_path / "out")
+    segmentation = pydicom.dcmread(tmp_path / f"out/dicom/{name}_seg.dcm")
+    assert segmentation.pixel_array.sum() == (drawn > 0).sum() == 32
+    assert segmentation.SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
+    filled, stored = (nib.load(reviewed.path(FILLED)), scan[0].numpy())
+    assert ((np.asarray(filled.dataobj) != stored) <= (drawn > 0)).all()
+    assert (np.asarray(filled.dataobj) != stored)[0, 0, :4].any()
+    assert read_sidecar(reviewed.path(FILLED.replace(".nii.gz", ".json")))["Manual"] is True
 
 
 def shifted(labels, folder):

@@ -30,7 +30,7 @@ ROOMS = {
     "evaluation": {"runtime", "pictures", "cohorts", "models", "finding", "lesions", "derivatives", "inference"},
     "report": {"runtime", "pictures", "cohorts", "models", "options", "evaluation"},
     "synthesis": {"runtime", "cohorts"},
-    "doctor": {"runtime", "cohorts", "training"},
+    "doctor": {"runtime", "cohorts", "training", "review"},
     "console": {"runtime", "options", "synthesis", "review"},
 }
 

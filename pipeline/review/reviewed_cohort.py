@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from strokelesion.pipeline.cohorts.records import Record
-from strokelesion.pipeline.cohorts.survey import CohortError, read_cohort
+from strokelesion.pipeline.cohorts.survey import CohortError, Survey, read_cohort, survey_cohort
 from strokelesion.pipeline.derivatives.bids_sources import read_links
 from strokelesion.pipeline.derivatives.provenance import is_made_from, read_sidecar, sources_of
 from strokelesion.pipeline.derivatives.result_names import CLASSES_MAP, MANUAL_CLASSES, SIDECAR
@@ -16,7 +16,20 @@ from strokelesion.pipeline.runtime.errors import format_issue, refuse
 
 def read_labeled(folder: str | Path) -> list[Record]:
     """Return the records of a data set, see `read_cohort`, or of a results folder, see `read_reviewed`."""
-    return read_reviewed(Path(folder)) if (Path(folder) / "volumes.tsv").is_file() else read_cohort(folder)
+    return read_reviewed(Path(folder)) if is_results(folder) else read_cohort(folder)
+
+
+def survey_labeled(folder: str | Path) -> Survey:
+    """Return the content of a data set, see `survey_cohort`, or the reviewed scans of a results folder."""
+    if not is_results(folder):
+        return survey_cohort(folder)
+    records = read_reviewed(Path(folder))
+    return Survey(Path(folder), records, loose=[], names={}, tables={}, left_out=[], hidden=[], faults=[])
+
+
+def is_results(folder: str | Path) -> bool:
+    """Return whether a folder has the results of `segment`."""
+    return (Path(folder) / "volumes.tsv").is_file()
 
 
 def read_reviewed(folder: Path) -> list[Record]:

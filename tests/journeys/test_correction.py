@@ -51,6 +51,7 @@ def test_a_correction_stays_until_a_model_has_learned_from_it(command, run_comma
         command(again)
         assert {name: known for name, known in tables(out).items() if name in measured} == measured
     where = {"run_dir": str(tmp_path / "run"), "dataset_dir": str(out), "epochs": 1, "split": "2-fold", "slices": "lesion"}
+    run_command("doctor", "resunet", dataset_dir=str(out), doctor_csv=str(tmp_path / "doctor.csv"))
     run_command("training", "resunet", **{"network_def::channels": [8, 16]}, **where)
     split = pd.read_csv(tmp_path / "run/split.csv")
     assert sorted(split["subject"]) == ["sub-01", "sub-02"]

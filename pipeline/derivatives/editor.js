@@ -76,14 +76,13 @@ class Editor {
   }
 
   get bitmap() { return this.viewer.drawBitmap; }
-  get isChanged() { return this.count((n) => this.last[n] !== this.saved[n]) > 0; }
-  get changedMl() { return this.ml * this.count((n) => (this.last[n] > 0) !== (this.saved[n] > 0)); }
+  get isChanged() { return this.last.some((label, n) => label !== this.saved[n]); }
   get totalMl() { return this.ml * this.found.reduce((sum, lesion) => sum + lesion.length, 0); }
 
-  count(holds) {
+  get changedMl() {
     let count = 0;
-    for (let n = 0; n < this.last.length; n++) if (holds(n)) count++;
-    return count;
+    for (let n = 0; n < this.last.length; n++) if ((this.last[n] > 0) !== (this.saved[n] > 0)) count++;
+    return this.ml * count;
   }
 
   // Return the voxels that are connected to the first ones by faces, edges or corners, where a function holds.

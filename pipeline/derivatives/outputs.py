@@ -201,7 +201,7 @@ OUTPUTS = (
         name="pages",
         option="--pages true",
         files={
-            PAGE: "the scan in NiiVue, which loads nothing from elsewhere; a click on a lesion goes there",
+            PAGE: "the scan in NiiVue, which loads nothing from elsewhere; the mask can be corrected there",
             PICTURE: "axial slices of the scan for the page of all scans",
         },
         write=write_page,

@@ -79,9 +79,7 @@ def as_gray(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
 
 
 def box_around(region: NDArray[np.bool_], voxel_mm: NDArray[np.floating]) -> tuple[slice, ...]:
-    """Return the box of a region `(X, Y, Z)` and a margin; the whole grid if the region is empty."""
-    if not region.any():
-        return tuple(slice(0, size) for size in region.shape)
+    """Return the box of a region `(X, Y, Z)`, which must not be empty, and of a margin."""
     margin = np.ceil(MARGIN_MM / voxel_mm).astype(int)
     inside = np.argwhere(region)
     first, end = (inside.min(axis=0) - margin).clip(0), np.minimum(inside.max(axis=0) + 1 + margin, region.shape)

@@ -105,7 +105,7 @@ function connect() {
   byId("undo").addEventListener("click", () => editor.undo());
   byId("automatic").addEventListener("click", () => { editor.replace(files.automatic); say("This is the automatic mask again. Save it, or undo."); });
   byId("save").addEventListener("click", () => trying(served ? save : download));
-  if (!served) byId("save").firstChild.textContent = "download mask ";
+  if (!served) byId("save").firstChild.textContent = "download ";
   addEventListener("beforeunload", (event) => { if (editor.isChanged) event.preventDefault(); });
   useTool("look");
   showLooks();

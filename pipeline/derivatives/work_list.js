@@ -20,6 +20,7 @@ function sort(by) {
   articles.sort(order[by]).forEach((article) => list.append(article));
   document.querySelectorAll("[data-by]").forEach((button) => button.setAttribute("aria-pressed", button.dataset.by === by));
   filter();
+  if (chosen()) choose(shown()[0]);
 }
 
 function filter() {
@@ -89,6 +90,7 @@ function addReview(article, state) {
 async function startReview() {
   const found = await ask("review");
   document.querySelectorAll(".reviewed").forEach((part) => { part.hidden = false; });
+  if (byId("group")) byId("group").open = false;
   for (const article of articles) if (found[article.dataset.name]) addReview(article, found[article.dataset.name]);
   filter();
   listenToKeys({

@@ -7,6 +7,8 @@ import pytest
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+# Matches a page of a scan, or the work list, when it can be used.
+READY = "body[data-ready=yes]"
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs a Chromium to open the page in")
 
 

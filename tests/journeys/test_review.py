@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from browser import needs_browser, open_browser
+from browser import READY, needs_browser, open_browser
 from drawn_scan import drawn
 from nibabel.affines import apply_affine
 from reviewed_folder import AFFINES, TOKEN, contents, serving, the_scan, write_reviewed
@@ -17,7 +17,6 @@ LABELS = drawn()[1].labels
 MAIN_MM, SUB_MM = (11.5, 24.5, 17.5), (31.5, 11.5, 29)
 # A voxel away from both lesions.
 FREE = (20, 40, 30)
-READY = "body[data-ready=yes]"
 # Where the mask is according to the page, in the scan's millimeters.
 DRAWN_MM = """() => {
   const [nx, ny] = editor.size, found = [];

@@ -24,6 +24,7 @@ from strokelesion.pipeline.derivatives.provenance import read_sidecar
 from strokelesion.pipeline.derivatives.result_names import MASK, SIDECAR, name_scans
 from strokelesion.pipeline.derivatives.scan_images import with_sidecar
 from strokelesion.pipeline.finding.dicom import find_series
+from strokelesion.pipeline.review.saving import find_reviewed, read_labels
 from strokelesion.transforms.reading import load_volume
 
 pytestmark = pytest.mark.usefixtures("no_doubts")
@@ -184,9 +185,13 @@ def test_with_all_outputs_there_are_the_listed_files_and_no_others_and_the_valid
         "sub-01/ses-b/anat/sub-01_ses-b_space-orig_res-1_label-lesion_roi.nii.gz",
     ]
     page = (tmp_path / "out/index.html").read_text()
-    assert all(words in page for words in ("<h2>Group</h2>", "<td>unknown</td><td>0</td><td></td>", "data:image/png;base64,"))
+    assert all(
+        words in page for words in ("<summary>Group</summary>", "<td>unknown</td><td>0</td><td></td>", "data:image/png;base64,")
+    )
     assert pydicom.dcmread(tmp_path / f"out/dicom/{names[2]}_seg.dcm").pixel_array.sum() == 28
     assert np.asarray(nib.load(tmp_path / "out" / COUNT).dataobj).max() == 2
+    corrected = find_reviewed(done.folder)[str(names[0])]
+    corrected.correct(corrected.version(corrected.decision()), read_labels(corrected), "AB", "a note")
     validator = Path(sys.executable).with_name("bids-validator-deno")
     found = subprocess.run([validator, tmp_path / "out"], capture_output=True, text=True)
     assert "[ERROR]" not in found.stdout + found.stderr

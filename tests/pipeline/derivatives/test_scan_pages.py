@@ -3,18 +3,20 @@
 import base64
 import gzip
 import io
+import json
 import re
 
 import nibabel as nib
 import numpy as np
 import torch
 from drawn_scan import AFFINE, SHAPE, drawn
-from monai.data import MetaTensor
 from PIL import Image
 
 from strokelesion.pipeline.derivatives import scan_pages
-from strokelesion.pipeline.derivatives.scan_pages import border, cut_levels, mosaic, write_cohort_page, write_scan_page
+from strokelesion.pipeline.derivatives.scan_images import as_image
+from strokelesion.pipeline.derivatives.scan_pages import cut_levels, mosaic, write_cohort_page, write_scan_page
 from strokelesion.pipeline.lesions.lesion_table import lesion_rows
+from strokelesion.transforms.headers import mask_header
 
 NAME = "sub-<b>01</b>"
 
@@ -39,27 +41,27 @@ def test_cuts_show_the_left_on_the_left():
     assert not red[: SHAPE[0] // 2].any()
 
 
-def test_borders_are_the_outermost_voxels():
-    label = MetaTensor(torch.zeros(1, 9, 9, 9, dtype=torch.uint8))
-    label[0, 2:7, 2:7, 2:7] = 2
-    assert int((border(label) == 2).sum()) == 125 - 27
-
-
-def test_a_page_is_whole_escapes_names_and_its_volumes_lie_where_the_scan_does(tmp_path):
+def test_a_page_is_whole_escapes_names_and_holds_the_part_of_the_scan_around_the_brain_on_its_own_grid(tmp_path):
     image, scan = drawn()
-    write_scan_page(tmp_path / "scan.html", NAME, image, torch.ones(1, *SHAPE), scan, lesion_rows(scan), ["look <i>here</i>"])
+    brain = torch.zeros(1, *SHAPE)
+    brain[:, 12:30, 20:32, 20:30] = 1
+    header = mask_header(None, AFFINE)
+    write_scan_page(tmp_path / "scan.html", NAME, image, brain, scan, header, lesion_rows(scan), ["look <i>here</i>"])
     text = (tmp_path / "scan.html").read_text()
     body = text[text.index("<body>") : text.index("<script>")]
     for words in ("sub-&lt;b&gt;01&lt;/b&gt;", "look &lt;i&gt;here&lt;/i&gt;", "Research use only; not a medical device"):
         assert words in body
     assert "default-src 'none'" in text
-    assert not re.search(r"(src|href)=[\"'](?!data:)", body)
-    found = re.search(r'"label": "([^"]+)"', text)[1]
-    label = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(found)))
-    inside = np.argwhere(np.asarray(label.dataobj) == 1)
-    center_mm = nib.affines.apply_affine(label.affine, inside).mean(axis=0)
-    np.testing.assert_allclose(center_mm, nib.affines.apply_affine(AFFINE, [11.5, 24.5, 17.5]), atol=1)
-    assert nib.aff2axcodes(label.affine) == ("R", "A", "S")
+    assert not re.search(r"(src|href)=[\"'](?!data:|\.\./index\.html)", body)
+    held = json.loads(re.search(r"const files = (.*);", text)[1])
+    assert (held["start"], held["shape"]) == ([0, 2, 6], list(SHAPE))  # brain and lesions with 8 voxels around
+    box = tuple(slice(start, start + size) for start, size in zip(held["start"], (42, 38, 33), strict=True))
+    for name, expected in (("label", scan.labels), ("percent", np.where(scan.labels > 0, 90, 10))):
+        volume = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(held[name])))
+        np.testing.assert_array_equal(np.asarray(volume.dataobj), expected[box])
+        np.testing.assert_allclose(volume.affine, AFFINE @ nib.affines.from_matvec(np.eye(3), held["start"]))
+    whole = as_image(torch.zeros(SHAPE, dtype=torch.uint8), header).to_bytes()
+    assert base64.b64decode(held["header"]) == whole[:352]
 
 
 def test_the_page_of_the_cohort_has_a_row_a_scan_and_the_failures(tmp_path):

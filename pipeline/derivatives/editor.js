@@ -76,13 +76,19 @@ class Editor {
   }
 
   get bitmap() { return this.viewer.drawBitmap; }
-  get isChanged() { return this.last.some((label, n) => label !== this.saved[n]); }
+  get isChanged() { return this.unsaved().isChanged; }
   get totalMl() { return this.ml * this.found.reduce((sum, lesion) => sum + lesion.length, 0); }
 
-  get changedMl() {
-    let count = 0;
-    for (let n = 0; n < this.last.length; n++) if ((this.last[n] > 0) !== (this.saved[n] > 0)) count++;
-    return this.ml * count;
+  // Return whether the labels differ from the saved ones, and the volume that was added or removed.
+  unsaved() {
+    const { last, saved } = this;
+    let isChanged = false, count = 0;
+    for (let n = 0; n < last.length; n++) {
+      if (last[n] === saved[n]) continue;
+      isChanged = true;
+      if (!last[n] || !saved[n]) count++;
+    }
+    return { isChanged, ml: this.ml * count };
   }
 
   // Return the voxels that are connected to the first ones by faces, edges or corners, where a function holds.
@@ -103,27 +109,29 @@ class Editor {
     return found;
   }
 
-  lesionAt(n, seen) { return this.bitmap[n] ? this.flood([n], (other) => this.bitmap[other] > 0, seen) : []; }
+  lesionAt(n, seen) {
+    const bitmap = this.bitmap;
+    return bitmap[n] ? this.flood([n], (other) => bitmap[other] > 0, seen) : [];
+  }
 
   lesions() {
-    const seen = new Uint8Array(this.bitmap.length), found = [];
-    for (let n = 0; n < seen.length; n++) if (this.bitmap[n] && !seen[n]) found.push(this.lesionAt(n, seen));
+    const bitmap = this.bitmap, seen = new Uint8Array(bitmap.length), found = [];
+    for (let n = 0; n < seen.length; n++) if (bitmap[n] && !seen[n]) found.push(this.lesionAt(n, seen));
     return found;
   }
 
   // End a change: each lesion gets one class as a whole, that of most of its voxels, and the change can be undone.
   settle() {
-    const lesions = this.lesions();
+    const lesions = this.lesions(), { bitmap, last } = this, where = [];
     for (const lesion of lesions) {
-      const main = lesion.filter((n) => this.bitmap[n] === 1).length;
-      this.fill(lesion, 2 * main >= lesion.length ? 1 : 2);
+      const main = lesion.filter((n) => bitmap[n] === 1).length;
+      if (main && main < lesion.length) this.fill(lesion, 2 * main >= lesion.length ? 1 : 2);
     }
-    const where = [];
-    for (let n = 0; n < this.last.length; n++) if (this.bitmap[n] !== this.last[n]) where.push(n);
-    const change = { where, before: where.map((n) => this.last[n]), whole: this.lastWhole };
+    for (let n = 0; n < last.length; n++) if (bitmap[n] !== last[n]) where.push(n);
+    const change = { where, before: where.map((n) => last[n]), whole: this.lastWhole };
     if (where.length || this.whole !== this.lastWhole) this.past.push(change);
+    for (const n of where) last[n] = bitmap[n];
     this.lastWhole = this.whole;
-    for (const n of where) this.last[n] = this.bitmap[n];
     this.show(lesions);
   }
 
@@ -136,7 +144,10 @@ class Editor {
     this.show();
   }
 
-  fill(voxels, label) { for (const n of voxels) this.bitmap[n] = label; }
+  fill(voxels, label) {
+    const bitmap = this.bitmap;
+    for (const n of voxels) bitmap[n] = label;
+  }
 
   show(lesions = this.lesions()) {
     this.found = lesions;

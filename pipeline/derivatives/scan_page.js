@@ -36,9 +36,9 @@ async function show() {
   viewer.setDrawColormap(COLORS);
   editor = new Editor(viewer, files, await voxelsOf(files.percent));
   editor.onChange = showMask;
-  files.automatic = new Uint8Array(files.shape.reduce((product, size) => product * size, 1));
-  editor.copyBox(files.automatic, await voxelsOf(files.label), false);
-  editor.load(files.automatic);
+  files.whole = new Uint8Array(files.shape.reduce((product, size) => product * size, 1));
+  editor.copyBox(files.whole, await voxelsOf(files.label), false);
+  editor.load(files.whole);
   const rows = [...document.querySelectorAll("tr[data-mm]")];
   rows.forEach((row) => row.addEventListener("click", () => go(row)));
   if (rows.length) go(rows[0]);
@@ -63,8 +63,8 @@ function showLooks() {
 }
 
 function showMask() {
-  const count = editor.found.length;
-  const change = editor.isChanged ? `, ${editor.changedMl.toFixed(2)} ml changed and not saved` : "";
+  const count = editor.found.length, { isChanged, ml } = editor.unsaved();
+  const change = isChanged ? `, ${ml.toFixed(2)} ml changed and not saved` : "";
   byId("now").textContent = `${count} lesion${count === 1 ? "" : "s"}, ${editor.totalMl.toFixed(2)} ml${change}`;
   byId("undo").disabled = !editor.past.length;
 }
@@ -103,7 +103,7 @@ function connect() {
   byId("threshold").addEventListener("input", () => { showThreshold(byId("threshold").value); editor.grow(Number(byId("threshold").value)); });
   byId("threshold").addEventListener("change", () => editor.settle());
   byId("undo").addEventListener("click", () => editor.undo());
-  byId("automatic").addEventListener("click", () => { editor.replace(files.automatic); say("This is the automatic mask again. Save it, or undo."); });
+  byId("reset").addEventListener("click", () => { editor.replace(files.whole); say("This is the mask that the page was made from. Save it, or undo."); });
   byId("save").addEventListener("click", () => trying(served ? save : download));
   if (!served) byId("save").firstChild.textContent = "download ";
   addEventListener("beforeunload", (event) => { if (editor.isChanged) event.preventDefault(); });

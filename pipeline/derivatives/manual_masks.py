@@ -45,18 +45,23 @@ def manual_files(folder: Path, name: ScanName) -> list[Path]:
     return [path for file in (MANUAL_MASK, MANUAL_CLASSES) if (path := path_in(folder, name, file)).exists()]
 
 
-def read_corrected(files: Sequence[Path], image: MetaTensor, automatic: Path) -> torch.Tensor:
+def read_automatic(folder: Path, name: ScanName, image: MetaTensor) -> torch.Tensor:
+    """Return the automatic label map of a scan `(1, X, Y, Z)` on its grid."""
+    return match_grid(image, load_volume(path_in(folder, name, CLASSES_MAP))).as_subclass(torch.Tensor).to(torch.uint8)
+
+
+def read_corrected(files: Sequence[Path], image: MetaTensor, automatic: torch.Tensor) -> torch.Tensor:
     """Return a corrected mask as labels `(1, X, Y, Z)` on the grid of its scan: 1 main, 2 sub, see `complete_classes`.
 
     Args:
         files: Mask, which says which voxels are lesion, and maybe a map of their classes.
         image: Scan `(1, X, Y, Z)` with its affine.
-        automatic: Automatic map of the classes.
+        automatic: Automatic label map, see `read_automatic`.
     """
     labels, *classes = (read_drawn(file, image).as_subclass(torch.Tensor) for file in files)
     for known in classes:
         labels = torch.where((labels == UNKNOWN) & (known > 0), known, labels)
-    return complete_classes(labels, match_grid(image, load_volume(automatic)))
+    return complete_classes(labels, automatic)
 
 
 def write_record(
@@ -81,11 +86,12 @@ def write_record(
     about = read_about(path, known)
     write_json(path, about)
     state = state_of(folder, name, known)  # now: somebody may save another mask meanwhile
-    labels = read_corrected(manual_files(folder, name), image, path_in(folder, name, CLASSES_MAP))
+    automatic = read_automatic(folder, name, image)
+    labels = read_corrected(manual_files(folder, name), image, automatic)
     likely = path_in(folder, name, PROBABILITIES)
     probability = match_grid(image, load_volume(likely)).as_tensor()[0].numpy() if likely.exists() else None
     scan = measure_drawn(item, image, labels, known, probability)
-    lesions = add_correction(scan, folder, name, about)
+    lesions = add_correction(scan, automatic, path_in(folder, name, MASK), about)
     sources = [*known["Sources"], f"bids::{name.path(MANUAL_MASK).as_posix()}"]
     files = ScanFolder(folder, name, sources, wanted, is_manual=True)
     for output in OUTPUTS:
@@ -102,14 +108,19 @@ def read_about(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in about.items() if key not in MEASURED}
 
 
-def add_correction(scan: MeasuredScan, folder: Path, name: ScanName, about: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Add the row of `corrections.tsv` to the tables of a scan, and return volumes of lesions as `compare_masks` does."""
-    automatic = path_in(folder, name, MASK)
-    before = match_grid(scan.image, load_volume(automatic)).as_tensor()[0].numpy() > 0
-    row, lesions = compare_masks(before, scan.segmented.labels > 0, scan.segmented.voxel_ml)
+def add_correction(scan: MeasuredScan, automatic: torch.Tensor, mask: Path, about: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Add the row of `corrections.tsv` to the tables of a scan, and return volumes of lesions as `compare_masks` does.
+
+    Args:
+        scan: Scan, measured with its manual mask.
+        automatic: Automatic label map `(1, X, Y, Z)`.
+        mask: File of the automatic mask.
+        about: Sidecar of the manual mask.
+    """
+    row, lesions = compare_masks(automatic[0].numpy() > 0, scan.segmented.labels > 0, scan.segmented.voxel_ml)
     who = {"initials": about.get("Annotator") or None, "date": about.get("Date")}
     scan.tables["corrections"] = [{**row, **who}]
-    if about.get("AutomaticSHA256") not in (None, sha256_of_files([automatic])):
+    if about.get("AutomaticSHA256") not in (None, sha256_of_files([mask])):
         scan.warnings.append(OTHER_START)
     return lesions
 

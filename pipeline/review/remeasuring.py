@@ -26,12 +26,13 @@ from strokelesion.pipeline.derivatives.manual_masks import (
     manual_files,
     of_record,
     read_about,
+    read_automatic,
     read_corrected,
     write_record,
 )
 from strokelesion.pipeline.derivatives.outputs import as_settings, find_wanted
 from strokelesion.pipeline.derivatives.provenance import is_made_from, read_sidecar, sources_of
-from strokelesion.pipeline.derivatives.result_names import CLASSES_MAP, MANUAL_CLASSES, MANUAL_MASK, MASK, SIDECAR
+from strokelesion.pipeline.derivatives.result_names import MANUAL_CLASSES, MANUAL_MASK, MASK, SIDECAR
 from strokelesion.pipeline.finding.scans import find_scans
 from strokelesion.pipeline.inference.prediction import failure, finish
 from strokelesion.pipeline.lesions.lesion_table import read_atlas
@@ -99,10 +100,10 @@ def restore_outputs(root: Path, known: Mapping[str, Mapping[str, Any]], paths: M
         UserError: The scans have other settings than each other, or an atlas or ROIs cannot be found again.
     """
     first, *_ = known.values()
-    if strange := [name for name, sidecar in known.items() if sidecar.get("Settings") != first.get("Settings")]:
+    settings: Mapping[str, Any] = first.get("Settings") or {}
+    if strange := [name for name, sidecar in known.items() if not settings or sidecar.get("Settings") != settings]:
         advice = "Segment all scans with the same options first."
-        raise UserError(format_issue(f"scans in {root} have other settings than the first", strange, advice))
-    settings = first["Settings"]
+        raise UserError(format_issue(f"scans in {root} have other settings than the first, or none", strange, advice))
     options = {**first.get("Options", {}), **{name: path for name, path in paths.items() if path is not None}}
     wanted = {**settings["outputs"], "group": (root / COUNT).exists(), "fmriprep": options.get("for_fmriprep")}
     for output in wanted.keys() & PATHS.keys():
@@ -173,8 +174,8 @@ def find_item(known: Mapping[str, Any], links: Links) -> dict[str, Any]:
 
 def keep_manual(scan: Reviewed, image: MetaTensor, given: Sequence[Path], overwrite: bool) -> None:
     """Write the manual mask of a scan as 0 and 1 on its grid, with the map of its classes, unless it is so already."""
-    automatic, there = scan.path(CLASSES_MAP), manual_files(scan.folder, scan.name)
-    labels = read_corrected(given or there, image, automatic)[0].numpy()
+    automatic = read_automatic(scan.folder, scan.name, image)
+    labels = read_corrected(given or manual_files(scan.folder, scan.name), image, automatic)[0].numpy()
     about = read_about(scan.path(MANUAL_SIDECAR), read_sidecar(scan.path(SIDECAR)))
     if given:
         if is_kept(scan, labels):

@@ -309,6 +309,12 @@ def test_what_is_gone_is_named(out, labels, item, tmp_path, caplog):
     assert "is gone; expected the scan that was segmented" in caplog.text
 
 
+def test_a_scan_without_settings_is_named(out, labels):
+    correct(out, labels).path(SIDECAR).unlink()
+    with pytest.raises(UserError, match="have other settings than the first, or none:\n  sub-01_ses-b"):
+        measure_corrected(out)
+
+
 def test_a_rejected_scan_stays_rejected(out, labels):
     scan = correct(out, labels)
     scan.decide(scan.version(scan.decision()), "rejected", "CD", "moved")

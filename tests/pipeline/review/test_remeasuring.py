@@ -65,7 +65,7 @@ def out(results, item, name, outcome, labels, tmp_path, request):
     )
     wanted = {"probabilities": True, "rois": read_rois(tmp_path / "rois"), **getattr(request, "param", {})}
     done = results(**wanted)
-    done = replace(done, options={"rois": tmp_path / "rois", "atlas": None})
+    done = replace(done, options={"rois": tmp_path / "rois", "atlas": None, "for_fmriprep": tmp_path / "overlay"})
     done.describe([item])
     done.write(name, item, outcome)
     done.gather([name], {"bad.nii": "no T1"})
@@ -100,6 +100,8 @@ def test_everything_made_of_the_mask_is_made_of_the_corrected_one(out, labels, r
     in_mni = np.asarray(nib.load(scan.path(MNI_MASK)).dataobj)
     assert 3.5 < in_mni.sum() / 1000 < 5.5
     assert read_sidecar(scan.path(MNI_MASK.replace(".nii.gz", ".json")))["Manual"] is True
+    overlay = out.parent / f"overlay/sub-01/ses-b/anat/{NAME}_label-lesion_roi.nii.gz"
+    np.testing.assert_array_equal(read_voxels(overlay), labels > 0)
     after = content(out)
     for file in (MASK, SIDECAR, CLASSES_MAP, "label-lesion_probseg.nii.gz"):  # automatic
         key = str(scan.path(file).relative_to(out))

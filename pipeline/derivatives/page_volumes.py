@@ -32,12 +32,12 @@ HEADER_BYTES = 352  # of a NIfTI file without extensions
 
 
 def page_volumes(
-    image: MetaTensor, brain: torch.Tensor, scan: SegmentedScan, header: nib.Nifti1Header, page: Path | None = None
+    gray: MetaTensor, brain: torch.Tensor, scan: SegmentedScan, header: nib.Nifti1Header, page: Path | None = None
 ) -> dict[str, Any]:
     """Return what the page needs to show and edit a mask on the scan's own grid.
 
     Args:
-        image: Scan `(1, X, Y, Z)` with its affine.
+        gray: Scan in shades of gray `(1, X, Y, Z)`, see `as_gray`.
         brain: Mask of the region to show, `(1, X, Y, Z)`.
         scan: Segmentation of the scan.
         header: Header of the scan's mask file.
@@ -50,12 +50,11 @@ def page_volumes(
     region = (brain.as_subclass(torch.Tensor)[0].numpy() > 0) | (scan.labels > 0)
     box = box_around(region, voxel_sizes(scan.affine))
     start = [side.start for side in box]
-    gray = as_gray(image, brain).as_subclass(torch.Tensor)[0].numpy()
     likely = kept_percent(page, scan.labels.shape) if scan.probability is None else scan.probability * PERCENTS
-    percent = likely.round().clip(0, PERCENTS)
+    percent = likely[box].round().clip(0, PERCENTS)
     affine = scan.affine @ nib.affines.from_matvec(np.eye(3), start)
-    volumes = {"image": gray, "label": scan.labels, "percent": percent}
-    files = {name: as_base64(volume[box].astype(np.uint8), affine) for name, volume in volumes.items()}
+    volumes = {"image": gray.as_subclass(torch.Tensor)[0].numpy()[box], "label": scan.labels[box], "percent": percent}
+    files = {name: as_base64(volume.astype(np.uint8), affine) for name, volume in volumes.items()}
     whole = as_image(torch.zeros(scan.labels.shape, dtype=torch.uint8), header).to_bytes()[:HEADER_BYTES]
     return {**files, "start": start, "shape": list(scan.labels.shape), "header": base64.b64encode(whole).decode()}
 

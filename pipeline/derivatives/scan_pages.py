@@ -85,13 +85,14 @@ def write_scan_page(
         rows: Rows of its lesions, in the order of `lesion_voxels`.
         warnings: Warnings to show.
     """
-    shown = displayed(image, torch.from_numpy(scan.labels)[None], brain)
+    gray = as_gray(image, brain)
+    shown = displayed(gray, torch.from_numpy(scan.labels)[None], brain)
     cuts = mosaic(shown["image"][0].numpy(), shown["label"][0].numpy(), scan.knows_left)
     page = render_page(
         Path(__file__).with_name("scan_page.html"),
         name=name,
         niivue=niivue(),
-        volumes=page_volumes(image, brain, scan, header, path),
+        volumes=page_volumes(gray, brain, scan, header, path),
         mosaic=base64.b64encode(cuts).decode(),
         lesions=[
             {**row, "where_mm": nearest_voxel_mm(scan, voxels)}
@@ -152,12 +153,12 @@ def as_shown(path: Path, share: float) -> str:
     return base64.b64encode(picture if share >= 1 else shrunk(picture, share)).decode()
 
 
-def displayed(image: MetaTensor, label: torch.Tensor, brain: torch.Tensor) -> dict[Any, Any]:
+def displayed(gray: MetaTensor, label: torch.Tensor, brain: torch.Tensor) -> dict[Any, Any]:
     """Return scan, labels and brain in RAS at 1 mm, cropped to the brain and a margin; bytes, `(1, x, y, z)`."""
     sample = {
-        "image": as_gray(image, brain),
-        "label": MetaTensor(label, affine=image.affine),
-        "brain": MetaTensor(brain.as_subclass(torch.Tensor).to(torch.uint8), affine=image.affine),
+        "image": gray,
+        "label": MetaTensor(label, affine=gray.affine),
+        "brain": MetaTensor(brain.as_subclass(torch.Tensor).to(torch.uint8), affine=gray.affine),
     }
     keys = ("image", "label", "brain")
     shown: dict[Any, Any] = Compose(

@@ -17,7 +17,7 @@ def command(run_command, tmp_path):
     """Run a command on a BIDS data set of three participants, with a network that calls dark tissue lesion."""
     shape, affine = grid()
     image, _, sub = anatomy(shape, affine)
-    for label, values in (("01", image), ("02", image), ("03", np.where(sub, 80, image))):
+    for label, values in (("01", image), ("02", 2 * image), ("03", np.where(sub, 80, image))):
         path = tmp_path / f"raw/sub-{label}/anat/sub-{label}_T1w.nii.gz"
         path.parent.mkdir(parents=True)
         nib.save(nib.Nifti1Image(values.astype(np.float32), affine), path)
@@ -50,6 +50,11 @@ def test_a_correction_stays_until_a_model_has_learned_from_it(command, run_comma
     for again in ("inference", "group"):
         command(again)
         assert {name: known for name, known in tables(out).items() if name in measured} == measured
+    scored = {"dataset_dir": str(out), "predictions": str(out), "name": "automatic", "run_dir": str(tmp_path / "scored")}
+    run_command("scoring", "resunet", **scored)
+    (scores,) = (tmp_path / "scored").rglob("scores.csv")
+    dice = pd.read_csv(scores).query("lesion == 'both'").set_index("subject")["dice"]
+    assert dice["sub-01"] < dice["sub-02"] == 1
     where = {"run_dir": str(tmp_path / "run"), "dataset_dir": str(out), "epochs": 1, "split": "2-fold", "slices": "lesion"}
     run_command("doctor", "resunet", dataset_dir=str(out), doctor_csv=str(tmp_path / "doctor.csv"))
     run_command("training", "resunet", **{"network_def::channels": [8, 16]}, **where)

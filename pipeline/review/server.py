@@ -27,7 +27,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.derivatives.result_names import MASK
 from strokelesion.pipeline.derivatives.scan_images import path_in
 from strokelesion.pipeline.derivatives.scan_pages import COHORT_PAGE, PAGE
-from strokelesion.pipeline.review.decisions import STATUSES, Decision, locked_for_saving, read_decisions
+from strokelesion.pipeline.review.decisions import STATUSES, Decision, read_decisions
 from strokelesion.pipeline.review.request_checks import Guard, RefusedError, as_labels, as_object, longest_gzip, read_body
 from strokelesion.pipeline.review.saving import OutdatedError, Reviewed, find_reviewed, read_labels
 from strokelesion.pipeline.runtime.derived_files import sha256_of_files
@@ -158,10 +158,11 @@ class Served:
         return save(scan, lambda by: scan.decide(by["version"], status, by["initials"], by["note"]), given)
 
     async def send_labels(self, request: Request) -> Response:
-        """Send the label map of the mask of record: one byte per voxel, the first axis fastest."""
-        scan = self.named(request)
-        with locked_for_saving(self.folder):
-            labels = read_labels(scan)
+        """Send the label map of the mask of record: one byte per voxel, the first axis fastest.
+
+        A page asks for the version first: if somebody saves meanwhile, it cannot save what it read.
+        """
+        labels = read_labels(self.named(request))
         packed = gzip.compress(labels.tobytes(order="F"), compresslevel=1)
         return Response(packed, media_type="application/octet-stream", headers={"Content-Encoding": "gzip"})
 

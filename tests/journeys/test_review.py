@@ -285,3 +285,18 @@ def test_the_work_list_goes_by_keys_and_shows_what_others_have_saved(page_of, tm
         page.wait_for_url(lambda address: names[0] not in address)
         assert read_decisions(folder)[names[0]].status == "rejected"
         assert TOKEN in page.url
+
+
+def test_without_webgl_there_are_slices_and_a_decision_can_be_made(page_of, tmp_path):
+    folder = write_reviewed(tmp_path / "out")
+    with serving(folder) as client:
+        page = page_of(client.address)
+        page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+        page.goto(f"{client.address}pages/sub-RAS.html")
+        page.wait_for_selector(READY)
+        assert page.locator("#mosaic").is_visible()
+        assert not page.locator("#viewer").is_visible()
+        page.fill("#initials", "AB")
+        page.click("#accept")
+        page.get_by_text("Saved: accepted").wait_for()
+        assert read_decisions(folder)["sub-RAS"].status == "accepted"

@@ -4,7 +4,7 @@ The rooms in the order of their imports: each imports only from those above it. 
 which may import which:
 
     runtime       errors, files and derived files, pages, processes, locks
-    pictures.py   one scan as a picture
+    pictures.py   one scan as a picture, charts of volumes
     cohorts       layouts of data sets, records of scans, splits
     models        model files: description, weights, application
     options       all options and their checks; transfer of options and models to the running bundle

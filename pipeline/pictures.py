@@ -1,8 +1,18 @@
-"""Draw pictures of one scan: an axial T1 slice with outlined lesions, anterior up, the patient's left on the left."""
+"""Draw pictures of one scan, and charts of the volumes of many.
+
+A picture is an axial T1 slice with outlined lesions, anterior up, the patient's left on the left. Charts ignore the user's
+matplotlib settings, so that equal data gives equal pictures. The colors of Okabe and Ito (2008) are distinguishable for
+color-blind readers.
+"""
 
 import io
+from typing import Any
 
 import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
@@ -11,6 +21,35 @@ from scipy import ndimage
 COLORS = {1: (255, 60, 40), 2: (0, 230, 230)}
 BRIGHTEST_SHOWN = 2.0
 MARK_COLOR = (255, 255, 255)
+BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
+GRAY, INK = "#737A85", "#30343B"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": GRAY,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": GRAY,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E8EB",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
+POINT: dict[str, Any] = {"s": 22, "color": BLUE, "alpha": 0.65, "linewidth": 0}
+WIDTH_IN, DOTS_PER_INCH = 7.2, 160
+# 95 % of normally distributed differences lie between the limits of agreement (Bland and Altman 1986).
+LIMITS_SD = 1.96
+# Symmetric-log axes are linear below this volume.
+LINEAR_ML = 1.0
+
+# Decorator for functions that create or draw a figure.
+styled = style.context(STYLE, after_reset=True)
 
 
 def lesion_panel(image: NDArray[np.float32], label: NDArray[np.float32], pred: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -58,3 +97,62 @@ def with_mark(picture: Image.Image, knows_left: bool = True) -> Image.Image:
     """Return a picture with an L on its left side, which is the patient's left, or with `L?` where that was guessed."""
     ImageDraw.Draw(picture).text((3, picture.height // 2), "L" if knows_left else "L?", fill=MARK_COLOR)
     return picture
+
+
+@styled
+def encode_png(figure: Figure) -> bytes:
+    """Return a figure as PNG without date and software name, so that equal figures give equal bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return stream.getvalue()
+
+
+@styled
+def draw_agreement(before_ml: Any, after_ml: Any, names: tuple[str, str], title: str) -> Figure:
+    """Draw the difference of two volumes of each scan against their mean, with mean difference and 95 % limits of agreement.
+
+    The limits are mean ± 1.96 SD of second minus first (Bland and Altman 1986). Both axes are linear below 1 ml and
+    logarithmic above.
+
+    Args:
+        before_ml: First volume of each scan `(N,)`, in ml.
+        after_ml: Second volume `(N,)`.
+        names: Words for the two volumes.
+        title: Title of the chart, with the number of scans.
+    """
+    before, after = (np.asarray(volumes, dtype=float) for volumes in (before_ml, after_ml))
+    difference_ml = after - before
+    bias_ml = difference_ml.mean() if difference_ml.size else np.nan
+    spread_ml = LIMITS_SD * difference_ml.std(ddof=1) if difference_ml.size > 1 else np.nan
+    figure, axes = make_canvas(4.0)
+    axes.set_xscale("symlog", linthresh=LINEAR_ML)
+    axes.set_yscale("symlog", linthresh=LINEAR_ML)
+    axes.scatter((before + after) / 2, difference_ml, **POINT)
+    if not np.isnan(bias_ml):
+        draw_level(axes, bias_ml, f"mean {format_signed(bias_ml)} ml", INK)
+    if not np.isnan(spread_ml):
+        draw_level(axes, bias_ml + spread_ml, f"+1.96 SD {format_signed(bias_ml + spread_ml)} ml")
+        draw_level(axes, bias_ml - spread_ml, f"−1.96 SD {format_signed(bias_ml - spread_ml)} ml")
+    axes.set(xlabel=f"mean of {names[0]} and {names[1]} volume (ml)", ylabel=f"{names[1]} − {names[0]} volume (ml)")
+    axes.set_xlim(0, None)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
+    axes.set_title(title)
+    return figure
+
+
+def make_canvas(height_in: float) -> tuple[Figure, Axes]:
+    """Return an empty figure of the report's width and its only axes."""
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    return figure, figure.subplots()
+
+
+def draw_level(axes: Axes, value: float, text: str, color: str = GRAY) -> None:
+    """Draw a horizontal line with its name to the right of the axes, where the name covers no point."""
+    axes.axhline(value, color=color, linewidth=1, linestyle="dashed")
+    axes.annotate(text, (1.01, value), xycoords=("axes fraction", "data"), va="center", color=color, fontsize=8)
+
+
+def format_signed(volume_ml: float) -> str:
+    """Return a volume with its sign, to a tenth of a milliliter."""
+    return f"{volume_ml:+.1f}".replace("-", "−")

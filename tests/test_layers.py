@@ -26,11 +26,11 @@ ROOMS = {
     "lesions": {"runtime", "finding"},
     "derivatives": {"runtime", "pictures", "finding", "lesions"},
     "inference": {"runtime", "models", "finding", "lesions", "derivatives"},
-    "review": {"runtime", "pictures", "models", "finding", "lesions", "derivatives", "inference"},
-    "evaluation": {"runtime", "pictures", "cohorts", "models", "finding", "derivatives", "inference"},
+    "review": {"runtime", "pictures", "cohorts", "models", "finding", "lesions", "derivatives", "inference"},
+    "evaluation": {"runtime", "pictures", "cohorts", "models", "finding", "lesions", "derivatives", "inference"},
     "report": {"runtime", "pictures", "cohorts", "models", "options", "evaluation"},
     "synthesis": {"runtime", "cohorts"},
-    "doctor": {"runtime", "cohorts", "training"},
+    "doctor": {"runtime", "cohorts", "training", "review"},
     "console": {"runtime", "options", "synthesis", "review"},
 }
 

@@ -12,6 +12,7 @@ In the order of a scan:
     slices.py             field of view, planes and slices
     augmentation.py       random changes of a batch of slices
     decision.py           probabilities to labels
+    drawn_masks.py        masks that a person drew in any program
     filling.py            lesions replaced by mirrored tissue, and stored_values.py, which keeps all other voxels
     prediction_check.py   reading of a saved prediction, and whether it can be scored
     synthesis/            synthetic scans for training
@@ -30,7 +31,7 @@ from strokelesion.transforms.augmentation import RandAugmentSlicesd
 from strokelesion.transforms.brain import BrainExtractor, BrainNetwork, ExtractBraind, KeepInBraind, KeepOnePieced, StripHeadd
 from strokelesion.transforms.decision import DecideLesionsd, FillBackgroundd
 from strokelesion.transforms.intensity import ScaleTissued, is_tissue
-from strokelesion.transforms.masks import BinarizeMasksd, FuseSubmasksd, LabelLesionsd, LoadMasksd
+from strokelesion.transforms.masks import BinarizeMasksd, DivideByClassesd, FuseSubmasksd, LabelLesionsd, LoadMasksd
 from strokelesion.transforms.prediction_check import CheckPredictiond, LoadPredictiond
 from strokelesion.transforms.preparation import CorrectBiasd, PlaceInMNId
 from strokelesion.transforms.reading import LoadScand

@@ -109,6 +109,33 @@ class BinarizeMasksd(MapTransform):
         return sample
 
 
+class DivideByClassesd(MapTransform):
+    """Divide a binary mask of all lesions into `main_mask` and `sub_masks` by a map of the classes, if a sample has one.
+
+    A voxel of the mask is sub if the map has a 2 there, and main otherwise. Voxels of the map outside the mask do not count.
+
+    Args:
+        keys: Path of the map, replaced by nothing; samples need not have it.
+
+    Raises:
+        SampleError: The map cannot be read, or is not on the grid of the mask.
+    """
+
+    version = 1
+
+    def __init__(self, keys: KeysCollection = "classes") -> None:
+        super().__init__(keys, allow_missing_keys=True)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the sample with its masks `(1, X, Y, Z)` as bytes."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            mask = sample["main_mask"]
+            is_sub = match_grid(mask, load_volume(sample.pop(key))).as_subclass(torch.Tensor) == SUB
+            sample["main_mask"], sample["sub_masks"] = mask * ~is_sub, mask * is_sub
+        return sample
+
+
 class FuseSubmasksd(MapTransform):
     """Fuse any number of mask channels into their union: `(C, X, Y, Z)` to `(1, X, Y, Z)`."""
 

@@ -219,7 +219,10 @@ def check_itk_file(path: str) -> None:
     io.SetFileName(path)
     io.ReadImageInformation()
     if io.GetNumberOfComponents() != 1:
-        raise UserError(f"its voxels have {io.GetNumberOfComponents()} components; expected one number each")
+        raise UserError(
+            f"its voxels have {io.GetNumberOfComponents()} components; expected one number each. Export a segmentation as a "
+            "labelmap"
+        )
     shape = tuple(int(io.GetDimensions(axis)) for axis in range(io.GetNumberOfDimensions()))
     if len(shape) not in ITK_AXES:  # ITK would load the whole file before it refuses it
         raise UserError(f"it has {len(shape)} axes; expected {ITK_AXES[0]} to {ITK_AXES[-1]}. Convert it to one 3D volume")

@@ -22,11 +22,15 @@ PHANTOM_IDS = range(99001, 99221)
 
 
 class Record(TypedDict):
-    """Record of one scan, usable as a MONAI data item. Paths are absolute; symbolic links are not resolved."""
+    """Record of one scan, usable as a MONAI data item. Paths are absolute; symbolic links are not resolved.
+
+    `classes` is a map of 1 main and 2 sub that divides a mask of all lesions, `main_mask`.
+    """
 
     image: str
     main_mask: str
     sub_masks: NotRequired[list[str]]
+    classes: NotRequired[str]
     subject: str
     person: str
     session: str

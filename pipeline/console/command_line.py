@@ -66,6 +66,12 @@ def make_parser() -> ArgumentParser:
     add_bids_arguments(add("bids", "Segment a BIDS data set, as a BIDS App.", run_bids_app))
     demo = add("demo", "Make a synthetic scan and segment it.", run_demo)
     demo.add_argument("output_dir", nargs="?", default=DEMO_FOLDER, help=f"folder for scan and results; default: {DEMO_FOLDER}")
+    measure = add("measure", "Measure again with corrected masks.", run_measure)
+    measure.add_argument("output_dir", help="folder of the results").complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    measure.add_argument("--masks", help="folder of masks that were corrected in other programs")
+    measure.add_argument("--overwrite", action="store_true", help="replace other manual masks of these scans")
+    for name in ("rois", "atlas", "atlas_labels"):
+        measure.add_argument(f"--{name}", help=f"as for segment, if it has moved: {help_text(name)}")
     review = add("review", "Accept, correct or reject masks in the browser.", run_review)
     review.add_argument("output_dir", help="folder of the results").complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     review.add_argument("--port", type=int, default=0, help="port of this machine; default: a free one")
@@ -105,6 +111,16 @@ def run_demo(values: Namespace, others: list[str]) -> None:
     from strokelesion.pipeline.console.demo import show  # imports torch
 
     show(values.output_dir, others)
+
+
+def run_measure(values: Namespace, others: list[str]) -> None:
+    """Measure again with corrected masks."""
+    if others:
+        raise CommandLineError(f"got {others[0]}; see `strokelesion measure --help` for what is allowed.")
+    from strokelesion.pipeline.review.remeasuring import measure_corrected  # imports torch
+
+    paths = {name: getattr(values, name) for name in ("rois", "atlas", "atlas_labels")}
+    measure_corrected(values.output_dir, values.masks, values.overwrite, **paths)
 
 
 def run_review(values: Namespace, others: list[str]) -> None:

@@ -64,12 +64,20 @@ def write_dicom_seg(scan: MeasuredScan, files: ScanFolder, model_sha256: Any) ->
     if not isinstance(image, DicomImage):
         return
     try:
-        write_seg(files.path(SEG), scan.segmented.labels, scan.segmented.affine, image.files, model_sha256)
+        labels, affine = scan.segmented.labels, scan.segmented.affine
+        write_seg(files.path(SEG), labels, affine, image.files, model_sha256, files.is_manual)
     except UserError as error:
         scan.warnings.append(f"no DICOM segmentation was written: {error}")
 
 
-def write_seg(path: Path, labels: NDArray[np.uint8], affine: Any, files: Sequence[str | Path], model_sha256: str) -> Path:
+def write_seg(
+    path: Path,
+    labels: NDArray[np.uint8],
+    affine: Any,
+    files: Sequence[str | Path],
+    model_sha256: str,
+    is_corrected: bool = False,
+) -> Path:
     """Write a label map as a DICOM segmentation with one segment for each class, and return its path.
 
     Args:
@@ -78,17 +86,20 @@ def write_seg(path: Path, labels: NDArray[np.uint8], affine: Any, files: Sequenc
         affine: Affine `(4, 4)` of the map from voxels to mm in RAS.
         files: Files of the source series: one for each slice, or one with many frames.
         model_sha256: SHA-256 of the model, for the description of the algorithm.
+        is_corrected: Whether a person corrected the mask.
 
     Raises:
         UserError: If highdicom is not installed, or if the map is not on the grid of the slices.
     """
-    made = make_seg(labels, affine, files, model_sha256)
+    made = make_seg(labels, affine, files, model_sha256, "SEMIAUTOMATIC" if is_corrected else "AUTOMATIC")
     with written_whole(path) as beside:
         made.save_as(beside)
     return path
 
 
-def make_seg(labels: NDArray[np.uint8], affine: Any, files: Sequence[str | Path], model_sha256: str) -> Any:
+def make_seg(
+    labels: NDArray[np.uint8], affine: Any, files: Sequence[str | Path], model_sha256: str, kind: str = "AUTOMATIC"
+) -> Any:
     """Return the segmentation as a data set of highdicom; see `write_seg`."""
     try:
         import highdicom
@@ -109,7 +120,7 @@ def make_seg(labels: NDArray[np.uint8], affine: Any, files: Sequence[str | Path]
             images,
             pixels,
             "BINARY",
-            [describe_segment(number, model_sha256) for number in range(1, 1 + len(SEGMENTS))],
+            [describe_segment(number, model_sha256, kind) for number in range(1, 1 + len(SEGMENTS))],
             series_instance_uid=pydicom.uid.generate_uid(entropy_srcs=["series", *made_from]),
             sop_instance_uid=pydicom.uid.generate_uid(entropy_srcs=["instance", *made_from]),
             series_number=int(images[0].get("SeriesNumber") or 0) + SERIES_OFFSET,
@@ -137,8 +148,8 @@ def read_tags(file: str | Path) -> Any:
     return image
 
 
-def describe_segment(number: int, model_sha256: str) -> Any:
-    """Return the description of a segment: its class as label, infarct as coded type, and the algorithm."""
+def describe_segment(number: int, model_sha256: str, kind: str) -> Any:
+    """Return the description of a segment: its class as label, infarct as coded type, the kind and the algorithm."""
     import highdicom
     from pydicom.sr.codedict import codes
 
@@ -151,7 +162,7 @@ def describe_segment(number: int, model_sha256: str) -> Any:
         name,
         codes.SCT.MorphologicallyAbnormalStructure,
         highdicom.sr.CodedConcept(INFARCT[0], INFARCT[1], INFARCT[2]),
-        "AUTOMATIC",
+        kind,
         algorithm,
         anatomic_regions=[codes.SCT.Brain],
         display_color=highdicom.color.CIELabColor(*color),

@@ -17,7 +17,7 @@ from typing import Any
 from strokelesion.networks import UserError
 from strokelesion.pipeline.derivatives.bids_sources import find_dataset, read_links
 from strokelesion.pipeline.derivatives.provenance import scan_sources, sources_of
-from strokelesion.pipeline.derivatives.result_names import MASK, ScanName, parse_entities
+from strokelesion.pipeline.derivatives.result_names import ScanName, mask_of_record, parse_entities
 from strokelesion.pipeline.finding.suffixes import stem_of
 from strokelesion.pipeline.runtime.errors import format_issue
 from strokelesion.pipeline.runtime.files import write_bytes, write_text
@@ -63,7 +63,7 @@ def gather_overlay(folder: Path, done: Sequence[tuple[ScanName, Mapping[str, Any
     left_out = []
     for name, sidecar in done:
         if is_t1w_of_bids(name, sources_of(sidecar, links)):
-            write_bytes(Path(target) / name.path(ROI), (folder / name.path(MASK)).read_bytes())
+            write_bytes(Path(target) / name.path(ROI), mask_of_record(folder, name).read_bytes())
         else:
             left_out.append(str(name))
     ignored = Path(target) / ".bidsignore"

@@ -6,7 +6,7 @@ from typing import Any
 
 from strokelesion.pipeline.derivatives.outputs import OUTPUTS
 from strokelesion.pipeline.derivatives.scan_pages import DoneScan
-from strokelesion.pipeline.derivatives.table_columns import write_with_dictionary
+from strokelesion.pipeline.derivatives.table_columns import rows_of, write_with_dictionary
 
 
 def gather_results(folder: Path, wanted: Mapping[str, Any], done: Sequence[DoneScan], failed: Mapping[str, str]) -> None:
@@ -28,12 +28,3 @@ def gather_results(folder: Path, wanted: Mapping[str, Any], done: Sequence[DoneS
         if output.gather is not None:
             output.gather(folder, done, failed, wanted[output.name])
     write_with_dictionary(folder, "failures", [{"scan": scan, "reason": reason} for scan, reason in failed.items()])
-
-
-def rows_of(table: str, done: Sequence[DoneScan]) -> list[dict[str, Any]]:
-    """Return the rows of a table from the sidecars of all scans, with the columns that identify the scan."""
-    return [
-        {"subject": name.subject, "session": name.session or None, "scan": str(name), **row}
-        for name, sidecar in done
-        for row in sidecar["Tables"].get(table, [])
-    ]

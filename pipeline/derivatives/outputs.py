@@ -48,8 +48,18 @@ from strokelesion.pipeline.derivatives.scan_images import (
     write_lesions,
     write_probabilities,
 )
-from strokelesion.pipeline.derivatives.scan_pages import COHORT_PAGE, PAGE, PICTURE, DoneScan, gather_pages, write_page
-from strokelesion.pipeline.derivatives.table_columns import TABLES
+from strokelesion.pipeline.derivatives.scan_pages import (
+    AGREEMENT_PICTURE,
+    COHORT_PAGE,
+    PAGE,
+    PICTURE,
+    REVIEW_SIZES,
+    REVIEW_STATUS,
+    DoneScan,
+    gather_pages,
+    write_page,
+)
+from strokelesion.pipeline.derivatives.table_columns import TABLES, rows_of, write_with_dictionary
 from strokelesion.pipeline.lesions.lesion_table import region_rows
 from strokelesion.pipeline.lesions.measuring import MeasuredScan
 from strokelesion.pipeline.lesions.registrations import FOLDER as REGISTRATIONS
@@ -76,6 +86,7 @@ class Output:
         shared: What each file of all scans is, and what to do with it, by its path in the folder; sidecars as in `files`.
         gather: Function that writes the shared files from the folder, the scans that are done, the reasons of failures and the
             value of the output.
+        of_mask: Whether the files are made of the mask, so that they are written again when a person corrects it.
         require: Function that refuses, before any scan is segmented, what cannot be written, from the value of the output, the
             folder and the scans as listed.
     """
@@ -88,6 +99,7 @@ class Output:
     shared: Texts = field(default_factory=dict)
     gather: Callable[[Path, Sequence[DoneScan], Mapping[str, str], Any], None] | None = None
     require: Callable[[Any, Path, Sequence[Mapping[str, Any]]], None] | None = None
+    of_mask: bool = True
 
     def paths(self, folder: str | Path, name: ScanName) -> Iterator[Path]:
         """Yield the paths of all files of a scan."""
@@ -107,6 +119,15 @@ def write_regions(scan: MeasuredScan, _: ScanFolder, atlas: Any) -> None:
 def write_rois(scan: MeasuredScan, _: ScanFolder, rois: Any) -> None:
     """Add the table of how much of each ROI is lesion."""
     scan.tables["rois"] = roi_rows(scan.segmented, rois)
+
+
+def gather_corrections(folder: Path, done: Sequence[DoneScan], _: Mapping[str, str], __: Any) -> None:
+    """Write the table of the scans with manual masks, or remove it if there are none."""
+    if rows := rows_of("corrections", done):
+        write_with_dictionary(folder, "corrections", rows)
+        return
+    for file in with_sidecar("corrections.tsv"):
+        (folder / file).unlink(missing_ok=True)
 
 
 def in_standard_space(name: str, option: str, space: str, text: str) -> Output:
@@ -132,6 +153,7 @@ LESIONS = Output(
     },
     write=write_lesions,
     tables=("volumes", "lesions"),
+    of_mask=False,
 )
 OUTPUTS = (
     LESIONS,
@@ -140,12 +162,14 @@ OUTPUTS = (
         option="--save_probabilities",
         files={PROBABILITIES: "probability of either lesion"},
         write=write_probabilities,
+        of_mask=False,
     ),
     Output(
         name="brain",
         option="--save_brain",
         files={"desc-brain_mask.nii.gz": "brain, with infarcts and ventricles, refined at its surface"},
         write=write_brain,
+        of_mask=False,
     ),
     in_standard_space("mni", "--mni 2009a", MNI_SPACE, "MNI space, 1 mm; affine only"),
     in_standard_space("fsl", "--mni fsl", FSL_SPACE, "the space of FSL, on its 1 mm grid; affine only, off by several mm"),
@@ -164,6 +188,13 @@ OUTPUTS = (
     ),
     Output(name="regions", option="--atlas", files={}, write=write_regions, tables=("regions",)),
     Output(name="rois", option="--rois", files={}, write=write_rois, tables=("rois",)),
+    Output(
+        name="corrections",
+        option="",
+        files={},
+        shared={"corrections.tsv": (TABLES["corrections"].text, TABLES["corrections"].use)},
+        gather=gather_corrections,
+    ),
     Output(name="fmriprep", option="--for_fmriprep", files={}, gather=gather_overlay, require=require_own_tree),
     Output(name="group", option="group", files={}, shared=OF_GROUP, gather=gather_group),
     Output(
@@ -182,7 +213,11 @@ OUTPUTS = (
 )
 # Other files of the folder: what they are, and what to do with them.
 OTHERS: Texts = {
-    **{f"{table}.tsv": (TABLES[table].text, TABLES[table].use) for table in ("failures", "inputs", "review")},
+    **{
+        f"{table}.tsv": (TABLES[table].text, TABLES[table].use)
+        for table in ("failures", "inputs", "review", REVIEW_STATUS, REVIEW_SIZES)
+    },
+    AGREEMENT_PICTURE: ("volumes before and after the review (Bland-Altman), written by `measure`", "report a review"),
     f"{REGISTRATIONS}/": ("registrations to MNI space", "keep: they are not computed twice"),
     DESCRIPTION: ("name of the data set; `DatasetLinks` says where the scans lie", "nothing"),
     ".bidsignore": ("files that are not part of BIDS", "nothing"),

@@ -5,6 +5,9 @@ To keep the page small, only the box around brain and lesions is in it; voxels o
 
 import base64
 import gzip
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -23,10 +26,14 @@ BRIGHTEST_PERCENTILE = 99.5
 # 64 shades are enough: with more, invisible noise would double the size of the page.
 SHADES, PERCENTS = 64, 100
 COMPRESSION = 6  # higher levels save about 1 % of the size but double the time
+# Volumes in a page, see `scan_page.html`.
+_FILES = re.compile(r"^const files = (\{.*\});$", re.MULTILINE)
 HEADER_BYTES = 352  # of a NIfTI file without extensions
 
 
-def page_volumes(gray: MetaTensor, brain: torch.Tensor, scan: SegmentedScan, header: nib.Nifti1Header) -> dict[str, Any]:
+def page_volumes(
+    gray: MetaTensor, brain: torch.Tensor, scan: SegmentedScan, header: nib.Nifti1Header, page: Path | None = None
+) -> dict[str, Any]:
     """Return what the page needs to show and edit a mask on the scan's own grid.
 
     Args:
@@ -34,6 +41,7 @@ def page_volumes(gray: MetaTensor, brain: torch.Tensor, scan: SegmentedScan, hea
         brain: Mask of the region to show, `(1, X, Y, Z)`.
         scan: Segmentation of the scan.
         header: Header of the scan's mask file.
+        page: Earlier page of the scan, from which the probability is taken if the segmentation has none.
 
     Returns:
         `image` (shades of gray), `label` and `percent` (probability), NIfTI files of the box in base64; `start` and `shape`,
@@ -42,12 +50,24 @@ def page_volumes(gray: MetaTensor, brain: torch.Tensor, scan: SegmentedScan, hea
     region = (brain.as_subclass(torch.Tensor)[0].numpy() > 0) | (scan.labels > 0)
     box = box_around(region, voxel_sizes(scan.affine))
     start = [side.start for side in box]
-    percent = (scan.probability[box] * PERCENTS).round().clip(0, PERCENTS)
+    likely = kept_percent(page, scan.labels.shape) if scan.probability is None else scan.probability * PERCENTS
+    percent = likely[box].round().clip(0, PERCENTS)
     affine = scan.affine @ nib.affines.from_matvec(np.eye(3), start)
     volumes = {"image": gray.as_subclass(torch.Tensor)[0].numpy()[box], "label": scan.labels[box], "percent": percent}
     files = {name: as_base64(volume.astype(np.uint8), affine) for name, volume in volumes.items()}
     whole = as_image(torch.zeros(scan.labels.shape, dtype=torch.uint8), header).to_bytes()[:HEADER_BYTES]
     return {**files, "start": start, "shape": list(scan.labels.shape), "header": base64.b64encode(whole).decode()}
+
+
+def kept_percent(page: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the probability `(X, Y, Z)` in percent in an earlier page of a scan; 0 outside its box, and without it."""
+    percent = np.zeros(shape, np.uint8)
+    found = _FILES.search(page.read_text(encoding="utf-8")) if page is not None and page.is_file() else None
+    if found and tuple((files := json.loads(found[1])).get("shape", ())) == shape:  # pages of earlier versions have none
+        image: Any = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(files["percent"])))
+        box = zip(files["start"], image.shape, strict=True)
+        percent[tuple(slice(start, start + size) for start, size in box)] = np.asarray(image.dataobj)
+    return percent
 
 
 def as_gray(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:

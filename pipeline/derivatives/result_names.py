@@ -29,6 +29,9 @@ SIDECAR = "label-lesion_mask.json"
 CLASSES_MAP = "seg-lesions_dseg.nii.gz"
 CLASSES_NAMES = "seg-lesions_dseg.tsv"
 PROBABILITIES = "label-lesion_probseg.nii.gz"
+# Mask that a person drew, see `review`, and the map of its classes.
+MANUAL_MASK = "label-lesion_desc-manual_mask.nii.gz"
+MANUAL_CLASSES = "seg-lesions_desc-manual_dseg.nii.gz"
 # Entities that results on the scan's own grid have beside those of the scan.
 RESULT_ENTITIES = (("label", "lesion"), ("seg", "lesions"))
 _ENTITY = re.compile(r"([a-z]+)-([a-zA-Z0-9]+)")
@@ -140,6 +143,12 @@ def parse_pairs(words: Sequence[str]) -> list[tuple[str, str] | None]:
     """Return key and value of words such as `ses-1`; None for a word that is no entity."""
     pairs = [_ENTITY.fullmatch(word) for word in words]
     return [(pair[1], pair[2]) if pair else None for pair in pairs]
+
+
+def mask_of_record(folder: str | Path, name: ScanName) -> Path:
+    """Return the mask of a scan that counts: the one that a person drew, if there is one, else the automatic one."""
+    manual = Path(folder) / name.path(MANUAL_MASK)
+    return manual if manual.exists() else Path(folder) / name.path(MASK)
 
 
 def name_of_result(path: Path) -> ScanName | None:

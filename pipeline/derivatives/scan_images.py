@@ -47,14 +47,16 @@ class ScanFolder:
     Attributes:
         folder: Folder of the results.
         name: Name of the scan.
-        sources: URIs of the scan's files.
+        sources: URIs of the scan's files, and of the mask if a person drew it.
         wanted: Value of each optional output that is wanted, by name; see `outputs.py`.
+        is_manual: Whether the files are made of a mask that a person drew.
     """
 
     folder: Path
     name: ScanName
     sources: Sequence[str]
     wanted: Mapping[str, Any]
+    is_manual: bool = False
 
     def path(self, file: str) -> Path:
         """Return the path of a file, see `path_in`."""
@@ -63,7 +65,7 @@ class ScanFolder:
     def metadata_of(self, file: str) -> dict[str, Any]:
         """Return what the sidecar of any image holds; a file that begins with `space-` lies in a standard space, at 1 mm."""
         entities, is_standard = dict(self.name.entities), file.startswith("space-")
-        metadata: dict[str, Any] = {"Sources": list(self.sources)}
+        metadata: dict[str, Any] = {"Sources": list(self.sources), **({"Manual": True} if self.is_manual else {})}
         if "space" in entities and not is_standard:
             metadata["SpatialReference"] = "orig" if entities["space"] == "orig" else self.sources[0]
         if "res" in entities or "_res-" in file:
@@ -120,7 +122,8 @@ def write_lesions(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
 
 def write_probabilities(scan: MeasuredScan, files: ScanFolder, _: Any) -> None:
     """Write the probability of either lesion class on the scan's own grid."""
-    files.write_image(PROBABILITIES, either_lesion(scan.probabilities), scan.header)
+    if scan.probabilities is not None:
+        files.write_image(PROBABILITIES, either_lesion(scan.probabilities), scan.header)
 
 
 def either_lesion(probabilities: MetaTensor) -> torch.Tensor:
@@ -135,13 +138,13 @@ def write_in_space(scan: MeasuredScan, files: ScanFolder, space: str) -> None:
     """
     if scan.segmented.to_mni is None or ("space", space) in files.name.entities:
         return
-    there = to_mni_space(scan.probabilities, scan.segmented.to_mni, space)
-    labels = scan.decide.decide(there).as_subclass(torch.Tensor)[0]
+    there = to_mni_space(scan.evidence, scan.segmented.to_mni, space)
+    labels = scan.decide(there).as_subclass(torch.Tensor)[0]
     header, about = mask_header(None, there.affine, MNI), {"Description": REGISTRATION[space]}
     files.write_image(in_space(space, MASK), (labels > 0).to(torch.uint8), header, Type="Lesion", **about)
     files.write_image(in_space(space, CLASSES_MAP), labels, header, **about)
     write_text(files.path(in_space(space, CLASSES_NAMES)), CLASSES_TABLE)
-    if "probabilities" in files.wanted:
+    if "probabilities" in files.wanted and scan.probabilities is not None:
         files.write_image(in_space(space, PROBABILITIES), either_lesion(there), header, **about)
 
 

@@ -40,6 +40,8 @@ JPEG_QUALITY = 80
 COHORT_PICTURES_BYTES = 30e6
 # Page and picture of a scan, whose name replaces `*`, and page of all scans.
 PAGE, PICTURE, COHORT_PAGE = "pages/*.html", "pages/*.jpg", "index.html"
+# Report of a review, which `measure` writes.
+REVIEW_STATUS, REVIEW_SIZES, AGREEMENT_PICTURE = "review_status", "review_sizes", "group/corrections.png"
 DoneScan = tuple[ScanName, Mapping[str, Any]]
 
 
@@ -56,9 +58,9 @@ def gather_pages(folder: Path, done: Sequence[DoneScan], failed: Mapping[str, st
     shown = []
     for name, sidecar in done:
         page, picture = (file.replace("*", str(name)) for file in (PAGE, PICTURE))
-        row = {**sidecar["Tables"]["volumes"][0], "warnings": sidecar["Warnings"]}
+        row = {"mask": "automatic", **sidecar["Tables"]["volumes"][0], "warnings": sidecar["Warnings"]}
         shown.append({"name": str(name), "page": page, "mosaic": folder / picture, **row})
-    write_cohort_page(folder / COHORT_PAGE, shown, failed, read_group(folder))
+    write_cohort_page(folder / COHORT_PAGE, shown, failed, read_group(folder), read_review(folder))
 
 
 def write_scan_page(
@@ -90,7 +92,7 @@ def write_scan_page(
         Path(__file__).with_name("scan_page.html"),
         name=name,
         niivue=niivue(),
-        volumes=page_volumes(gray, brain, scan, header),
+        volumes=page_volumes(gray, brain, scan, header, path),
         mosaic=base64.b64encode(cuts).decode(),
         lesions=[
             {**row, "where_mm": nearest_voxel_mm(scan, voxels)}
@@ -112,8 +114,22 @@ def read_group(folder: Path) -> dict[str, Any]:
     return {"sides": sides, **{key: base64.b64encode((folder / file).read_bytes()).decode() for key, file in pictures.items()}}
 
 
+def read_review(folder: Path) -> dict[str, Any]:
+    """Return picture in base64 and rows of the tables of a review; empty if there was none."""
+    if not (folder / AGREEMENT_PICTURE).exists():
+        return {}
+    tables = {"status": REVIEW_STATUS, "sizes": REVIEW_SIZES}
+    rows = {key: pd.read_csv(folder / f"{table}.tsv", sep="\t").round(1).astype(str) for key, table in tables.items()}
+    picture = base64.b64encode((folder / AGREEMENT_PICTURE).read_bytes()).decode()
+    return {"agreement": picture, **{key: table.replace("nan", "").to_dict("records") for key, table in rows.items()}}
+
+
 def write_cohort_page(
-    path: Path, scans: Sequence[Mapping[str, Any]], failed: Mapping[str, str], group: Mapping[str, Any] | None = None
+    path: Path,
+    scans: Sequence[Mapping[str, Any]],
+    failed: Mapping[str, str],
+    group: Mapping[str, Any] | None = None,
+    review: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page of all scans; pictures of large cohorts are reduced so that all fit into `COHORT_PICTURES_BYTES`.
 
@@ -122,11 +138,13 @@ def write_cohort_page(
         scans: Items with `name`, `page` (relative), `mosaic` (path of a JPEG), `warnings` and the columns of `volumes.tsv`.
         failed: Reasons of failures by path of the scan.
         group: Pictures and rows as `read_group` returns them, if there are any.
+        review: Picture and rows as `read_review` returns them, if there are any.
     """
     share = COHORT_PICTURES_BYTES / max(1, sum(scan["mosaic"].stat().st_size for scan in scans))
     # Read one picture at a time: the pictures of 10,000 scans would take a gigabyte.
     shown = [{**scan, "mosaic": as_shown(scan["mosaic"], share)} for scan in scans]
-    write_text(path, render_page(Path(__file__).with_name("cohort_page.html"), scans=shown, failed=failed, group=group))
+    template = Path(__file__).with_name("cohort_page.html")
+    write_text(path, render_page(template, scans=shown, failed=failed, group=group, review=review))
 
 
 def as_shown(path: Path, share: float) -> str:

@@ -62,6 +62,10 @@ TABLES = {
             "left_ml": Column("volume on the left of the middle plane of MNI space", "mL"),
             "right_ml": Column("volume on the right of the middle plane of MNI space", "mL"),
             "brain_ml": Column("volume of the brain, lesions included, before its surface is refined", "mL"),
+            "mask": Column(
+                "mask that the numbers are of",
+                levels={"automatic": "that of the network", "manual": "one that a person corrected, see `corrections.tsv`"},
+            ),
             "warnings": Column("what is doubtful; `not assessed` if the scan may be no T1 of a whole brain"),
         },
     ),
@@ -107,6 +111,44 @@ TABLES = {
             "roi_ml": Column("volume of the ROI, in MNI space", "mL"),
             "volume_ml": Column("volume of lesion in the ROI, in the scan's own space", "mL"),
             "roi_percent": Column("share of the ROI that is lesion, in MNI space", "%"),
+        },
+    ),
+    "corrections": Table(
+        "one row for each scan with a manual mask, written by `measure`",
+        "report how much was changed",
+        {
+            **NAMED_BY,
+            "automatic_ml": Column("volume of the automatic mask", "mL"),
+            "manual_ml": Column("volume of the manual mask", "mL"),
+            "added_ml": Column("volume that was added", "mL"),
+            "removed_ml": Column("volume that was removed", "mL"),
+            "changed_ml": Column("sum of both", "mL"),
+            "dice": Column("Dice of the two masks; `n/a` if both are empty"),
+            "missed": Column("number of lesions of the manual mask without any automatic voxel", is_count=True),
+            "false": Column("number of lesions of the automatic mask without any manual voxel", is_count=True),
+            "initials": Column("initials of the person who drew the mask"),
+            "date": Column("date and time at which it was drawn"),
+        },
+    ),
+    "review_status": Table(
+        "scans by decision, with mean volumes, written by `measure`",
+        "report a review",
+        {
+            "status": Column("decision, as in `review.tsv`"),
+            "scans": Column("number of scans", is_count=True),
+            "automatic_ml": Column("mean volume of the automatic masks", "mL"),
+            "record_ml": Column("mean volume of the masks of record: manual if there is one, else automatic", "mL"),
+            "changed_ml": Column("mean volume that was added or removed", "mL"),
+        },
+    ),
+    "review_sizes": Table(
+        "lesions of accepted and corrected scans by size, written by `measure`",
+        "see which lesions are missed",
+        {
+            "size_ml": Column("volumes of the lesions", "mL"),
+            "lesions": Column("number of lesions in the masks of record", is_count=True),
+            "missed": Column("those without any automatic voxel", is_count=True),
+            "false": Column("number of automatic lesions without any voxel in the mask of record", is_count=True),
         },
     ),
     "group_sides": Table(
@@ -164,6 +206,20 @@ TABLES = {
         },
     ),
 }
+
+
+def rows_of(table: str, done: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the rows of a table from the sidecars of all scans, with the columns that identify the scan.
+
+    Args:
+        table: Key of `TABLES`.
+        done: Names and sidecars of the scans.
+    """
+    return [
+        {"subject": name.subject, "session": name.session or None, "scan": str(name), **row}
+        for name, sidecar in done
+        for row in sidecar["Tables"].get(table, [])
+    ]
 
 
 def write_with_dictionary(folder: str | Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:

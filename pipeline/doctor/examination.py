@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from strokelesion.pipeline.cohorts.survey import survey_cohort
 from strokelesion.pipeline.doctor import checks
 from strokelesion.pipeline.doctor.checks import SEVERITIES, STOPS, Check, Subject
 from strokelesion.pipeline.doctor.scan import Training, open_scan
+from strokelesion.pipeline.review.reviewed_cohort import survey_labeled
 from strokelesion.pipeline.runtime.errors import NAMED_AT_MOST
 from strokelesion.pipeline.runtime.files import write_table
 from strokelesion.transforms import Recipe
@@ -31,7 +31,7 @@ def examine(
     """Run all `CHECKS` on a data set, write the issues to a table and print them.
 
     Args:
-        dataset_dir: Folder in a layout of `read_cohort`, also one that `read_cohort` refuses.
+        dataset_dir: Folder in a layout of `read_cohort`, also one that `read_cohort` refuses, or reviewed results.
         transform: Training transform, from a record to slices.
         table: CSV file for the issues: `file` (below the folder), `issue`, `severity`, `advice`, `check`.
         allow_empty: Whether training accepts masks without lesion.
@@ -52,7 +52,7 @@ def examine(
 
 def diagnose(dataset_dir: str | Path, training: Training) -> pd.DataFrame:
     """Return a table of all issues of a data set, one row each, the most severe first."""
-    survey = survey_cohort(dataset_dir)
+    survey = survey_labeled(dataset_dir)
     rows = list(run_checks(checks.FOLDER_CHECKS, survey))
     hashes: dict[str, str] = {}
     for number, item in enumerate(tqdm([*survey.records, *survey.loose], desc="doctor", unit="scan")):

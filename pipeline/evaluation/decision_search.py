@@ -13,8 +13,8 @@ from monai.engines.utils import IterationEvents
 from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.evaluation.lesion_matching import LesionPairs, compute_lesion_f1, find_matched, pair_lesions
 from strokelesion.pipeline.evaluation.metrics import ISLES26_MIN_IOU, ISLES26_NEIGHBORS
+from strokelesion.pipeline.lesions.lesion_matching import LesionPairs, compute_lesion_f1, find_matched, pair_lesions
 from strokelesion.pipeline.models.description import Decision
 from strokelesion.pipeline.runtime.files import DECIMALS
 from strokelesion.transforms.components import components, least_voxels, peaks

@@ -36,14 +36,14 @@ from monai.handlers import MeanDice
 from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.evaluation.lesion_matching import (
+from strokelesion.pipeline.evaluation.voxelwise import Floats, Mask, average_precision, keras_dice, surface_distances_mm
+from strokelesion.pipeline.lesions.lesion_matching import (
     LesionPairs,
     compute_lesion_f1,
     find_matched,
     find_touched,
     pair_lesions,
 )
-from strokelesion.pipeline.evaluation.voxelwise import Floats, Mask, average_precision, keras_dice, surface_distances_mm
 from strokelesion.transforms.geometry import bounding_box, voxel_ml
 
 Labels = NDArray[np.integer[Any]]

@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,13 +14,14 @@ from typing import Any
 
 from strokelesion.pipeline.derivatives.bids_sources import DESCRIPTION, add_links, read_links, to_uri
 from strokelesion.pipeline.derivatives.gathering import gather_results
+from strokelesion.pipeline.derivatives.manual_masks import of_record, warn_of_unmeasured, write_record
 from strokelesion.pipeline.derivatives.outputs import LESIONS, OUTPUTS, as_settings, find_wanted, ignored_files
 from strokelesion.pipeline.derivatives.provenance import is_made_from, read_sidecar, scan_sources, series_uid, sha256_of_scan
-from strokelesion.pipeline.derivatives.result_names import MASK, SIDECAR, ScanName
+from strokelesion.pipeline.derivatives.result_names import MANUAL_MASK, MASK, SIDECAR, ScanName
 from strokelesion.pipeline.derivatives.scan_images import ScanFolder
 from strokelesion.pipeline.lesions.measuring import MeasuredScan, Register, measure_scan
 from strokelesion.pipeline.lesions.registrations import FOLDER as REGISTRATIONS
-from strokelesion.pipeline.runtime.files import DECIMALS, plain, remove_parts, write_json, write_text
+from strokelesion.pipeline.runtime.files import DECIMALS, remove_parts, write_json, write_text
 from strokelesion.transforms import DecideLesionsd
 
 # Version of BIDS that the names and sidecars follow.
@@ -37,6 +39,7 @@ class Results:
         register: Function that registers a brain to MNI space, see `register_brain`; None skips the registration.
         wanted: Value of each optional output by name, see `outputs.py`; None and False mean that it is not wanted.
         overwrite: Whether to segment finished scans again.
+        options: Paths of what outputs are made from, by option; stored in each sidecar, for `measure`.
     """
 
     folder: Path
@@ -45,6 +48,7 @@ class Results:
     register: Register
     wanted: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
@@ -96,7 +100,8 @@ class Results:
     def write(self, name: ScanName, item: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
         """Write the files of one scan; write the sidecar last, because it marks the scan as done.
 
-        Files of earlier settings are removed first. After an interruption, their sidecar would belong to other files.
+        Files of earlier settings are removed first. After an interruption, their sidecar would belong to other files. A mask
+        that a person drew stays, and stays the mask of record.
         """
         for path in self.files_to_remove(name):
             path.unlink(missing_ok=True)
@@ -107,7 +112,10 @@ class Results:
         for output in OUTPUTS:
             if output.name in self.outputs and output.write is not None:
                 output.write(scan, files, self.outputs[output.name])
-        write_json(self.path(name, SIDECAR), self.sidecar(item, scan, files))
+        sidecar = self.sidecar(item, scan, files)
+        if self.path(name, MANUAL_MASK).exists():
+            write_record(Path(self.folder), name, item, scan.image, sidecar, self.outputs)
+        write_json(self.path(name, SIDECAR), sidecar)
 
     def files_to_remove(self, name: ScanName) -> list[Path]:
         """Return the sidecar and the optional files of a scan, which must not stay beside new masks."""
@@ -117,8 +125,8 @@ class Results:
 
     def sidecar(self, item: Mapping[str, Any], scan: MeasuredScan, files: ScanFolder) -> dict[str, Any]:
         """Return the content of a mask's sidecar."""
-        (volumes,), to_mni = scan.tables["volumes"], scan.segmented.to_mni
-        tables = {**scan.tables, "volumes": [{**volumes, "warnings": "; ".join(scan.warnings) or None}]}
+        to_mni = scan.segmented.to_mni
+        options = {name: os.path.abspath(path) for name, path in self.options.items() if path is not None}
         return {
             "Type": "Lesion",
             **files.metadata_of(MASK),
@@ -128,12 +136,16 @@ class Results:
             "Settings": self.asked,
             "ToMNI152NLin2009aSym": None if to_mni is None else to_mni.round(DECIMALS).tolist(),
             "Warnings": list(scan.warnings),
-            "Tables": plain(tables),
+            "Tables": scan.stored_tables,
+            **({"Options": options} if options else {}),
         }
 
     def gather(self, names: Sequence[ScanName], failed: Mapping[str, str]) -> None:
         """Write the tables of all finished scans, and the table of failures."""
-        gather_results(Path(self.folder), self.outputs, list(self.done(names)), failed)
+        done = list(self.done(names))
+        warn_of_unmeasured(Path(self.folder), done)
+        records = [(name, of_record(Path(self.folder), name, known)) for name, known in done]
+        gather_results(Path(self.folder), self.outputs, records, failed)
 
     def done(self, names: Sequence[ScanName]) -> Iterator[tuple[ScanName, dict[str, Any]]]:
         """Yield the scans that are done with the current settings, sorted by name, with their sidecars."""

@@ -137,7 +137,7 @@ def as_segmentation(scan: MeasuredScan) -> Segmentation:
     return Segmentation(
         mask=as_image((labels > 0).to(torch.uint8), scan.header),
         classes=as_image(labels, scan.header),
-        probability=as_image(either_lesion(scan.probabilities), scan.header),
+        probability=as_image(either_lesion(scan.evidence), scan.header),
         lesions=pd.DataFrame(scan.tables["lesions"], columns=columns),
         volumes=scan.tables["volumes"][0],
         warnings=tuple(scan.warnings),

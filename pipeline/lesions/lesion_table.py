@@ -37,7 +37,7 @@ class SegmentedScan:
 
     Attributes:
         labels: Label map: 0 background, 1 main lesion, 2 sub-lesion, `(X, Y, Z)`.
-        probability: Probability of either lesion class, `(X, Y, Z)`.
+        probability: Probability of either lesion class, `(X, Y, Z)`; None if it is unknown.
         brain_ml: Volume of the brain, lesions included; nan without a brain mask.
         affine: Affine from voxels to the scan's millimeters, RAS.
         to_mni: Affine from the scan's millimeters to MNI millimeters; None if unknown.
@@ -45,7 +45,7 @@ class SegmentedScan:
     """
 
     labels: NDArray[np.uint8]
-    probability: NDArray[np.floating]
+    probability: NDArray[np.floating] | None
     brain_ml: float
     affine: Affine
     to_mni: Affine | None
@@ -87,13 +87,13 @@ def lesion_voxels(labels: NDArray[np.uint8]) -> list[NDArray[np.intp]]:
 def lesion_row(scan: SegmentedScan, voxels: NDArray[np.intp]) -> Row:
     """Return the measurements of one lesion from its voxels `(N, 3)`."""
     index = tuple(voxels.T)
-    probability = scan.probability[index]
+    probability = np.full(1, nan) if scan.probability is None else scan.probability[index]
     positions = scan.mni_mm(voxels)
     known = [1.0 if scan.knows_left else nan, 1.0, 1.0]
-    centroid, peak = positions.mean(axis=0) * known, positions[probability.argmax()] * known
+    centroid, peak = positions.mean(axis=0) * known, peak_mm(positions, probability) * known
     volume_ml = len(voxels) * scan.voxel_ml
     return {
-        "class": CLASSES[int(scan.labels[index][0]) - 1],  # of the whole lesion, see `DecideLesionsd`
+        "class": CLASSES[int(np.bincount(scan.labels[index], minlength=3)[1:].argmax())],  # a drawn lesion may have both
         "volume_ml": volume_ml,
         "brain_percent": 100 * volume_ml / scan.brain_ml,
         "mean_probability": float(probability.mean()),
@@ -102,6 +102,11 @@ def lesion_row(scan: SegmentedScan, voxels: NDArray[np.intp]) -> Row:
         **{f"peak_{axis}_mm": float(mm) for axis, mm in zip("xyz", peak, strict=True)},
         **{f"{tissue}_percent": 100 * share_in(mask, positions) for tissue, mask in tissue_masks().items()},
     }
+
+
+def peak_mm(positions_mm: NDArray[np.floating], probability: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the most probable of positions `(N, 3)`; nan if the probabilities `(N,)` are unknown."""
+    return np.full(3, nan) if np.isnan(probability).any() else positions_mm[probability.argmax()]
 
 
 def scan_row(scan: SegmentedScan) -> Row:

@@ -62,7 +62,7 @@ class Settings(BaseModel):
     dataset_dir: Text | None = option(
         None,
         About(LABELED, "training", is_basic=True, default="the phantom"),
-        "Folder of an ATLAS release or a BIDS data set.",
+        "Folder of an ATLAS release or a BIDS data set, or of reviewed results.",
     )
     split: SplitForm = option("5-fold", About((TRAINING, EXPERIMENTS), "held_out"), "Division of the persons into parts.")
     fold: Fold = option(0, About((TRAINING,), "held_out", is_basic=True), "Part that is held out: a number, or a site's name.")

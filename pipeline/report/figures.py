@@ -5,14 +5,12 @@ remains. The user's matplotlib settings are ignored, so that equal data gives eq
 (2008) are distinguishable for color-blind readers.
 """
 
-import io
 from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,32 +18,25 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from strokelesion.pipeline.evaluation.comparison import bootstrap_interval, select_with_truth
+from strokelesion.pipeline.pictures import (
+    BLUE,
+    GRAY,
+    GREEN,
+    INK,
+    ORANGE,
+    PINK,
+    POINT,
+    SKY,
+    WIDTH_IN,
+    draw_agreement,
+    draw_level,
+    make_canvas,
+    styled,
+)
 from strokelesion.pipeline.report.published import INTER_RATER_DICE, INTRA_RATER_DICE
 
-BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
-GRAY, INK = "#737A85", "#30343B"
 NETWORK_COLORS = (BLUE, ORANGE, GREEN, PINK, SKY)
 LOSS_LINES = ("solid", "dashed", "dotted", "dashdot")
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": GRAY,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": GRAY,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6E8EB",
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-}
-POINT: dict[str, Any] = {"s": 22, "color": BLUE, "alpha": 0.65, "linewidth": 0}
-WIDTH_IN, DOTS_PER_INCH = 7.2, 160
 SIZE_EDGES_ML = (0, 0.1, 1, 10, 50, float("inf"))
 SIZE_NAMES = ("< 0.1", "0.1 to 1", "1 to 10", "10 to 50", "≥ 50")
 RECALLS = (
@@ -53,21 +44,6 @@ RECALLS = (
     ("is_matched", "matched one-to-one (IoU ≥ .25)", ORANGE, 0.12),
 )
 LESIONS = {"main": "main lesion", "sub": "sub-lesion", "both": "main and sub-lesion"}
-# 95 % of normally distributed differences lie between the limits of agreement (Bland and Altman 1986).
-LIMITS_SD = 1.96
-# Symmetric-log axes are linear below this volume.
-LINEAR_ML = 1.0
-
-# Decorator for functions that create or draw a figure.
-styled = style.context(STYLE, after_reset=True)
-
-
-@styled
-def encode_png(figure: Figure) -> bytes:
-    """Return a figure as PNG without date and software name, so that equal figures give equal bytes."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    return stream.getvalue()
 
 
 @styled
@@ -118,31 +94,14 @@ def draw_recall_by_size(lesions: pd.DataFrame) -> Figure:
 
 @styled
 def draw_bland_altman(scores: pd.DataFrame) -> Figure:
-    """Draw the volume error against the volume, with mean difference and 95 % limits of agreement.
-
-    The limits are mean ± 1.96 SD of prediction minus truth (Bland and Altman 1986). Both axes are linear below 1 ml and
-    logarithmic above.
+    """Draw the volume error against the volume, see `draw_agreement`.
 
     Args:
         scores: Scores of one experiment, from the report; scans without a main lesion are left out.
     """
     shown = select_with_truth(scores, "main")
-    difference_ml = shown["volume_difference_ml"]
-    bias_ml, spread_ml = difference_ml.mean(), LIMITS_SD * difference_ml.std()
-    figure, axes = make_canvas(4.0)
-    axes.set_xscale("symlog", linthresh=LINEAR_ML)
-    axes.set_yscale("symlog", linthresh=LINEAR_ML)
-    axes.scatter((shown["truth_ml"] + shown["pred_ml"]) / 2, difference_ml, **POINT)
-    if not np.isnan(bias_ml):
-        draw_level(axes, bias_ml, f"mean {format_signed(bias_ml)} ml", INK)
-    if not np.isnan(spread_ml):
-        draw_level(axes, bias_ml + spread_ml, f"+1.96 SD {format_signed(bias_ml + spread_ml)} ml")
-        draw_level(axes, bias_ml - spread_ml, f"−1.96 SD {format_signed(bias_ml - spread_ml)} ml")
-    axes.set(xlabel="mean of true and predicted volume (ml)", ylabel="predicted − true volume (ml)", xlim=(0, None))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.set_title(f"{state_counts(shown)}; main lesion")
-    return figure
+    title = f"{state_counts(shown)}; main lesion"
+    return draw_agreement(shown["truth_ml"], shown["pred_ml"], ("true", "predicted"), title)
 
 
 @styled
@@ -236,23 +195,6 @@ def format_range(counts: pd.Series) -> str:
     """Return the count that all rows share, or the lowest and highest count."""
     known = counts.dropna().astype(int)
     return "0" if known.empty else f"{known.min()}" if known.min() == known.max() else f"{known.min()} to {known.max()}"
-
-
-def format_signed(volume_ml: float) -> str:
-    """Return a volume with its sign, to a tenth of a milliliter."""
-    return f"{volume_ml:+.1f}".replace("-", "−")
-
-
-def make_canvas(height_in: float) -> tuple[Figure, Axes]:
-    """Return an empty figure of the report's width and its only axes."""
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-    return figure, figure.subplots()
-
-
-def draw_level(axes: Axes, value: float, text: str, color: str = GRAY) -> None:
-    """Draw a horizontal line with its name to the right of the axes, where the name covers no point."""
-    axes.axhline(value, color=color, linewidth=1, linestyle="dashed")
-    axes.annotate(text, (1.01, value), xycoords=("axes fraction", "data"), va="center", color=color, fontsize=8)
 
 
 def draw_dots(

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.comparison import SCAN, select_with_truth
+from strokelesion.pipeline.pictures import encode_png
 from strokelesion.pipeline.report import figures
 from strokelesion.pipeline.report.published import tabulate_published
 from strokelesion.pipeline.runtime.files import remove_parts, write_bytes, write_table, write_text
@@ -141,7 +142,7 @@ def draw_figures(report: Report) -> dict[str, bytes]:
         "dice_by_site": (figures.draw_dice_by_site, main),
         "learning_curves": (figures.draw_learning_curves, report.history),
     }
-    return {name: figures.encode_png(function(frame)) for name, (function, frame) in wanted.items() if not frame.empty}
+    return {name: encode_png(function(frame)) for name, (function, frame) in wanted.items() if not frame.empty}
 
 
 def list_tables(report: Report) -> dict[str, pd.DataFrame]:

@@ -8,6 +8,7 @@ do not count, and voxels of the mask without a class have that of the automatic 
 import csv
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,15 @@ from numpy.typing import NDArray
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.derivatives.provenance import read_sidecar
-from strokelesion.pipeline.derivatives.result_names import CLASSES_MAP, MASK, SIDECAR, ScanName, parse_entities
+from strokelesion.pipeline.derivatives.result_names import (
+    CLASSES_MAP,
+    MANUAL_CLASSES,
+    MANUAL_MASK,
+    MASK,
+    SIDECAR,
+    ScanName,
+    parse_entities,
+)
 from strokelesion.pipeline.derivatives.scan_images import COMPRESSION, path_in
 from strokelesion.pipeline.review.decisions import (
     ACCEPTED,
@@ -31,10 +40,8 @@ from strokelesion.pipeline.review.decisions import (
     write_decision,
 )
 from strokelesion.pipeline.runtime.derived_files import sha256_of_files
+from strokelesion.pipeline.runtime.errors import format_issue, refuse
 from strokelesion.pipeline.runtime.files import write_json, write_nifti
-
-MANUAL_MASK = "label-lesion_desc-manual_mask.nii.gz"
-MANUAL_CLASSES = "seg-lesions_desc-manual_dseg.nii.gz"
 
 
 class OutdatedError(UserError):
@@ -109,13 +116,14 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def write_manual(scan: Reviewed, labels: NDArray[np.uint8], initials: str) -> None:
+def write_manual(scan: Reviewed, labels: NDArray[np.uint8], initials: str, **known: Any) -> None:
     """Write a label map `(X, Y, Z)` as manual mask and map of the classes, with the grid of the automatic mask.
 
     Args:
         scan: Scan in its folder.
         labels: 0 background, 1 main lesion, 2 sub-lesion.
         initials: Initials of the person who drew it.
+        known: Entries of the sidecars that replace those of a mask drawn now.
     """
     automatic = scan.path(MASK)
     header: Any = nib.load(automatic).header
@@ -125,6 +133,7 @@ def write_manual(scan: Reviewed, labels: NDArray[np.uint8], initials: str) -> No
         "Annotator": initials,
         "Date": now(),
         "AutomaticSHA256": sha256_of_files([automatic]),
+        **known,
     }
     for file, values, more in (
         (MANUAL_CLASSES, labels, {}),
@@ -156,7 +165,7 @@ def find_reviewed(folder: str | Path) -> dict[str, Reviewed]:
     """Return the scans of a results folder by name, in the order of `volumes.tsv`.
 
     Raises:
-        UserError: The folder has no table of scans, or no scan in it has a mask.
+        UserError: The folder has no table of scans, or no scan in it has a mask, or two scans have one manual mask.
     """
     table = Path(folder) / "volumes.tsv"
     if not table.is_file():
@@ -168,4 +177,7 @@ def find_reviewed(folder: str | Path) -> dict[str, Reviewed]:
     found = {text: scan for text, scan in named.items() if scan.path(MASK).is_file()}
     if not found:
         raise UserError(f"{folder} has no mask of a scan in volumes.tsv; expected the results of `strokelesion segment`.")
+    owners = Counter(scan.path(MANUAL_MASK) for scan in found.values())
+    twins = [name for name, scan in found.items() if owners[scan.path(MANUAL_MASK)] > 1]
+    refuse([format_issue("scans differ only by `desc`, which manual masks replace", twins, "Segment them to two folders.")])
     return found

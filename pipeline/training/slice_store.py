@@ -30,7 +30,7 @@ from strokelesion.transforms import Recipe
 from strokelesion.transforms.sample_error import SampleError
 
 STORE_VERSION = 1
-FILE_KEYS = ("image", "main_mask", "sub_masks", "tissues")
+FILE_KEYS = ("image", "main_mask", "sub_masks", "classes", "tissues")
 # Entries of a synthetic scan's record that, with its files, determine the scan.
 COMPOSITION_KEYS = ("lesions", "seed")
 # Several runs may build one store. A temporary file that is older than this was left by a run that was killed.

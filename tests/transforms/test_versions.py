@@ -68,6 +68,17 @@ def in_brain():
     ]
 
 
+def reviewed():
+    """Return the transforms that read one mask of all lesions, which a map of the classes divides."""
+    masks = ["main_mask"]
+    return [
+        transforms.LoadScand("image"),
+        transforms.LoadMasksd(masks),
+        transforms.BinarizeMasksd(masks),
+        transforms.DivideByClassesd(),
+    ]
+
+
 def synthetic():
     """Return the chain that makes a synthetic scan, every random step taken."""
     return [
@@ -108,6 +119,17 @@ def scan(folder):
     return {**paths, "sub_masks": [paths["sub_masks"]], "plane": "coronal"}
 
 
+def scan_with_classes(folder):
+    """Write a scan with one mask of two lesions and a map of their classes, stored in another order; return its record."""
+    record = scan(folder)
+    main, sub = (np.asarray(nib.load(path).dataobj) > 0.5 for path in (record["main_mask"], record["sub_masks"][0]))
+    affine = nib.load(record["image"]).affine
+    classes = nib.Nifti1Image((main + 2 * (sub & ~main)).astype(np.uint8), affine)
+    path = save_nifti(folder / "both.nii.gz", (main | sub).astype(np.uint8), affine)
+    nib.save(classes.as_reoriented(np.array([[2, 1], [0, -1], [1, 1]])), folder / "classes.nii.gz")
+    return {"image": record["image"], "main_mask": str(path), "classes": str(folder / "classes.nii.gz")}
+
+
 def composition(folder):
     """Return what a synthetic scan is made of: a small head and a mask on disk."""
     path = str(folder / "mask.nii")
@@ -118,6 +140,7 @@ def composition(folder):
 CHAINS = {
     "in tissue": (in_tissue, scan),
     "in brain": (in_brain, scan),
+    "reviewed": (reviewed, scan_with_classes),
     "synthetic": (synthetic, composition),
     "labels": (lambda: [synthesis.LabelTissuesd("labels")], lambda folder: labels()),
 }

@@ -22,12 +22,15 @@ from strokelesion.pipeline.derivatives.group_maps import COUNT
 from strokelesion.pipeline.derivatives.outputs import OTHERS, OUTPUTS
 from strokelesion.pipeline.derivatives.provenance import read_sidecar
 from strokelesion.pipeline.derivatives.result_names import MASK, SIDECAR, name_scans
+from strokelesion.pipeline.derivatives.scan_images import with_sidecar
 from strokelesion.pipeline.finding.dicom import find_series
 from strokelesion.pipeline.review.saving import find_reviewed, read_labels
 from strokelesion.transforms.reading import load_volume
 
 pytestmark = pytest.mark.usefixtures("no_doubts")
 FOLDER = "out/sub-01/ses-b/anat"
+# Files that a review leaves.
+BY_REVIEW = ("review.tsv", "review_status.tsv", "review_sizes.tsv", "group/corrections.png")
 
 
 def half_filled(image, lesions, _):
@@ -172,8 +175,9 @@ def test_with_all_outputs_there_are_the_listed_files_and_no_others_and_the_valid
     expected -= {Path(done.folder, f"dicom/{scan_name}_seg.dcm") for scan_name in names[:2]}
     expected |= {path for output in OUTPUTS for path in output.shared_paths(done.folder)}
     expected |= {Path(done.folder, file) for file in ("failures.json", *OTHERS)} - {
-        Path(done.folder, file) for file in ("registrations", "inputs.tsv", "review.tsv")
+        Path(done.folder, file) for file in ("registrations", "inputs.tsv", *BY_REVIEW)
     }
+    expected -= {Path(done.folder, file) for file in with_sidecar("corrections.tsv")}  # no mask was corrected
     assert {path for path in Path(done.folder).rglob("*") if path.is_file()} == expected
     assert sorted(str(path.relative_to(tmp_path / "overlay")) for path in (tmp_path / "overlay").rglob("*.*")) == [
         ".bidsignore",

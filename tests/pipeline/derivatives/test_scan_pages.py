@@ -66,12 +66,12 @@ def test_a_page_is_whole_escapes_names_and_holds_the_part_of_the_scan_around_the
 
 def test_the_page_of_the_cohort_has_a_row_a_scan_and_the_failures(tmp_path):
     (tmp_path / "cuts.jpg").write_bytes(b"jpeg")
-    row = {"page": "pages/a.html", "mosaic": tmp_path / "cuts.jpg", "warnings": ["w1"]}
+    row = {"page": "pages/a.html", "mosaic": tmp_path / "cuts.jpg", "warnings": ["w1"], "mask": "manual"}
     scans = [{**row, "name": NAME, "total_ml": 2.25, "lesions": 1}, {**row, "name": "sub-2", "total_ml": 30.0, "lesions": 3}]
     write_cohort_page(tmp_path / "index.html", scans, {"bad<x>.nii": "no & T1"})
     text = (tmp_path / "index.html").read_text()
     assert text.count("<article") == 2
-    for words in ("2.2 ml in 1 lesion;", "30.0 ml in 3 lesions", "bad&lt;x&gt;.nii: no &amp; T1"):
+    for words in ("2.2 ml in 1 lesion, corrected;", "30.0 ml in 3 lesions", "bad&lt;x&gt;.nii: no &amp; T1"):
         assert words in text
     assert NAME not in text
 
@@ -80,7 +80,7 @@ def test_the_cuts_of_a_large_cohort_are_shrunk_until_they_fit(tmp_path, monkeypa
     noise = np.random.default_rng(0).integers(0, 255, (60, 400, 3), dtype=np.uint8)
     cuts = tmp_path / "cuts.jpg"
     cuts.write_bytes(scan_pages.as_jpeg(Image.fromarray(noise)))
-    row = {"page": "p", "mosaic": cuts, "warnings": [], "total_ml": 1.0, "lesions": 1}
+    row = {"page": "p", "mosaic": cuts, "warnings": [], "mask": "automatic", "total_ml": 1.0, "lesions": 1}
     scans = [{**row, "name": f"sub-{n}"} for n in range(9)]
 
     def pictures():

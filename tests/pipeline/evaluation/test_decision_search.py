@@ -21,7 +21,7 @@ from strokelesion.pipeline.evaluation.decision_search import (
     find_best_decision,
     score_rules,
 )
-from strokelesion.pipeline.evaluation.lesion_matching import compute_lesion_f1, find_matched, pair_lesions
+from strokelesion.pipeline.lesions.lesion_matching import compute_lesion_f1, find_matched, pair_lesions
 from strokelesion.transforms import DecideLesionsd
 
 SPACING_MM = (2.0, 2.5, 4.0)

@@ -50,7 +50,7 @@ def test_rows_of_lesions(scan):
 
 def test_the_row_of_a_scan(scan):
     row = scan_row(scan)
-    assert {*NAMED_BY, *row, "warnings"} == set(TABLES["volumes"].columns)
+    assert {*NAMED_BY, *row, "mask", "warnings"} == set(TABLES["volumes"].columns)
     assert row["lesions"] == 2
     volumes = [row[f"{part}_ml"] / VOXEL_ML for part in ("total", "main", "sub", "left", "right")]
     assert volumes == pytest.approx([27, 25, 2, 25, 2])
@@ -66,6 +66,16 @@ def test_without_a_place_in_mni_space_there_are_volumes_but_no_sides(scan):
     lacking = (first[key] for key in ("brain_percent", "centroid_x_mm", "peak_z_mm", "gray_percent"))
     assert np.isnan([row["left_ml"], row["right_ml"], *lacking]).all()
     assert region_rows(lost, Atlas(np.ones((2, 2, 2), int), np.eye(4), {1: "all"})) == []
+
+
+def test_a_drawn_lesion_has_no_probability_and_the_class_of_most_of_it(scan):
+    labels = scan.labels.copy()
+    labels[6, 6, 6], labels[18, 21, 11] = 2, 1
+    drawn = SegmentedScan(labels, None, 10.0, scan.affine, scan.to_mni)
+    first, second = lesion_rows(drawn)
+    assert np.isnan([first["mean_probability"], *(first[f"peak_{axis}_mm"] for axis in "xyz")]).all()
+    assert (first["class"], second["class"], first["hemisphere"]) == ("main", "sub", "left")
+    assert scan_row(drawn)["sub_ml"] == pytest.approx(3 * VOXEL_ML)
 
 
 def test_tissue_shares_are_those_of_the_template():

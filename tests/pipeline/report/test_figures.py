@@ -8,8 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from report_frames import FOLDS, experiments, of, report
 
 from strokelesion.pipeline.evaluation.comparison import bootstrap_interval
+from strokelesion.pipeline.pictures import encode_png, styled
 from strokelesion.pipeline.report import figures
-from strokelesion.pipeline.report.figures import styled
 
 STUDY = report()
 SHOWN = of(STUDY.scores)
@@ -84,9 +84,9 @@ def test_every_figure_states_its_n_and_every_axis_its_name_and_unit(name, n, lab
 def test_a_png_hangs_neither_on_the_users_settings_nor_on_when_and_by_what_it_was_made(name):
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 10}):
         before = dict(matplotlib.rcParams)
-        content = figures.encode_png(draw(name))
+        content = encode_png(draw(name))
         assert dict(matplotlib.rcParams) == before
-    assert figures.encode_png(draw(name)) == content
+    assert encode_png(draw(name)) == content
     assert content.startswith(b"\x89PNG")
     assert not any(chunk in content for chunk in (b"tEXt", b"iTXt", b"tIME"))
 
@@ -216,11 +216,11 @@ def test_nine_cells_without_any_sub_lesion_says_so():
 
 def test_one_scan_is_drawn_without_intervals_and_without_a_warning():
     for function in (figures.draw_dice_by_volume, figures.draw_bland_altman, figures.draw_dice_by_site):
-        assert figures.encode_png(function(pd.DataFrame([scan()])))
-    assert figures.encode_png(figures.draw_recall_by_size(pd.DataFrame([lesion(1.0)])))
+        assert encode_png(function(pd.DataFrame([scan()])))
+    assert encode_png(figures.draw_recall_by_size(pd.DataFrame([lesion(1.0)])))
 
 
 def test_dollar_signs_in_names_are_no_mathematics():
     axes = figures.draw_dice_by_site(pd.DataFrame([scan(site="$a_b$")])).axes[0]
     assert not axes.yaxis.get_ticklabels()[0].get_text().startswith("$")
-    assert figures.encode_png(axes.figure)
+    assert encode_png(axes.figure)

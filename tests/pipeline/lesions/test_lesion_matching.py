@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as npst
 
-from strokelesion.pipeline.evaluation.lesion_matching import (
+from strokelesion.pipeline.lesions.lesion_matching import (
     LesionPairs,
     compute_lesion_f1,
     find_matched,

@@ -43,7 +43,7 @@ def test_the_cohort_is_sorted_and_filtered(page, tmp_path):
     common = {"page": "p", "mosaic": tmp_path / "cuts.jpg", "lesions": 1}
     rows = ((5.0, [], 0.2), (30.0, [], 0.1), (1.0, ["w"], 0.3), (2.0, [], None))
     scans = [
-        {**common, "name": f"sub-{n}", "total_ml": ml, "warnings": warnings, "uncertainty": uncertainty}
+        {**common, "name": f"sub-{n}", "total_ml": ml, "mask": "automatic", "warnings": warnings, "uncertainty": uncertainty}
         for n, (ml, warnings, uncertainty) in enumerate(rows)
     ]
     write_cohort_page(tmp_path / "in/index.html", scans, {})

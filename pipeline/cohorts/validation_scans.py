@@ -21,10 +21,10 @@ def refuse_validation_scans(records: Sequence[Mapping[str, object]]) -> None:
     Args:
         records: Scans of the training side, with `image` and `subject`.
     """
-    by_table: defaultdict[Path, set[object]] = defaultdict(set)
+    by_table: defaultdict[Path, set[str]] = defaultdict(set)
     for record in records:
         for folder in Path(str(record["image"])).parents[:LEVELS]:
-            by_table[folder / SCANS_TABLE].add(record["subject"])
+            by_table[folder / SCANS_TABLE].add(str(record["subject"]))
     for table, subjects in by_table.items():
         found = sorted(subjects & validation_subjects(table))
         if found:
@@ -35,7 +35,7 @@ def refuse_validation_scans(records: Sequence[Mapping[str, object]]) -> None:
             )
 
 
-def validation_subjects(table: Path) -> set[object]:
+def validation_subjects(table: Path) -> set[str]:
     """Return the subjects in a table of synthetic scans that are for validation only; none without a table."""
     if not table.is_file():
         return set()

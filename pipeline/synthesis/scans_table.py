@@ -71,7 +71,7 @@ def add_lowest_brain(folder: Path, brains: Mapping[str, Path]) -> None:
     rows = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("subject")
     known = rows.get(LOWEST_BRAIN, pd.Series("", index=rows.index))
     lowest = {subject: f"{lowest_mm(file):g}" for subject, file in brains.items() if not known[subject]}
-    rows[LOWEST_BRAIN] = known.where(~rows.index.isin(list(lowest)), rows.index.map(lowest))
+    rows[LOWEST_BRAIN] = known.replace("", None).fillna(pd.Series(lowest, dtype=str)).fillna("")
     write_table(path, rows.reset_index())
 
 

@@ -25,19 +25,20 @@ def scan_signal(
 ) -> torch.Tensor:
     """Return the image `(X, Y, Z)` of a signal, in whole numbers, as a scanner with these properties shows it."""
     center_mm = spacing_mm * (brain.nonzero().float().mean(0) if brain.any() else torch.tensor(brain.shape) / 2)
-    image = signal * receive_field(signal.shape, center_mm, spacing_mm, brain, random) ** options.coil
+    image: torch.Tensor = signal * receive_field(signal.shape, center_mm, spacing_mm, brain, random) ** options.coil
     axis = int(random.randint(3))
     if options.motion_mm > 0:
         image = move_periodically(image, axis, options.motion_mm / spacing_mm, random)
-    image = truncate(image, spacing_mm / options.resolution_mm)
+    resolution = spacing_mm / options.resolution_mm, options.window
     noise = amplification(image.shape, center_mm, spacing_mm, random) * options.noise
-    real, imaginary = (truncate(grain(image.shape, generator_of(random)), spacing_mm / options.resolution_mm) for _ in range(2))
-    image = torch.hypot(image + noise * real, noise * imaginary)
+    real, imaginary = (truncate(grain(image.shape, generator_of(random)), *resolution) for _ in range(2))
+    image = torch.hypot(truncate(image, *resolution) + noise * real, noise * imaginary)
     if options.slice_mm > 0:
         image = thicken(image, int(random.randint(3)), options.slice_mm / spacing_mm, 1 + float(random.uniform(0, GAP)))
     if options.view == "stripped":
         image = image * closed(brain, random.uniform(3, 9), spacing_mm, wider_mm=random.uniform(-1, 3))
-    return (image * UNITS[0] * (UNITS[1] / UNITS[0]) ** random.uniform()).round().clamp(0, 32767)
+    unit = UNITS[0] * (UNITS[1] / UNITS[0]) ** float(random.uniform())
+    return (image * unit).round().clamp(0, 32767)
 
 
 def coarse_points_mm(shape: torch.Size, spacing_mm: float) -> torch.Tensor:
@@ -77,19 +78,29 @@ def amplification(shape: torch.Size, center_mm: torch.Tensor, spacing_mm: float,
     return 1 + (largest - 1) * bump
 
 
-def truncate(volume: torch.Tensor, kept: float) -> torch.Tensor:
+def truncate(volume: torch.Tensor, kept: float, window: float = 0.0) -> torch.Tensor:
     """Return a volume `(X, Y, Z)` without its spatial frequencies above a share of the highest one, along each axis.
 
     This is what a scanner with larger voxels measures, zero-filled to the grid of the volume. Edges ring (Gibbs).
+
+    Args:
+        volume: Volume.
+        kept: Share; 1 or more for all frequencies.
+        window: Strength of a Hann filter over the kept frequencies, against ringing: 0 for none, 1 for the whole filter.
     """
     for axis, size in enumerate(volume.shape):
-        spectrum = torch.fft.rfft(volume, dim=axis)
-        # With a spectrum of n/2 + 1 frequencies, a share of 1 keeps all of them.
-        first = int(kept * (size // 2)) + 1
-        if first < spectrum.shape[axis]:
-            spectrum.narrow(axis, first, spectrum.shape[axis] - first).zero_()
-            volume = torch.fft.irfft(spectrum, n=size, dim=axis)
+        relative = 2 * torch.fft.rfftfreq(size) / min(kept, 1)
+        factor = torch.where(relative <= 1, 1 - window * torch.sin(np.pi / 2 * relative) ** 2, 0)
+        volume = filter_along(volume, axis, factor)
     return volume
+
+
+def filter_along(volume: torch.Tensor, axis: int, factor: torch.Tensor) -> torch.Tensor:
+    """Return a volume whose spatial frequencies along an axis are multiplied by factors `(size / 2 + 1,)`."""
+    shape = [len(factor) if dim == axis else 1 for dim in range(3)]
+    spectrum = torch.fft.rfft(volume, dim=axis) * factor.reshape(shape)
+    filtered: torch.Tensor = torch.fft.irfft(spectrum, n=volume.shape[axis], dim=axis)
+    return filtered
 
 
 def move_periodically(volume: torch.Tensor, axis: int, amplitude: float, random: np.random.RandomState) -> torch.Tensor:
@@ -103,7 +114,8 @@ def move_periodically(volume: torch.Tensor, axis: int, amplitude: float, random:
     shift = amplitude * torch.sin(2 * np.pi * (lines * size / period + random.uniform()))
     phase = torch.polar(torch.ones(size), -2 * np.pi * lines * shift)
     shape = [size if dim == axis else 1 for dim in range(3)]
-    return torch.fft.ifft(torch.fft.fft(volume, dim=axis) * phase.reshape(shape), dim=axis).abs()
+    moved: torch.Tensor = torch.fft.ifft(torch.fft.fft(volume, dim=axis) * phase.reshape(shape), dim=axis).abs()
+    return moved
 
 
 def thicken(volume: torch.Tensor, axis: int, thickness: float, distance: float) -> torch.Tensor:
@@ -113,10 +125,8 @@ def thicken(volume: torch.Tensor, axis: int, thickness: float, distance: float) 
     centers, relative to the thickness.
     """
     size = volume.shape[axis]
-    frequency = torch.fft.rfftfreq(size)
-    profile = torch.exp(-2 * (np.pi * FWHM_TO_SD * thickness * frequency) ** 2)
-    shape = [len(frequency) if dim == axis else 1 for dim in range(3)]
-    smooth = torch.fft.irfft(torch.fft.rfft(volume, dim=axis) * profile.reshape(shape), n=size, dim=axis)
+    profile = torch.exp(-2 * (np.pi * FWHM_TO_SD * thickness * torch.fft.rfftfreq(size)) ** 2)
+    smooth = filter_along(volume, axis, profile)
     count = max(2, round(size / (thickness * distance)))
     sizes = [count if dim == axis else whole for dim, whole in enumerate(volume.shape)]
     slices = F.interpolate(smooth[None, None], size=sizes, mode="trilinear", align_corners=False)

@@ -13,7 +13,7 @@ from strokelesion.transforms.synthesis.tissues import Tissue
 # The label map ends at the lowest slice that has this share of the tissue of the fullest slice.
 LEAST_SHARE = 0.25
 # The outline of the last slice becomes an ellipse over this length. Shoulders begin below the foramen magnum, and widen.
-MORPH_MM, SHOULDERS_MM, WIDENING_MM = 45.0, 125.0, 60.0
+MORPH_MM, SHOULDERS_MM, WIDENING_MM = 45.0, 100.0, 70.0
 SKIN_MM, VERTEBRA_MM, DISC_MM = 2.0, 17.0, 4.0
 # Room that shoulders need beside the head.
 SIDE_MM = (35, 25)

@@ -46,7 +46,7 @@ RELAXATION: dict[int, tuple[float, float, float]] = {
     Substance.DURA: (900, 1150, 0.45),
 }
 # Relative standard deviations between persons.
-T1_SD, DENSITY_SD = 0.06, 0.03
+T1_SD, DENSITY_SD = 0.045, 0.025
 ENHANCED_MS = {Tissue.VESSEL: 300.0, Tissue.MUCOSA: 500.0, Tissue.CHOROID: 500.0, Substance.DURA: 450.0}
 FATTY = (Substance.FAT, Tissue.MARROW)
 
@@ -56,7 +56,8 @@ Signal = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 def spoiled_gradient_echo(t1_ms: torch.Tensor, repetition_ms: float, flip_deg: float) -> torch.Tensor:
     """Return the signal per proton density, sin(a) (1 - e) / (1 - e cos(a)) with e = exp(-TR / T1)."""
     decay, flip = torch.exp(-repetition_ms / t1_ms), np.deg2rad(flip_deg)
-    return np.sin(flip) * (1 - decay) / (1 - decay * np.cos(flip))
+    signal: torch.Tensor = np.sin(flip) * (1 - decay) / (1 - decay * np.cos(flip))
+    return signal
 
 
 def mprage(
@@ -88,7 +89,8 @@ def mprage(
     start = 1 - rested + rested * (steady * (1 - train) + train * (1 - recovered))
     before = start / (1 + rested * train * recovered)
     first = 1 - (1 + before) * recovered
-    return np.sin(flip) * (steady + (first - steady) * kept ** (echoes / 2)).abs()
+    signal: torch.Tensor = np.sin(flip) * (steady + (first - steady) * kept ** (echoes / 2)).abs()
+    return signal
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def draw_sequence(options: ScanOptions, random: np.random.RandomState) -> Callab
     if options.sequence == "spoiled":
         repetition_ms, spoiled_deg = random.uniform(12, 28), random.uniform(20, 35)
         return lambda t1_ms: spoiled_gradient_echo(t1_ms, repetition_ms, spoiled_deg)
-    cycle_ms, inversion_ms = random.uniform(1800, 2500), random.uniform(850, 1100)
+    cycle_ms, inversion_ms = random.uniform(2000, 2500), random.uniform(920, 1120)
     echo_ms, echoes, flip_deg = random.uniform(5.5, 8), int(random.randint(96, 160)), random.uniform(7, 12)
     return lambda t1_ms: mprage(t1_ms, cycle_ms, inversion_ms, echo_ms, echoes, flip_deg)
 
@@ -133,7 +135,7 @@ def draw_sequence(options: ScanOptions, random: np.random.RandomState) -> Callab
 def draw_contrast(options: ScanOptions, random: np.random.RandomState) -> Contrast:
     """Return the contrast of a scan: relaxation times of a person, a sequence, and the options for muscle, fat and blood."""
     table = torch.tensor([RELAXATION.get(code, (1000.0, 1000.0, 0.0)) for code in range(CODES)])
-    spread = torch.from_numpy(random.normal(size=(2, CODES))).float().clamp(-2.5, 2.5)
+    spread = torch.from_numpy(random.normal(size=(2, CODES))).float().clamp(-2, 2)
     t1_ms = table[:, 0 if options.field_t < 2 else 1] * (1 + T1_SD * spread[0])
     density = table[:, 2] * (1 + DENSITY_SD * spread[1])
     factor = torch.ones(CODES)

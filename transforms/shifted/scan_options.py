@@ -33,6 +33,7 @@ class ScanOptions:
         coil: Exponent of the receive field, 0 (corrected by the scanner) to 1 (uncorrected).
         noise: Standard deviation of the noise in each channel, relative to white matter.
         resolution_mm: Acquired voxel size.
+        window: Strength of the filter against ringing, from 0 to 1.
         slice_mm: Thickness of the slices; 0 for a 3D acquisition.
         motion_mm: Amplitude of periodic motion, which makes ghosts.
     """
@@ -53,6 +54,7 @@ class ScanOptions:
     coil: float
     noise: float
     resolution_mm: float
+    window: float
     slice_mm: float
     motion_mm: float
 
@@ -84,6 +86,7 @@ def draw_scan_options(seed: int) -> ScanOptions:
         coil=round(float(rng.uniform(0, 0.8)), 3),
         noise=round(float(rng.uniform(0.01, 0.06)), 3),
         resolution_mm=round(float(rng.uniform(1.0, 1.4)), 3),
+        window=round(float(rng.uniform()), 3),
         slice_mm=rare(0.2, 2, 5),
         motion_mm=rare(0.2, 0.3, 1.2),
     )

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.transforms import Randomizable, Transform
 
@@ -23,6 +24,8 @@ from strokelesion.transforms.synthesis.tissues import is_brain
 
 # The neck ends this far below the field of view, so that rotated heads fill it. Half of the scans are flipped.
 BELOW_MM, FLIPPED = 30.0, 0.5
+# Classes whose shares are computed, from 1 on.
+CLASSES = ("brain", "main lesion", "other lesion")
 
 
 class RandShiftedScand(Randomizable, Transform):
@@ -52,11 +55,12 @@ class RandShiftedScand(Randomizable, Transform):
         head = self.draw_anatomy(data, options, float(affine[2, 3]))
         codes, label = head["tissues"][0], head["label"][0]
         signal = self.paint(codes, head["lesions"][0], options, float(head["affine"][0, 0]))
-        brain = is_brain(codes) | (label > 0)
-        volumes = torch.stack([signal, brain.float(), (label == 1).float(), (label == 2).float()])
-        signal, share, main, sub = supersample(volumes, head["affine"], points_mm)
+        classes = torch.where(label > 0, label + 1, is_brain(codes).to(torch.uint8))
+        signal, shares = supersample(signal, classes, head["affine"], points_mm)
+        shares = F.pad(shares, (0,) * 6 + (0, len(CLASSES) - len(shares)))
+        main, sub = shares[1:]
         lesion = torch.where(main + sub >= 0.5, torch.where(main >= sub, 1, 2), 0).to(torch.uint8)
-        inside = (share >= 0.5) | (lesion > 0)
+        inside = shares.sum(0) >= 0.5
         image = scan_signal(signal, inside, self.spacing_mm, options, self.R)
         made = {"image": image, "label": lesion, "brain": inside.to(torch.uint8)}
         return {**data, **{key: MetaTensor(volume[None], affine=affine) for key, volume in made.items()}}

@@ -45,7 +45,7 @@ def mark_cord(codes: torch.Tensor) -> torch.Tensor:
     sides = [slice(max(0, c - CORD_SIDE), c + CORD_SIDE + 1) for c in (x, y)]
     below = (*sides, slice(max(0, z - CORD_DOWN), z + 2))
     numbers = torch.as_tensor(components((codes == Tissue.VESSEL).numpy())[0]).long()
-    found = numbers[below].unique()
+    found = numbers[below]
     cord = torch.isin(numbers, found[found > 0])
     return torch.where(cord, int(Substance.CORD), codes).to(codes.dtype)
 

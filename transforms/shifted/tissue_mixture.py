@@ -71,7 +71,8 @@ def vascular_spaces(codes: torch.Tensor, depth_mm: torch.Tensor, count: int, ran
         return weight
     starts = where[torch.from_numpy(random.randint(len(where), size=count))].float()
     slopes = torch.stack([torch.nan_to_num(part) for part in torch.gradient(depth_mm)])
-    toward = -slopes[:, *starts.long().unbind(1)].T + 0.3 * torch.from_numpy(random.normal(size=(count, 3))).float()
+    i, j, k = starts.long().unbind(1)
+    toward = -slopes[:, i, j, k].T + 0.3 * torch.from_numpy(random.normal(size=(count, 3))).float()
     lengths = torch.from_numpy(random.uniform(*SPACE_MM, count)).float()[:, None]
     ends = starts + lengths * toward / toward.norm(dim=1, keepdim=True).clamp(min=0.1)
     widths = torch.from_numpy(random.uniform(0, 0.7, (count, 1, 1))).float()

@@ -19,7 +19,8 @@ RIM_MM, WALL_MM, RIM_TONE = (1.0, 3.5), 0.7, (0.05, 0.5)
 ONE_LACUNE_ML, LACUNES_SHARE = 3.0, (0.3, 0.7)
 # Signal of bright cortex in laminar necrosis, relative to white matter, and share of the scans with bright cortex.
 LAMINAR, LAMINAR_BRIGHT = (0.95, 1.25), 0.5
-LEAST_WEIGHT = 0.15
+# Least share of cortex in laminar necrosis, and least weight of a fogged infarct.
+LEAST_CORTEX, LEAST_WEIGHT = 0.2, 0.15
 
 
 class Region(NamedTuple):
@@ -89,7 +90,7 @@ def tones(region: Region, options: ScanOptions, spacing_mm: float, random: np.ra
     | gliosis, fogged | uniform |
     | rim | CSF inside a rim of 1 to 3.5 mm, as bright as gray matter or a little darker |
     | lacune | CSF inside a thin wall; several such holes in a large lesion of the scan's tone |
-    | laminar | dark or bright cortex, slight gliosis below it |
+    | laminar | dark or bright cortex, slight gliosis below it; uniform without cortex |
     | wedge | CSF at the surface of the brain, fading to the scan's tone at the deepest point |
     """
     uniform = torch.full(region.depth_mm.shape, options.lesion_tone)
@@ -99,10 +100,11 @@ def tones(region: Region, options: ScanOptions, spacing_mm: float, random: np.ra
         return torch.where(region.depth_mm > thickness_mm, 1.0, rim)
     if options.lesion_kind == "lacune":
         return lacunes(region, uniform, rim, spacing_mm, random)
-    if options.lesion_kind == "laminar":
-        return torch.where(region.codes == Tissue.CORTEX, max(options.lesion_tone, 0.5), 0.4 * rim)
+    cortex = region.codes == Tissue.CORTEX
+    if options.lesion_kind == "laminar" and float(cortex[region.mask].float().mean()) > LEAST_CORTEX:
+        return torch.where(cortex, max(options.lesion_tone, 0.5), 0.4 * rim)
     if options.lesion_kind == "wedge":
-        outside = (region.codes == Tissue.CSF) | (region.codes > Tissue.CSF)
+        outside = region.codes >= Tissue.CSF
         from_surface_mm = distances_mm(outside, [spacing_mm] * 3).float().clamp(max=200)
         deepest_mm = from_surface_mm[region.mask].max().clamp(min=1)
         return 1 - (1 - options.lesion_tone) * (from_surface_mm / deepest_mm)

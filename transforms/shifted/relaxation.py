@@ -48,6 +48,8 @@ RELAXATION: dict[int, tuple[float, float, float]] = {
 # Relative standard deviations between persons.
 T1_SD, DENSITY_SD = 0.045, 0.025
 ENHANCED_MS = {Tissue.VESSEL: 300.0, Tissue.MUCOSA: 500.0, Tissue.CHOROID: 500.0, Substance.DURA: 450.0}
+# Factor of the signal of enhanced dura, which is thinner than a voxel.
+ENHANCED_DURA = 1.2
 FATTY = (Substance.FAT, Tissue.MARROW)
 
 Signal = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -143,7 +145,7 @@ def draw_contrast(options: ScanOptions, random: np.random.RandomState) -> Contra
     if options.contrast_agent:
         for code, enhanced_ms in ENHANCED_MS.items():
             t1_ms[code] = enhanced_ms
-        factor[[int(Tissue.VESSEL), int(Substance.DURA)]] = torch.tensor([1.0, 1.8])
+        factor[[int(Tissue.VESSEL), int(Substance.DURA)]] = torch.tensor([1.0, ENHANCED_DURA])
     if options.fat_suppressed:
         factor[[int(code) for code in FATTY]] = float(random.uniform(0.05, 0.3))
     per_density = draw_sequence(options, random)

@@ -38,7 +38,8 @@ def scan_signal(
     if options.view == "stripped":
         image = image * closed(brain, random.uniform(3, 9), spacing_mm, wider_mm=random.uniform(-1, 3))
     unit = UNITS[0] * (UNITS[1] / UNITS[0]) ** float(random.uniform())
-    return (image * unit).round().clamp(0, 32767)
+    stored: torch.Tensor = (image * unit).round().clamp(0, 32767)
+    return stored
 
 
 def coarse_points_mm(shape: torch.Size, spacing_mm: float) -> torch.Tensor:

@@ -28,11 +28,11 @@ def supersample(
     voxels = (points_mm @ inverse[:3, :3].T + inverse[:3, 3] + 1).movedim(-1, 0).contiguous()
     inside, kinds = (F.pad(volume, (1,) * 6).flatten() for volume in (signal, classes))
     sizes = [size + 2 for size in signal.shape]
-    edges = [voxel_edge(voxels, axis) for axis in range(3)]
+    edges = torch.stack([voxel_edge(voxels, axis) for axis in range(3)])
     mean = torch.zeros(points_mm.shape[:3])
     counts = torch.zeros(int(classes.max()), *points_mm.shape[:3], dtype=torch.uint8)
     for signs in product(QUARTERS, repeat=3):
-        shift = sum(sign * edge for sign, edge in zip(signs, edges, strict=True))
+        shift = torch.tensor(signs) @ edges
         places = torch.zeros(points_mm.shape[:3], dtype=torch.int32)
         for along, offset, size in zip(voxels, shift, sizes, strict=True):
             places = places * size + (along + offset).round_().clamp_(0, size - 1).int()

@@ -10,12 +10,18 @@ import torch
 from monai.data import MetaTensor
 
 from strokelesion.transforms.shifted import RandShiftedScand, draw_scan_options
-from strokelesion.transforms.shifted.acquisition import amplification, move_periodically, receive_field, thicken, truncate
 from strokelesion.transforms.shifted.atrophy import shrink_brain
 from strokelesion.transforms.shifted.infarct_kinds import paint_infarcts
 from strokelesion.transforms.shifted.neck import add_neck
 from strokelesion.transforms.shifted.relaxation import draw_contrast, mprage, spoiled_gradient_echo
 from strokelesion.transforms.shifted.scan_options import LESION_KINDS, VIEWS
+from strokelesion.transforms.shifted.signal_acquisition import (
+    amplification,
+    move_periodically,
+    receive_field,
+    thicken,
+    truncate,
+)
 from strokelesion.transforms.shifted.substances import Substance, divide_soft_tissue, divide_unknown, mark_cord, mark_dura
 from strokelesion.transforms.shifted.supersampling import supersample
 from strokelesion.transforms.shifted.tissue_mixture import paint_mixture, paint_old_disease

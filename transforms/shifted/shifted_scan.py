@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.transforms import Randomizable, Transform
 
-from strokelesion.transforms.shifted.acquisition import scan_signal
 from strokelesion.transforms.shifted.atrophy import shrink_brain
 from strokelesion.transforms.shifted.infarct_kinds import paint_infarcts
 from strokelesion.transforms.shifted.neck import add_neck
 from strokelesion.transforms.shifted.relaxation import draw_contrast
 from strokelesion.transforms.shifted.scan_options import ScanOptions, draw_scan_options
+from strokelesion.transforms.shifted.signal_acquisition import scan_signal
 from strokelesion.transforms.shifted.substances import divide_soft_tissue, divide_unknown, mark_cord, mark_dura
 from strokelesion.transforms.shifted.supersampling import supersample
 from strokelesion.transforms.shifted.tissue_mixture import paint_mixture, paint_old_disease

@@ -19,7 +19,7 @@ from strokelesion.transforms.shifted import draw_scan_options
 def test_a_shifted_cohort_has_the_layout_of_r1_1_and_a_table_of_what_was_drawn(tmp_path):
     records = compose_records(head.material(tmp_path), "held_out", 2, lesion_free=0)
     parser = configured("synthesis", "synthesis", spacing_mm=6, device="cpu", generator="shifted")
-    release = write_cohort(records, parser.get_parsed_content("shifted"), tmp_path / "made", generator="shifted")
+    release = write_cohort(records, parser.get_parsed_content("generators::shifted"), tmp_path / "made", generator="shifted")
     read = read_cohort(release)
     assert [record["subject"] for record in read] == ["400000", "400001"]
     table = pd.read_csv(tmp_path / "made" / "synthetic_scans.csv", dtype={"subject": str})

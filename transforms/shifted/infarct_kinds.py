@@ -19,6 +19,8 @@ RIM_MM, WALL_MM, RIM_TONE = (1.0, 3.5), 0.7, (0.05, 0.5)
 ONE_LACUNE_ML, LACUNES_SHARE = 3.0, (0.3, 0.7)
 # Signal of bright cortex in laminar necrosis, relative to white matter, and share of the scans with bright cortex.
 LAMINAR, LAMINAR_BRIGHT = (0.95, 1.25), 0.5
+# Least tone of a fogged infarct, whose other parts are nearly as bright as before.
+LEAST_FOGGED = 0.5
 # Least share of cortex in laminar necrosis, and least weight of a fogged infarct.
 LEAST_CORTEX, LEAST_WEIGHT = 0.2, 0.15
 
@@ -87,7 +89,8 @@ def tones(region: Region, options: ScanOptions, spacing_mm: float, random: np.ra
 
     | kind | tones |
     |---|---|
-    | gliosis, fogged | uniform |
+    | gliosis | uniform |
+    | fogged | uniform, at least half way to CSF; the weight in `painted` varies down to .15 |
     | rim | CSF inside a rim of 1 to 3.5 mm, as bright as gray matter or a little darker |
     | lacune | CSF inside a thin wall; several such holes in a large lesion of the scan's tone |
     | laminar | dark or bright cortex, slight gliosis below it; uniform without cortex |
@@ -108,7 +111,7 @@ def tones(region: Region, options: ScanOptions, spacing_mm: float, random: np.ra
         from_surface_mm = distances_mm(outside, [spacing_mm] * 3).float().clamp(max=200)
         deepest_mm = from_surface_mm[region.mask].max().clamp(min=1)
         return 1 - (1 - options.lesion_tone) * (from_surface_mm / deepest_mm)
-    return uniform
+    return uniform.clamp(min=LEAST_FOGGED) if options.lesion_kind == "fogged" else uniform
 
 
 def lacunes(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import binary_closing, binary_fill_holes
 
 from strokelesion.transforms.geometry import distances_mm
 from strokelesion.transforms.shifted.substances import Substance, lowest_of_stem
@@ -15,6 +16,7 @@ LEAST_SHARE = 0.25
 # The outline of the last slice becomes an ellipse over this length. Shoulders begin below the foramen magnum, and widen.
 MORPH_MM, SHOULDERS_MM, WIDENING_MM = 45.0, 100.0, 70.0
 SKIN_MM, VERTEBRA_MM, DISC_MM = 2.0, 17.0, 4.0
+CLOSING = 8
 # Room that shoulders need beside the head.
 SIDE_MM = (35, 25)
 
@@ -48,12 +50,17 @@ def add_neck(codes: torch.Tensor, length: int, random: np.random.RandomState) ->
     areas = (codes > 0).sum((0, 1))
     end = int((areas > LEAST_SHARE * areas.max()).nonzero()[0, 0])
     wide = F.pad(codes[..., end:], (0, 0, SIDE_MM[1], SIDE_MM[1], SIDE_MM[0], SIDE_MM[0]))
-    last = wide[..., 0] > 0
+    last = fill_outline(wide[..., 0] > 0)
     surface = (distances_mm(last[..., None], [1.0] * 3) - distances_mm(~last[..., None], [1.0] * 3))[..., 0].float()
     neck = draw_neck(wide, random)
     slices = [slice_at(surface, neck, depth + 1.0) for depth in range(length)]
     added = torch.stack([*reversed(slices), *wide.unbind(-1)], dim=-1)
     return added, torch.tensor([-SIDE_MM[0], -SIDE_MM[1], end - length])
+
+
+def fill_outline(mask: torch.Tensor) -> torch.Tensor:
+    """Return a mask `(X, Y)`, closed and without holes: mouth and nose are air, and T1s do not show bone."""
+    return torch.from_numpy(binary_fill_holes(binary_closing(mask.numpy(), iterations=CLOSING)))
 
 
 def draw_neck(codes: torch.Tensor, random: np.random.RandomState) -> Neck:

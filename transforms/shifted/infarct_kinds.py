@@ -10,7 +10,7 @@ from strokelesion.transforms.shifted.relaxation import Contrast
 from strokelesion.transforms.shifted.scan_options import ScanOptions
 from strokelesion.transforms.shifted.tissue_mixture import blend
 from strokelesion.transforms.synthesis.fields import generator_of, smooth_noise
-from strokelesion.transforms.synthesis.tissues import Tissue, is_fluid
+from strokelesion.transforms.synthesis.tissues import Tissue, is_brain
 
 MARGIN = 10
 # Thickness of rims, and of the wall of lacunes, in mm; tone of both.
@@ -72,7 +72,8 @@ def painted(
     random: np.random.RandomState,
 ) -> torch.Tensor:
     """Return the signal of a box with one infarct."""
-    weight = torch.sigmoid(region.depth_mm / options.lesion_border_mm) * ~is_fluid(region.codes)
+    tissue = is_brain(region.codes) & (region.codes != Tissue.VENTRICLE)
+    weight = torch.sigmoid(region.depth_mm / options.lesion_border_mm) * tissue
     if options.lesion_kind == "fogged":
         patches = smooth_noise(signal.shape, spacing_mm, 10.0, generator_of(random))[0]
         weight = weight * (LEAST_WEIGHT + (1 - LEAST_WEIGHT) * torch.sigmoid(4 * patches))

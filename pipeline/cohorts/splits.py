@@ -13,6 +13,7 @@ from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.records import Record
 from strokelesion.pipeline.cohorts.split_files import Assignment, is_list, read_split, write_split
 from strokelesion.pipeline.cohorts.split_ways import assign_subjects, find_way, identify_people
+from strokelesion.pipeline.cohorts.validation_scans import refuse_validation_scans
 from strokelesion.pipeline.runtime.processes import is_first
 
 logger = logging.getLogger(__name__)
@@ -70,8 +71,8 @@ def split_cohort(
         Records of both sides, in the given order.
 
     Raises:
-        UserError: `split` or `fold` does not exist, a side would be empty, a list puts a person on two sides, or `written` is
-            not the file of this `split` and `seed`.
+        UserError: `split` or `fold` does not exist, a side would be empty, a list puts a person on two sides, a training scan
+            is for validation only, or `written` is not the file of this `split` and `seed`.
     """
     path = None if written is None else Path(written)
     listed, assigned = _assign_all(records, split, seed, path)
@@ -81,6 +82,7 @@ def split_cohort(
         held_out=[record for record in records if assigned[record["subject"]].fold == number],
     )
     _check_sides(sides, split, fold, seed)
+    refuse_validation_scans(sides.training)
     if path is not None and assigned.keys() != listed.keys() and is_first():
         write_split(path, assigned, split, seed)
     return sides

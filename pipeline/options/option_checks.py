@@ -109,6 +109,11 @@ def require_consistent(values: Settings) -> None:
             f"--device got {values.device}, and this machine has {torch.cuda.device_count()} GPUs with CUDA; expected one of "
             "them, or cpu. Leave --device out to take what there is."
         )
+    if values.generator == "shifted" and values.scanner != "mixed":
+        raise CommandLineError(
+            f"got --generator shifted and --scanner {values.scanner}; expected --scanner mixed, because the generator has a "
+            "scanner of its own. Leave --scanner out."
+        )
     if values.init is not None and values.resume:
         raise CommandLineError(
             f"got --init {values.init} and --resume true; allowed is one of them. A resumed run has weights: omit --init."

@@ -257,6 +257,9 @@ class Settings(BaseModel):
     scanner: Annotated[str, Allowed("a name of the table SCANNERS")] = option(
         "mixed", About((TRAINING, RELEASE, SYNTHESIS), "training"), "Model of the scanner of synthetic scans."
     )
+    generator: Literal["standard", "shifted"] = option(
+        "standard", About((SYNTHESIS,)), "Generator of synthetic scans; `shifted` makes scans to measure on, never to train on."
+    )
     doctor_csv: Text | None = option(None, About((DOCTOR,), default="`<run_dir>/doctor.csv`"), "Table that doctor writes.")
     networks: Annotated[tuple[str, ...], *some_of("unet", "segnet", "resunet")] = option(
         "all", About((EXPERIMENTS,)), "Networks to compare."

@@ -20,19 +20,19 @@ from tqdm import tqdm
 
 from strokelesion.networks import UserError
 from strokelesion.pipeline.cohorts.splits import Split
-from strokelesion.pipeline.runtime.files import write_nifti, write_table
+from strokelesion.pipeline.cohorts.validation_scans import VALIDATION_GENERATOR
+from strokelesion.pipeline.runtime.files import write_nifti
 from strokelesion.pipeline.runtime.workers import workers
 from strokelesion.pipeline.synthesis.heads import find_heads, prepare_heads
 from strokelesion.pipeline.synthesis.lesion_drawing import draw_lesions, make_procedural_masks, read_lesions
 from strokelesion.pipeline.synthesis.material import SIDES, Folders, divide
+from strokelesion.pipeline.synthesis.scans_table import STANDARD, add_lowest_brain, write_scans_table
 from strokelesion.transforms import Recipe
 
 RELEASE = "ATLAS_R1.1"
 # Six digits as in R1.1, outside the ranges of its patients and of the phantom: side, then number.
 FIRST_ID = 200_000
 IDS_PER_SIDE = 100_000
-SCANS_TABLE = "synthetic_scans.csv"
-SOURCES = ["head", "lesions", "seed"]
 # Files of a prepared head.
 FILE_KEYS = ("tissues", "image")
 logger = logging.getLogger(__name__)
@@ -127,18 +127,27 @@ def compose_record(material: Material, side: int, number: int, seed: int, lesion
     return {**names, **files, "head": head["person"], "lesions": lesions, "seed": int(rng.integers(2**31))}
 
 
-def write_cohort(records: Sequence[Mapping[str, Any]], transform: Recipe, output_dir: str | Path, processes: int = 0) -> Path:
+def write_cohort(
+    records: Sequence[Mapping[str, Any]],
+    transform: Recipe,
+    output_dir: str | Path,
+    processes: int = 0,
+    generator: str = STANDARD,
+) -> Path:
     """Write synthetic scans in the layout of R1.1, with their true brain masks; existing scans are kept.
 
-    `synthetic_scans.csv` beside the release lists the head, lesions and seed of each scan.
+    `synthetic_scans.csv` beside the release lists the head, lesions, seed and generator of each scan, and what the generator
+    `shifted` drew for it.
 
     Returns:
         The folder of the release, `<output_dir>/ATLAS_R1.1`.
     """
     release = Path(output_dir) / RELEASE
-    write_scans_table(release.parent, records)
+    write_scans_table(release.parent, records, generator)
     started_s = time.monotonic()
     missing = write_missing(release, records, partial(make_scan, release, transform), processes)
+    if generator == VALIDATION_GENERATOR:
+        add_lowest_brain(release.parent, {record["subject"]: path_of(release, record, "BrainMask") for record in records})
     speed = missing / max((time.monotonic() - started_s) / 60, 1e-9)
     print(f"{missing} synthetic scans written to {release}, {speed:.1f} a minute; {len(records) - missing} were there.")
     return release
@@ -154,26 +163,6 @@ def write_missing(
         for _ in tqdm(work, total=len(missing), desc=f"scans in {release}", unit="scan", disable=not missing):
             pass
     return len(missing)
-
-
-def write_scans_table(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write `synthetic_scans.csv`; raise UserError if it lists a scan with another head, lesions or seed."""
-    path = folder / SCANS_TABLE
-    masks = [" ".join(Path(lesion["path"]).name for lesion in record["lesions"]) for record in records]
-    known = {name: [str(record[name]) for record in records] for name in ("subject", "head", "seed")}
-    rows = pd.DataFrame({**known, "lesions": masks})[["subject", *SOURCES]]
-    if path.exists():
-        found = pd.read_csv(path, dtype=str, keep_default_na=False)
-        both = found.merge(rows, on="subject", suffixes=("", "_asked"))
-        differs = (both[SOURCES] != both[[f"{name}_asked" for name in SOURCES]].to_numpy()).any(axis=1)
-        other = both.loc[differs, "subject"]
-        if not other.empty:
-            raise UserError(
-                f"{path} says that {len(other)} of these scans were made otherwise, {other.iloc[0]} for one; expected the "
-                "same heads, masks and seed. Name another --output_dir, or remove this one."
-            )
-        rows = pd.concat([rows, found[~found["subject"].isin(rows["subject"])]])
-    write_table(path, rows.sort_values("subject"))
 
 
 def path_of(release: Path, record: Mapping[str, Any], name: str) -> Path:

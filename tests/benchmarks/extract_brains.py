@@ -1,5 +1,7 @@
 """How well and how fast the pretrained models find brains: Dice, what is too much and too little, seconds; and a summary.
 
+`neck_ml` is what is found below the lowest voxel of the true brain, at the foramen magnum; `pieces` counts components.
+
     python tests/benchmarks/extract_brains.py FOLDER [FOLDER ...] [--csv brains.csv]
 
 A folder holds synthetic scans with their `BrainMask` (see docs/synthesis.md), or T1s with FreeSurfer's labels, `X_T1w.nii.gz`
@@ -16,6 +18,7 @@ import torch
 from candidates.bundle import configured
 from monai.transforms import LoadImage
 
+from strokelesion.transforms.components import components
 from strokelesion.transforms.synthesis import LabelTissuesd, is_brain
 
 LOAD = LoadImage(reader="NibabelReader", image_only=True, ensure_channel_first=True)
@@ -29,6 +32,11 @@ def pairs(folder: Path) -> Iterator[tuple[Path, torch.Tensor]]:
         labels = t1.with_name(t1.name.replace("_T1w", "_labels"))
         if labels.exists():
             yield t1, is_brain(LabelTissuesd("tissues")({"tissues": LOAD(labels)})["tissues"].as_tensor())
+
+
+def heights_mm(mask: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
+    """Return the world z of each voxel of a mask `(1, X, Y, Z)`."""
+    return mask[0].nonzero().double() @ affine[2, :3].double() + affine[2, 3]
 
 
 def main() -> None:
@@ -50,6 +58,8 @@ def main() -> None:
             found, true = (torch.as_tensor(mask).as_subclass(torch.Tensor) > 0 for mask in (brain, truth))
             voxel_ml = float(image.pixdim.prod()) / 1000
             row = {"scan": t1.name, "dice": float(2 * (found & true).sum() / (found.sum() + true.sum())), "seconds": seconds}
+            below = heights_mm(found, image.affine) < heights_mm(true, image.affine).min()
+            row |= {"neck_ml": float(below.sum()) * voxel_ml, "pieces": len(components(found[0].numpy())[1]) - 1}
             row |= {
                 "too_much_ml": float((found & ~true).sum()) * voxel_ml,
                 "missing_ml": float((true & ~found).sum()) * voxel_ml,

@@ -14,8 +14,10 @@ for scanner in $conditions; do
     --synthetic_scans $scans --output_dir "runs/qc/scans/$scanner"
 done
 # shellcheck disable=SC2086
+strokelesion synthesize $material --generator shifted --num_workers 2 --synthetic_scans 60 --output_dir runs/qc/scans/shifted
+# shellcheck disable=SC2086
 strokelesion synthesize $material --lesion_free 1 --synthetic_scans 20 --output_dir runs/qc/scans/lesion_free
-for cohort in $conditions lesion_free; do
+for cohort in $conditions shifted lesion_free; do
   strokelesion evaluate --weights pretrained --scored all \
     --allow_empty true --dataset_dir "runs/qc/scans/$cohort" --run_dir "runs/qc/scored/$cohort"
 done

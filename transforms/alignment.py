@@ -91,10 +91,10 @@ def sampled_voxels(image: MetaTensor, stride: int, looked_at: MetaTensor | None)
 
 
 def smooth(image: MetaTensor, width_mm: float) -> MetaTensor:
-    """Return an image `(1, X, Y, Z)` smoothed by a Gaussian, with zeros beyond its borders."""
+    """Return an image `(C, X, Y, Z)` smoothed by a Gaussian, with zeros beyond its borders."""
     widths = width_mm / voxel_sizes(image.affine.numpy())
-    values = ndimage.gaussian_filter(image.as_tensor()[0].numpy(), widths, mode="constant")
-    return MetaTensor(torch.from_numpy(values)[None], affine=image.affine)
+    values = ndimage.gaussian_filter(image.as_tensor().numpy(), [0, *widths], mode="constant")
+    return MetaTensor(torch.from_numpy(values), affine=image.affine)
 
 
 def in_bins(values: torch.Tensor) -> torch.Tensor:

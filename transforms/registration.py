@@ -7,14 +7,14 @@ refused, because measures at a wrong position are worse than none.
 from collections.abc import Iterator
 from functools import cache
 from itertools import chain, product
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.transforms import BorderPad, Compose, CropForeground, GaussianSmooth, Orientation, Spacing
-from nibabel.affines import apply_affine, voxel_sizes
+from monai.transforms import BorderPad, CropForegroundd, Orientation, Spacing
+from nibabel.affines import apply_affine
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -81,7 +81,7 @@ def register_brain(
         image: T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
         brain: Brain mask `(1, X, Y, Z)`, lesions included.
         lesions: Lesion mask `(1, X, Y, Z)`; lesions are ignored so that they do not shift the result. None ignores nothing.
-        start: `to_mni` of an earlier registration, used as the first start.
+        start: `to_mni` of an earlier registration or of `find_pose`, used as the first start.
 
     Raises:
         UserError: If no result passes the check, or if the brain is empty.
@@ -100,6 +100,16 @@ def register_brain(
         except UserError as error:
             failed = failed or error
     raise cast(UserError, failed)
+
+
+def find_pose(image: MetaTensor, brain: torch.Tensor) -> Affine:
+    """Return the affine `(4, 4)` of the likeliest pose of `poses` from a scan's millimeters to MNI's, before lesions are known.
+
+    Args and errors are those of `register_brain`, which takes the result as its start.
+    """
+    head = brain_alone(image, brain)
+    nothing = MetaTensor(torch.zeros_like(head.as_tensor()), affine=head.affine)
+    return np.linalg.inv(next(poses(template(), head, nothing)))
 
 
 def poses(fixed: MetaTensor, head: MetaTensor, ignored: MetaTensor) -> Iterator[Affine]:
@@ -164,10 +174,11 @@ def brain_alone(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
     """
     mask = brain.as_subclass(torch.Tensor)
     air, white = brain_scale(image, mask)
-    levels = ((image.as_tensor().float() - air) / (white - air)).clamp(0, BRIGHTEST)
-    both = MetaTensor(torch.cat([levels, mask.float()]), affine=image.affine)
-    upright = [Orientation("RAS", labels=None), CropForeground(channel_indices=1, margin=4, allow_smaller=True)]
-    small = at_two_mm(cast(MetaTensor, Compose(upright)(both)))
+    whole: Any = {name: MetaTensor(one, affine=image.affine) for name, one in (("image", image.as_tensor()), ("brain", mask))}
+    near: Any = CropForegroundd(("image", "brain"), source_key="brain", margin=4, allow_smaller=True)(whole)
+    levels = ((near["image"].as_tensor().float() - air) / (white - air)).clamp(0, BRIGHTEST)
+    both = MetaTensor(torch.cat([levels, near["brain"].as_tensor().float()]), affine=near["image"].affine)
+    small = at_two_mm(cast(MetaTensor, Orientation("RAS", labels=None)(both)))
     inside = grown(MetaTensor(small.as_tensor()[1:] > 0.5, affine=small.affine), MASK_RIM_VOXELS)
     alone = MetaTensor(small.as_tensor()[:1] * inside.as_tensor(), affine=small.affine)
     return cast(MetaTensor, BorderPad(BORDER_VOXELS)(alone))
@@ -175,8 +186,8 @@ def brain_alone(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
 
 def at_two_mm(image: MetaTensor) -> MetaTensor:
     """Return an image `(C, X, Y, Z)` resampled to 2 mm after smoothing by half of that."""
-    smooth = GaussianSmooth((VOXEL_MM / 2 / voxel_sizes(image.affine.numpy())).tolist())(image)
-    return cast(MetaTensor, Spacing(VOXEL_MM, mode="bilinear", padding_mode="zeros")(smooth))
+    resample = Spacing(VOXEL_MM, mode="bilinear", padding_mode="zeros", dtype=np.float32)
+    return cast(MetaTensor, resample(smooth(image, VOXEL_MM / 2)))
 
 
 def best_starts(fixed: MetaTensor, moving: MetaTensor) -> list[Affine]:

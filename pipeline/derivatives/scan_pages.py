@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, CropForegroundd, Orientationd, Spacingd
+from monai.transforms import Compose, CropForegroundd, Orientation, Spacing
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from PIL import Image
@@ -141,21 +141,22 @@ def displayed(image: MetaTensor, label: torch.Tensor, brain: torch.Tensor) -> di
     """Return scan, labels and brain in RAS at 1 mm, cropped to the brain and a margin; bytes, `(1, x, y, z)`."""
     brightest = percentile(image.as_tensor()[brain.as_subclass(torch.Tensor) > 0], BRIGHTEST_PERCENTILE)
     # 64 shades are enough: with more, invisible noise would double the size of the page.
-    gray = (image.as_tensor() * (63 / max(brightest, 1e-6))).round().clamp(0, 63) * 4
-    sample = {
-        "image": MetaTensor(gray, affine=image.affine),
-        "label": MetaTensor(label, affine=image.affine),
-        "brain": MetaTensor(brain.as_subclass(torch.Tensor).to(torch.uint8), affine=image.affine),
+    gray = (image.as_tensor() * (63 / max(brightest, 1e-6))).round_().clamp_(0, 63).mul_(4)
+    shown: Any = {
+        "image": at_picture_grid(gray, image.affine, "bilinear"),
+        "label": at_picture_grid(label, image.affine, "nearest"),
+        "brain": at_picture_grid(brain.as_subclass(torch.Tensor).to(torch.uint8), image.affine, "nearest"),
     }
-    keys = ("image", "label", "brain")
-    shown: dict[Any, Any] = Compose(
-        [
-            Orientationd(keys, axcodes="RAS", labels=None),
-            Spacingd(keys, PICTURE_MM, mode=("bilinear", "nearest", "nearest")),
-            CropForegroundd(keys, source_key="brain", margin=round(MARGIN_MM / PICTURE_MM), allow_smaller=True),
-        ]
-    )(sample)
-    return {key: MetaTensor(shown[key].as_tensor().round().to(torch.uint8), affine=shown[key].affine) for key in keys}
+    crop = CropForegroundd(tuple(shown), source_key="brain", margin=round(MARGIN_MM / PICTURE_MM), allow_smaller=True)
+    cropped: dict[Any, Any] = crop(shown)
+    return cropped
+
+
+def at_picture_grid(values: torch.Tensor, affine: torch.Tensor, mode: str) -> MetaTensor:
+    """Return a volume `(1, X, Y, Z)` in RAS at the voxel size of the pictures, as bytes."""
+    steps = [Orientation("RAS", labels=None), Spacing(PICTURE_MM, mode=mode)]
+    there: Any = Compose(steps)(MetaTensor(values, affine=affine))
+    return MetaTensor(there.as_tensor().round().to(torch.uint8), affine=there.affine)
 
 
 def mosaic(image: NDArray[np.uint8], label: NDArray[np.uint8], knows_left: bool = True) -> bytes:

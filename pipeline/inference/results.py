@@ -54,7 +54,8 @@ class Results:
     @cached_property
     def asked(self) -> dict[str, Any]:
         """Return all settings in the form that they have after JSON stores and loads them."""
-        asked: dict[str, Any] = json.loads(json.dumps({**self.settings, "outputs": as_settings(self.outputs)}))
+        settings = {**self.settings, "outputs": as_settings(self.outputs), "positions": self.register is not None}
+        asked: dict[str, Any] = json.loads(json.dumps(settings))
         return asked
 
     def path(self, name: ScanName, file: str) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import BorderPad
-from nibabel.affines import voxel_sizes
+from nibabel.affines import from_matvec, voxel_sizes
 from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 
 from strokelesion.transforms.alignment import Affine, Level, align, center_mm
@@ -42,11 +42,10 @@ def register_to_mni(tissues: MetaTensor) -> Affine:
         UserError: The result fails a check.
     """
     fixed, head = template(), t1_like(tissues)
-    start = np.eye(4)
-    start[:3, 3] = center_mm(head) - center_mm(fixed)
+    to_head: Affine = from_matvec(np.eye(3), center_mm(head) - center_mm(fixed))
     for level in LEVELS:
-        start = align(fixed, head, start, level)
-    return checked(fixed, head, start, CORRELATION_AT_LEAST).to_mni
+        to_head = align(fixed, head, to_head, level)
+    return checked(fixed, head, to_head, CORRELATION_AT_LEAST).to_mni
 
 
 @cache

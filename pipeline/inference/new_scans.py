@@ -161,7 +161,7 @@ def segment_share(evaluator: Evaluator, dataset: Dataset, names: Names, results:
     own = share(dataset.data)
     waiting = [item for item in own if not results.is_done(names[scan_name(item)], item)]
     failed: dict[str, str] = {}
-    beside = None if results.register is None else find_start
+    beside = None if results.needed_register is None else find_start
     for item, outcome in predict_scans(evaluator, Dataset(waiting, dataset.transform), beside):
         path = scan_name(item)
         try:

@@ -175,7 +175,7 @@ def test_a_function_of_each_loaded_scan_is_computed_beside_the_network():
 )
 def test_a_brain_is_registered_only_where_an_output_needs_it(folder, tmp_path, options, is_registered):
     parser = configured("resunet", "inference", scans=str(folder / "a"), output_dir=str(tmp_path), **options)
-    assert (parser.get_parsed_content("results").register is not None) is is_registered
+    assert (parser.get_parsed_content("results").needed_register is not None) is is_registered
 
 
 def test_nothing_is_held_of_scans_that_are_done():

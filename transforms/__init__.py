@@ -23,7 +23,7 @@ What they share:
     headers.py            qform, sform and their disagreements; headers of masks
     geometry.py           grids, boxes, points, distances
     components.py         connected components
-    registration.py       affine registration of a brain to MNI space, by alignment.py (ITK)
+    registration.py       affine registration of a brain to MNI space, by alignment.py
     sample_error.py       errors that name the file
 """
 

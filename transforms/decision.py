@@ -95,10 +95,8 @@ class FillBackgroundd(MapTransform):
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the sample with probabilities `(C, X, Y, Z)` completed."""
+        """Return the sample with probabilities `(C, X, Y, Z)` completed in place, because a copy takes much memory."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            probabilities = sample[key].clone()
-            probabilities[0] = 1 - probabilities[1:].sum(dim=0)
-            sample[key] = probabilities
+            sample[key][0] = 1 - sample[key][1:].sum(dim=0)
         return sample

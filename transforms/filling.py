@@ -14,12 +14,12 @@ from nilearn.datasets import load_mni152_brain_mask
 from scipy import ndimage
 
 from strokelesion.networks import UserError
-from strokelesion.transforms.alignment import Affine, Level, align, mutual_information
+from strokelesion.transforms.alignment import Affine, Level, align
 from strokelesion.transforms.geometry import distances_mm, resampled, spread_from
 from strokelesion.transforms.registration import LESION_RIM_VOXELS, at_two_mm, grown
 
 # Levels of the registration of the scan and its mirror image.
-LEVELS = (Level(2, 4.0), Level(1, 1.0), Level(1, 1.0))
+LEVELS = (Level(4, 4.0), Level(2, 1.0), Level(2, 1.0))
 # Outside the lesion, the filling fades out over this distance: masks often end inside the partial volume of the lesion.
 BORDER_MM = 3.0
 # Standard deviation of the Gaussian over which mirrored tissue gets the brightness of its surroundings.
@@ -99,7 +99,7 @@ def find_mirror(image: MetaTensor, ignored: MetaTensor, tissue: MetaTensor, to_m
         # Each side takes half of the difference.
         half = brightness_ratio(image, tissue, mirror).as_tensor().clamp(0.1, 10).sqrt()
         even = MetaTensor(image.as_tensor() / half, affine=image.affine)
-        mirror = align(even, even, mirror, [level], mutual_information, ignored, tissue)
+        mirror = align(even, even, mirror, level, ignored, tissue)
     return mirror
 
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-import itk
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -64,6 +63,8 @@ def bias_field(image: MetaTensor, brain: torch.Tensor) -> torch.Tensor:
 
 def n4(values: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return an image `(x, y, z)` corrected by ITK's N4 inside a mask."""
+    import itk  # takes seconds, and most scans need none of it
+
     image, inside = itk.image_from_array(values), itk.image_from_array(mask)
     corrector = itk.N4BiasFieldCorrectionImageFilter.New(image, MaskImage=inside)
     corrector.SetMaximumNumberOfIterations(N4_ITERATIONS)

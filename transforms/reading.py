@@ -12,7 +12,6 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import itk
 import nibabel as nib
 import numpy as np
 import torch
@@ -134,16 +133,22 @@ def read(path: str, dtype: type) -> MetaTensor:
     require_content(Path(path))
     open(path, "rb").close()  # the readers do not distinguish damaged from forbidden files
     if not path.lower().endswith(NIBABEL_SUFFIXES):
-        check_itk_file(path)
-        # ITK reads directly into floating-point numbers: its Python wrapping lacks signed 8-bit and some 64-bit images.
-        reader = ITKReader(pixel_type=itk.D if dtype == np.float64 else itk.F)
-        read_by_itk = read_with(reader, path, dtype)
-        check_grid(tuple(read_by_itk.shape[:3]), read_by_itk.affine.numpy())
-        return read_by_itk
+        return read_by_itk(path, dtype)
     with named_by_content(path) as named:
         affine = torch.from_numpy(check_nibabel_file(named))
         loaded = read_with(NibabelReader(), named, dtype)
     loaded.affine = loaded.meta["original_affine"] = affine
+    return loaded
+
+
+def read_by_itk(path: str, dtype: type) -> MetaTensor:
+    """Return the image in a file of a format that ITK reads, after a check of its header."""
+    import itk  # takes seconds, and most scans need none of it
+
+    check_itk_file(path)
+    # ITK reads directly into floating-point numbers: its Python wrapping lacks signed 8-bit and some 64-bit images.
+    loaded = read_with(ITKReader(pixel_type=itk.D if dtype == np.float64 else itk.F), path, dtype)
+    check_grid(tuple(loaded.shape[:3]), loaded.affine.numpy())
     return loaded
 
 
@@ -213,6 +218,8 @@ def check_nibabel_file(path: str) -> NDArray[np.float64]:
 
 def check_itk_file(path: str) -> None:
     """Refuse a file that ITK cannot read or that needs too much memory."""
+    import itk
+
     io = itk.ImageIOFactory.CreateImageIO(path, itk.CommonEnums.IOFileMode_ReadMode)
     if io is None:
         raise UserError("it is in no format that is known here; expected NIfTI, MetaImage, NRRD, FreeSurfer's or DICOM")

@@ -66,7 +66,7 @@ def parts(thing: Any) -> Any:
         return "random"
     if isinstance(thing, torch.Tensor | np.ndarray):
         values = np.asarray(thing)
-        return [str(values.dtype), list(values.shape), hashlib.sha256(values.tobytes()).hexdigest()]
+        return [str(values.dtype), list(values.shape), hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()]
     if isinstance(thing, partial):
         return ["partial", parts(thing.func), parts(thing.args), parts(thing.keywords)]
     if isinstance(thing, str | int | float | bool | None):

@@ -7,25 +7,25 @@ refused, because measures at a wrong position are worse than none.
 from collections.abc import Iterator
 from functools import cache
 from itertools import chain, product
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.transforms import BorderPad, Compose, CropForeground, GaussianSmooth, Orientation, Spacing
-from nibabel.affines import apply_affine, voxel_sizes
+from monai.transforms import BorderPad, CropForegroundd, Orientation, Spacing
+from nibabel.affines import apply_affine
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from strokelesion.networks import UserError
-from strokelesion.transforms.alignment import Affine, Level, align, center_mm, mutual_information
+from strokelesion.transforms.alignment import Affine, Level, align, center_mm, smooth
 from strokelesion.transforms.geometry import resampled, sample_at, spread_from, voxel_ml
 from strokelesion.transforms.intensity import brain_scale
 
 # Version of the method. Raise it when results may change, so that stored results are computed again.
-METHOD = 3
+METHOD = 4
 VOXEL_MM = 2.0
 # Border around the brain, so that template voxels outside the brain are mapped to zeros, not beyond the image.
 BORDER_VOXELS = 20
@@ -34,7 +34,7 @@ BRIGHTEST = 1.3  # relative to white matter; vessels and remaining fat are clipp
 TURNS_DEG = ((-45, -30, -15, 0, 15, 30, 45), (-30, -15, 0, 15, 30), (-45, -30, -15, 0, 15, 30, 45))
 SEARCH_VOXEL = 4
 TRIED_STARTS = 3
-COARSE, FINE = Level(2, 4.0), Level(1, 3.0)
+COARSE, FINE = Level(4, 4.0), Level(2, 3.0)
 # The last steps ignore the border of the brain mask: fluid is set to 0, like the outside, and only voxels inside the template
 # are used. The border differs between masks of the same head, due to its pose, skull stripping and lesions. With a rim of 4 mm
 # around the template, infarcts at the surface shifted the result twice as far.
@@ -81,12 +81,12 @@ def register_brain(
         image: T1 scan `(1, X, Y, Z)` with its affine, in any unit of intensity.
         brain: Brain mask `(1, X, Y, Z)`, lesions included.
         lesions: Lesion mask `(1, X, Y, Z)`; lesions are ignored so that they do not shift the result. None ignores nothing.
-        start: `to_mni` of an earlier registration, used as the first start.
+        start: `to_mni` of an earlier registration or of `find_pose`, used as the first start.
 
     Raises:
         UserError: If no result passes the check, or if the brain is empty.
 
-    Source: Mattes et al., IEEE Trans Med Imaging 22 (2003), as in ITK. The template is the symmetric ICBM152 2009a (Fonov et
+    Source: Mattes et al., IEEE Trans Med Imaging 22 (2003). The template is the symmetric ICBM152 2009a (Fonov et
         al., NeuroImage 54, 2011) from nilearn.
     """
     fixed, head = template(), brain_alone(image, brain)
@@ -102,6 +102,16 @@ def register_brain(
     raise cast(UserError, failed)
 
 
+def find_pose(image: MetaTensor, brain: torch.Tensor) -> Affine:
+    """Return the affine `(4, 4)` of the likeliest pose of `poses` from a scan's millimeters to MNI's, before lesions are known.
+
+    Args and errors are those of `register_brain`, which takes the result as its start.
+    """
+    head = brain_alone(image, brain)
+    nothing = MetaTensor(torch.zeros_like(head.as_tensor()), affine=head.affine)
+    return np.linalg.inv(next(poses(template(), head, nothing)))
+
+
 def poses(fixed: MetaTensor, head: MetaTensor, ignored: MetaTensor) -> Iterator[Affine]:
     """Yield affines `(4, 4)` from the template's millimeters to the head's, likeliest first, accurate to a few millimeters.
 
@@ -112,7 +122,7 @@ def poses(fixed: MetaTensor, head: MetaTensor, ignored: MetaTensor) -> Iterator[
     is_dark_lesion = (ignored.as_tensor() > 0) & (head.as_tensor() < GRAY_LEVEL)
     filled = MetaTensor(torch.where(is_dark_lesion, GRAY_LEVEL, head.as_tensor()), affine=head.affine)
     for start in best_starts(fixed, filled)[:TRIED_STARTS]:
-        yield align(fixed, filled, start, [COARSE], mutual_information)
+        yield align(fixed, filled, start, COARSE)
 
 
 def registered(fixed: MetaTensor, head: MetaTensor, to_head: Affine, ignored: MetaTensor) -> Registration:
@@ -120,7 +130,7 @@ def registered(fixed: MetaTensor, head: MetaTensor, to_head: Affine, ignored: Me
     inside = MetaTensor((fixed.as_tensor() > 0).byte(), affine=fixed.affine)
     for _ in range(LAST_STEPS):
         even = evened(fixed, head, to_head, ignored)
-        to_head = align(solid(fixed), solid(even), to_head, [FINE], mutual_information, ignored, inside)
+        to_head = align(solid(fixed), solid(even), to_head, FINE, ignored, inside)
     return checked(fixed, evened(fixed, head, to_head, ignored), to_head, CORRELATION_AT_LEAST, ignored)
 
 
@@ -164,10 +174,11 @@ def brain_alone(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
     """
     mask = brain.as_subclass(torch.Tensor)
     air, white = brain_scale(image, mask)
-    levels = ((image.as_tensor().float() - air) / (white - air)).clamp(0, BRIGHTEST)
-    both = MetaTensor(torch.cat([levels, mask.float()]), affine=image.affine)
-    upright = [Orientation("RAS", labels=None), CropForeground(channel_indices=1, margin=4, allow_smaller=True)]
-    small = at_two_mm(cast(MetaTensor, Compose(upright)(both)))
+    whole: Any = {name: MetaTensor(one, affine=image.affine) for name, one in (("image", image.as_tensor()), ("brain", mask))}
+    near: Any = CropForegroundd(("image", "brain"), source_key="brain", margin=4, allow_smaller=True)(whole)
+    levels = ((near["image"].as_tensor().float() - air) / (white - air)).clamp(0, BRIGHTEST)
+    both = MetaTensor(torch.cat([levels, near["brain"].as_tensor().float()]), affine=near["image"].affine)
+    small = at_two_mm(cast(MetaTensor, Orientation("RAS", labels=None)(both)))
     inside = grown(MetaTensor(small.as_tensor()[1:] > 0.5, affine=small.affine), MASK_RIM_VOXELS)
     alone = MetaTensor(small.as_tensor()[:1] * inside.as_tensor(), affine=small.affine)
     return cast(MetaTensor, BorderPad(BORDER_VOXELS)(alone))
@@ -175,8 +186,8 @@ def brain_alone(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
 
 def at_two_mm(image: MetaTensor) -> MetaTensor:
     """Return an image `(C, X, Y, Z)` resampled to 2 mm after smoothing by half of that."""
-    smooth = GaussianSmooth((VOXEL_MM / 2 / voxel_sizes(image.affine.numpy())).tolist())(image)
-    return cast(MetaTensor, Spacing(VOXEL_MM, mode="bilinear", padding_mode="zeros")(smooth))
+    resample = Spacing(VOXEL_MM, mode="bilinear", padding_mode="zeros", dtype=np.float32)
+    return cast(MetaTensor, resample(smooth(image, VOXEL_MM / 2)))
 
 
 def best_starts(fixed: MetaTensor, moving: MetaTensor) -> list[Affine]:
@@ -262,14 +273,8 @@ def evened(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, ignored: Me
 def overlap(fixed: MetaTensor, moving: MetaTensor, to_moving: Affine, ignored: MetaTensor | None = None) -> float:
     """Return the correlation of two images, smoothed by 4 mm, where `fixed` is bright and `moving` is not ignored."""
     there = resampled(place_image(moving, to_moving), fixed)
-    one, other = (smoothed(image) for image in (fixed, there))
+    one, other = (smooth(image, COARSE.smoothing_mm).as_tensor() for image in (fixed, there))
     inside = fixed.as_tensor() > BRIGHTEST / 4
     if ignored is not None:
         inside &= resampled(place_image(ignored, to_moving), fixed).as_tensor() < 0.5
     return float(torch.corrcoef(torch.stack([one[inside], other[inside]]))[0, 1])
-
-
-def smoothed(image: MetaTensor) -> torch.Tensor:
-    """Return an image `(1, X, Y, Z)` at 2 mm, smoothed by 4 mm; SciPy takes a quarter of MONAI's time."""
-    width = COARSE.smoothing_mm / VOXEL_MM
-    return torch.from_numpy(ndimage.gaussian_filter(image.as_tensor()[0].numpy(), width, mode="constant"))[None]

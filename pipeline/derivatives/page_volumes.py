@@ -50,8 +50,10 @@ def page_volumes(
     region = (brain.as_subclass(torch.Tensor)[0].numpy() > 0) | (scan.labels > 0)
     box = box_around(region, voxel_sizes(scan.affine))
     start = [side.start for side in box]
-    likely = kept_percent(page, scan.labels.shape) if scan.probability is None else scan.probability * PERCENTS
-    percent = likely[box].round().clip(0, PERCENTS)
+    kept = scan.probability is None
+    percent = (
+        kept_percent(page, scan.labels.shape)[box] if kept else (scan.probability[box] * PERCENTS).round().clip(0, PERCENTS)
+    )
     affine = scan.affine @ nib.affines.from_matvec(np.eye(3), start)
     volumes = {"image": gray.as_subclass(torch.Tensor)[0].numpy()[box], "label": scan.labels[box], "percent": percent}
     files = {name: as_base64(volume.astype(np.uint8), affine) for name, volume in volumes.items()}
@@ -73,8 +75,8 @@ def kept_percent(page: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8]
 def as_gray(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
     """Return a scan in shades of gray from 0 to 252; the brightest voxels of the brain are white."""
     brightest = percentile(image.as_tensor()[brain.as_subclass(torch.Tensor) > 0], BRIGHTEST_PERCENTILE)
-    shade = (image.as_tensor() * ((SHADES - 1) / max(brightest, 1e-6))).round().clamp(0, SHADES - 1)
-    return MetaTensor(shade * (256 // SHADES), affine=image.affine)
+    shade = (image.as_tensor() * ((SHADES - 1) / max(brightest, 1e-6))).round_().clamp_(0, SHADES - 1)
+    return MetaTensor(shade.mul_(256 // SHADES), affine=image.affine)
 
 
 def box_around(region: NDArray[np.bool_], voxel_mm: NDArray[np.floating]) -> tuple[slice, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, CropForegroundd, Orientationd, Spacingd
+from monai.transforms import Compose, CropForegroundd, Orientation, Spacing
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from PIL import Image
@@ -155,20 +155,21 @@ def as_shown(path: Path, share: float) -> str:
 
 def displayed(gray: MetaTensor, label: torch.Tensor, brain: torch.Tensor) -> dict[Any, Any]:
     """Return scan, labels and brain in RAS at 1 mm, cropped to the brain and a margin; bytes, `(1, x, y, z)`."""
-    sample = {
-        "image": gray,
-        "label": MetaTensor(label, affine=gray.affine),
-        "brain": MetaTensor(brain.as_subclass(torch.Tensor).to(torch.uint8), affine=gray.affine),
+    shown: Any = {
+        "image": at_picture_grid(gray.as_tensor(), gray.affine, "bilinear"),
+        "label": at_picture_grid(label, gray.affine, "nearest"),
+        "brain": at_picture_grid(brain.as_subclass(torch.Tensor).to(torch.uint8), gray.affine, "nearest"),
     }
-    keys = ("image", "label", "brain")
-    shown: dict[Any, Any] = Compose(
-        [
-            Orientationd(keys, axcodes="RAS", labels=None),
-            Spacingd(keys, PICTURE_MM, mode=("bilinear", "nearest", "nearest")),
-            CropForegroundd(keys, source_key="brain", margin=round(MARGIN_MM / PICTURE_MM), allow_smaller=True),
-        ]
-    )(sample)
-    return {key: MetaTensor(shown[key].as_tensor().round().to(torch.uint8), affine=shown[key].affine) for key in keys}
+    crop = CropForegroundd(tuple(shown), source_key="brain", margin=round(MARGIN_MM / PICTURE_MM), allow_smaller=True)
+    cropped: dict[Any, Any] = crop(shown)
+    return cropped
+
+
+def at_picture_grid(values: torch.Tensor, affine: torch.Tensor, mode: str) -> MetaTensor:
+    """Return a volume `(1, X, Y, Z)` in RAS at the voxel size of the pictures, as bytes."""
+    steps = [Orientation("RAS", labels=None), Spacing(PICTURE_MM, mode=mode)]
+    there: Any = Compose(steps)(MetaTensor(values, affine=affine))
+    return MetaTensor(there.as_tensor().round().to(torch.uint8), affine=there.affine)
 
 
 def mosaic(image: NDArray[np.uint8], label: NDArray[np.uint8], knows_left: bool = True) -> bytes:

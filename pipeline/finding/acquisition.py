@@ -7,6 +7,7 @@ image is no T1-weighted scan. A *doubt* is not: the image is segmented, with a w
 import json
 import re
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,10 @@ def inherited_sidecars(own: Path) -> list[Path]:
     folders = [own.parent]
     while re.fullmatch(r"anat|(?:sub|ses)-.+", folders[-1].name):
         folders.append(folders[-1].parent)
-    found = [
-        file for folder in reversed(folders) for file in sorted(folder.glob(f"*{suffix}.json"), key=lambda file: len(file.name))
-    ]
-    return [file for file in found if set(file.stem.split("_")) <= {*entities, suffix}]
+    # Possible names are tried one by one: listing the top folder for each scan would take quadratic time in the cohort.
+    kept = (chosen for count in range(len(entities) + 1) for chosen in combinations(entities, count))
+    names = sorted(("_".join([*chosen, suffix]) + ".json" for chosen in kept), key=len)
+    return [file for folder in reversed(folders) for name in names if (file := folder / name).is_file()]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import itk
 from nibabel.filebasedimages import ImageFileError
 from tqdm import tqdm
 
@@ -127,6 +126,8 @@ def group_files(files: Iterable[str | Path]) -> tuple[list[list[Header]], list[s
 
 def read_header(path: str) -> Header | None:
     """Return the header of a DICOM file; None if it cannot be read."""
+    import itk  # takes seconds, and most scans need none of it
+
     header = itk.GDCMImageIO.New()
     header.SetFileName(path)
     try:

@@ -28,6 +28,7 @@ from strokelesion.pipeline.derivatives.table_columns import write_with_dictionar
 from strokelesion.pipeline.finding.scans import Scans, common_folder, scan_name
 from strokelesion.pipeline.inference.prediction import failure, finish, predict_scans
 from strokelesion.pipeline.inference.results import Results
+from strokelesion.pipeline.lesions.measuring import find_start
 from strokelesion.pipeline.runtime.errors import format_issue
 from strokelesion.pipeline.runtime.locks import claimed
 from strokelesion.pipeline.runtime.processes import is_first, merged, share
@@ -160,7 +161,8 @@ def segment_share(evaluator: Evaluator, dataset: Dataset, names: Names, results:
     own = share(dataset.data)
     waiting = [item for item in own if not results.is_done(names[scan_name(item)], item)]
     failed: dict[str, str] = {}
-    for item, outcome in predict_scans(evaluator, Dataset(waiting, dataset.transform)):
+    beside = None if results.needed_register is None else find_start
+    for item, outcome in predict_scans(evaluator, Dataset(waiting, dataset.transform), beside):
         path = scan_name(item)
         try:
             if isinstance(outcome, Exception):

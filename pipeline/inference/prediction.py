@@ -2,21 +2,24 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
-from monai.engines import Evaluator
+from monai.engines import Evaluator, IterationEvents
 from tqdm import tqdm
 
 from strokelesion.pipeline.runtime.errors import reason, user_error
+from strokelesion.pipeline.runtime.memory import return_freed_memory
 from strokelesion.pipeline.runtime.processes import is_first
 
 # On the CPU, oneDNN computes torch's convolutions and by default caches its preparation for each input size. Scans differ in
 # size: memory grew by 40 MB per scan, and the cache saved no time.
 NO_PRIMITIVES_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
+# What is kept of the evaluator's sample: the scan and its predictions on its own grid.
+KEPT = ("scan", "pred", "scan_brain", "scan_to_mni")
 logger = logging.getLogger(__name__)
 
 
@@ -28,12 +31,17 @@ class OneAhead:
 
     Args:
         dataset: Data set that the items come from.
-        pool: Executor with one worker.
+        pool: Executor with two workers.
+        beside: Function of a loaded item that is computed beside the network; None computes nothing.
+
+    Attributes:
+        found: Future of what `beside` returns for the last item.
     """
 
-    def __init__(self, dataset: Dataset, pool: Executor) -> None:
-        self.dataset, self.pool = dataset, pool
+    def __init__(self, dataset: Dataset, pool: Executor, beside: Callable[[Any], Any] | None) -> None:
+        self.dataset, self.pool, self.beside = dataset, pool, beside
         self.coming: dict[int, Future[Any]] = {}
+        self.found: Future[Any] | None = None
 
     def begin(self, number: int) -> None:
         """Start to load an item in the pool, if the item exists."""
@@ -46,33 +54,53 @@ class OneAhead:
             self.begin(number)
         loaded = self.coming.pop(number)
         self.begin(number + 1)
-        return loaded.result()
+        item = loaded.result()
+        self.found = None if self.beside is None else self.pool.submit(self.beside, item)
+        return item
 
 
-def predict_scans(evaluator: Evaluator, dataset: Dataset) -> Iterator[tuple[dict[str, Any], dict[str, Any] | Exception]]:
+def predict_scans(
+    evaluator: Evaluator, dataset: Dataset, beside: Callable[[Any], Any] | None = None
+) -> Iterator[tuple[dict[str, Any], dict[str, Any] | Exception]]:
     """Run the evaluator, with its post-processing, on each item of a data set separately.
 
+    Args:
+        evaluator: Evaluator for one scan at a time.
+        dataset: Scans with the transform that loads them.
+        beside: Function of a loaded scan that is computed in a thread beside the network; the `Future` of its result is the
+            entry `beside` of the output.
+
     Yields:
-        The item as listed, and either the evaluator's output for it or the error from loading, prediction or saving.
+        The item as listed, and either what `KEPT` names of the evaluator's sample, or the error from loading,
+        prediction or saving.
     """
     os.environ.setdefault(*NO_PRIMITIVES_KEPT)
     errors: list[BaseException] = []
     # With this handler the engine ends a failed run properly. Without it, the engine raises and its next run does nothing.
     handled = evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error))
-    with handled, ThreadPoolExecutor(max_workers=1) as pool:
-        load = OneAhead(dataset, pool)
+    freed = evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, return_freed_memory)
+    with handled, freed, ThreadPoolExecutor(max_workers=2) as pool:
+        load = OneAhead(dataset, pool, beside)
         for number, item in enumerate(
             tqdm(dataset.data, desc="scans", unit="scan", disable=not is_first() or len(dataset) == 1)
         ):
             evaluator.data_loader = DataLoader(Dataset([number], load), batch_size=1)
             evaluator.state.epoch_length = 1  # otherwise the engine repeats the scan once per item of its first loader
             evaluator.run()
-            output: Any = errors.pop() if errors else evaluator.state.output[0]
+            output: Any = errors.pop() if errors else {**kept(evaluator), "beside": load.found}
             if isinstance(output, BaseException) and not isinstance(output, Exception):
                 raise output  # Ctrl-C, which the engine passes on like an error of the scan
+            # Free the memory of what is not kept while the scan is measured, and of the rest before the next one is computed.
+            evaluator.state.output = evaluator.state.batch = None
+            return_freed_memory()
             yield item, output
-            # Free the memory of this scan before the next one is computed.
-            output = evaluator.state.output = evaluator.state.batch = None
+            output = None
+
+
+def kept(evaluator: Evaluator) -> dict[str, Any]:
+    """Return what `KEPT` names of the evaluator's only sample; MONAI leaves what no step changed in the batch."""
+    sample = {**evaluator.state.batch[0], **evaluator.state.output[0]}
+    return {key: sample[key] for key in KEPT if key in sample}
 
 
 def failure(path: str, error: Exception) -> str:

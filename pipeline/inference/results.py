@@ -26,6 +26,8 @@ from strokelesion.transforms import DecideLesionsd
 
 # Version of BIDS that the names and sidecars follow.
 BIDS_VERSION = "1.11.1"
+# Outputs that need the registration to MNI space.
+IN_MNI = frozenset({"mni", "fsl", "filled", "regions", "rois"})
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Results:
         wanted: Value of each optional output by name, see `outputs.py`; None and False mean that it is not wanted.
         overwrite: Whether to segment finished scans again.
         options: Paths of what outputs are made from, by option; stored in each sidecar, for `measure`.
+        positions: Whether the tables need the registration; some outputs need it anyway.
     """
 
     folder: Path
@@ -49,6 +52,7 @@ class Results:
     wanted: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    positions: bool = True
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
@@ -56,9 +60,15 @@ class Results:
         return find_wanted(self.wanted)
 
     @cached_property
+    def needed_register(self) -> Register:
+        """Return `register` if the tables or an output need it, else None."""
+        return self.register if self.positions or IN_MNI.intersection(self.outputs) else None
+
+    @cached_property
     def asked(self) -> dict[str, Any]:
         """Return all settings in the form that they have after JSON stores and loads them."""
-        asked: dict[str, Any] = json.loads(json.dumps({**self.settings, "outputs": as_settings(self.outputs)}))
+        settings = {**self.settings, "outputs": as_settings(self.outputs), "positions": self.needed_register is not None}
+        asked: dict[str, Any] = json.loads(json.dumps(settings))
         return asked
 
     def path(self, name: ScanName, file: str) -> Path:
@@ -105,7 +115,7 @@ class Results:
         """
         for path in self.files_to_remove(name):
             path.unlink(missing_ok=True)
-        scan = measure_scan(item, outcome, self.decide, self.register)
+        scan = measure_scan(item, outcome, self.decide, self.needed_register)
         links = read_links(self.folder)
         sources = [to_uri(path, links) for path in scan_sources(item)]
         files = ScanFolder(Path(self.folder), name, sources, self.outputs)

@@ -20,7 +20,7 @@ from strokelesion.pipeline.derivatives.scan_images import as_image, either_lesio
 from strokelesion.pipeline.derivatives.table_columns import NAMED_BY, TABLES
 from strokelesion.pipeline.finding.scans import find_scans
 from strokelesion.pipeline.inference.prediction import predict_scans
-from strokelesion.pipeline.lesions.measuring import MeasuredScan, measure_scan
+from strokelesion.pipeline.lesions.measuring import MeasuredScan, find_start, measure_scan
 from strokelesion.pipeline.runtime.errors import user_error
 from strokelesion.transforms.registration import register_brain
 
@@ -89,7 +89,8 @@ class Segmenter:
                 logger.warning("left out: %s", ": ".join(left_out))
             if len(items) != 1:
                 raise UserError(f"{path} holds {len(items)} scans; expected one. Name one of them, or use the command segment.")
-            ((item, outcome),) = predict_scans(self.evaluator, Dataset(items, self.preprocessing))
+            beside = None if self.register is None else find_start
+            ((item, outcome),) = predict_scans(self.evaluator, Dataset(items, self.preprocessing), beside)
             with user_errors_only():
                 if isinstance(outcome, Exception):
                     raise outcome

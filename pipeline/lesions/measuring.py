@@ -31,7 +31,7 @@ from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
 from strokelesion.transforms.drawn_masks import as_most, as_shares
 from strokelesion.transforms.geometry import resampled, voxel_ml
 from strokelesion.transforms.headers import find_missing_affine, mask_header, read_nifti_header
-from strokelesion.transforms.registration import Registration
+from strokelesion.transforms.registration import Registration, find_pose
 
 # A lesion rarely fills more than this share of the brain.
 LARGEST_SHARE = 0.35
@@ -95,7 +95,8 @@ def measure_scan(
 
     Args:
         item: Scan with `image`, as `find_scans` lists it.
-        outcome: Scan `scan`, its probabilities `pred` and, if there is one, its brain mask `scan_brain`.
+        outcome: Scan `scan`, its probabilities `pred` and, if there are any, its brain mask `scan_brain`, and as `beside` the
+            future of what `find_start` returns.
         decide: Decision rule that turns probabilities into labels.
         register: Function that registers a brain to MNI space, see `register_brain`; None skips the registration.
 
@@ -191,7 +192,7 @@ def measure_lesions(
     """Return the segmented scan from which all numbers are computed, warnings, and doubts that it is a T1 of a whole brain.
 
     The registration of the brain to MNI space ignores the lesions, so that they do not distort it. If the scan was brought to
-    MNI space before, the registration starts from there.
+    MNI space before, the registration starts from there; else from what `find_start` found beside the network, if it did.
     """
     warnings, brain_ml, to_mni, doubts = [NO_BRAIN], nan, None, list[str]()
     if "scan_brain" in outcome:
@@ -201,7 +202,9 @@ def measure_lesions(
         if start is None and "scan_to_mni" in outcome:
             warnings.append(NOT_PLACED)
         try:
-            to_mni = None if register is None else register(outcome["scan"], brain, labels > 0, start).to_mni
+            if register is not None:
+                start = outcome["beside"].result() if start is None and outcome.get("beside") else start
+                to_mni = register(outcome["scan"], brain, labels > 0, start).to_mni
         except UserError as error:
             doubts.append(str(error))
     lesion = probabilities.as_tensor()[1:].sum(dim=0)
@@ -215,6 +218,14 @@ def notes_of_size(scan: SegmentedScan) -> list[str]:
     """Return a warning if too much of the brain is lesion."""
     is_large = float((scan.labels > 0).sum()) * scan.voxel_ml > LARGEST_SHARE * scan.brain_ml
     return [f"{TOO_LARGE} {LARGEST_SHARE:.0%} of the brain is called lesion: look at the mask"] if is_large else []
+
+
+def find_start(sample: Mapping[str, Any]) -> NDArray[np.floating] | None:
+    """Return a first affine to MNI space of a scan as the network gets it, see `find_pose`.
+
+    None if it has no brain mask, or if it was brought to MNI space before.
+    """
+    return find_pose(sample["image"], sample["brain"]) if "brain" in sample and "to_mni" not in sample else None
 
 
 def brought_by(outcome: Mapping[str, Any]) -> NDArray[np.floating] | None:

@@ -125,7 +125,7 @@ def doubts_of_image(image: MetaTensor, brain: NDArray[np.bool_], scan: Segmented
         return doubts
     air = float(np.percentile(values, 10))
     low, middle, high = np.percentile(values[healthy], (2, 50, 98)) - air
-    gray, fluid = brightness_of_tissues(values - air, healthy, scan)
+    gray, fluid = brightness_of_tissues(values, air, healthy, scan)
     if corner_noise(values) > MOST_NOISE * abs(middle):
         doubts.append("the corners hold noise as strong as the brain, like an MP2RAGE (UNI) that was not denoised")
     if (dark := int((values < air - abs(middle)).sum())) > MOST_DARK:
@@ -146,18 +146,19 @@ def corner_noise(values: Values) -> float:
     return float(np.median(np.concatenate([np.abs(np.diff(values[corner], axis=0)).ravel() for corner in corners])))
 
 
-def brightness_of_tissues(values: Values, inside: NDArray[np.bool_], scan: SegmentedScan) -> tuple[float, float]:
+def brightness_of_tissues(values: Values, air: float, inside: NDArray[np.bool_], scan: SegmentedScan) -> tuple[float, float]:
     """Return the medians of gray matter and of fluid, divided by that of white matter; 0 where they are unknown.
 
     Args:
-        values: Scan with air at 0, `(X, Y, Z)`.
+        values: Scan `(X, Y, Z)`.
+        air: Its value of air.
         inside: Where to look.
         scan: Its segmentation; the registration of it says which tissue the template has in a voxel.
     """
     if scan.to_mni is None:
         return 0.0, 0.0
     voxels = np.argwhere(inside)[:: max(1, int(inside.sum()) // SAMPLE)]
-    positions, brightness = apply_affine(scan.to_mni @ scan.affine, voxels), values[tuple(voxels.T)]
+    positions, brightness = apply_affine(scan.to_mni @ scan.affine, voxels), values[tuple(voxels.T)] - air
     templates = (load_mni152_gm_template, load_mni152_wm_template, load_mni152_brain_mask)
     gray, white, brain = (
         look_up(np.asarray(image.dataobj), image.affine, positions) for image in (load(resolution=1) for load in templates)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,8 @@ FOLDER = "registrations"
 class RememberedRegistrations:
     """Register as `register_brain` does, unless the result is already stored.
 
-    A registration is a derived file of everything that decides it: scan, brain, lesions, start, `METHOD` and the version of
-    ITK. A scan is not registered again when only other settings change (an atlas, pages, probabilities).
+    A registration is a derived file of what decides it: scan, brain, lesions and `METHOD`; the start changes it by less than
+    its error. A scan is not registered again when only other settings change (an atlas, pages, probabilities).
 
     Attributes:
         folder: Folder of the results; its subfolder `registrations` holds one JSON file per registration.
@@ -38,7 +37,7 @@ class RememberedRegistrations:
     ) -> Registration:
         """Return the registration of a scan to MNI space; arguments and errors are those of `register_brain`."""
         masks = [None if mask is None else mask.as_subclass(torch.Tensor) > 0 for mask in (brain, lesions)]
-        made_from = [METHOD, version("itk"), start, image.affine, image.as_tensor().float(), *masks]
+        made_from = [METHOD, image.affine, image.as_tensor().float(), *masks]
         path = derived_path(Path(self.folder) / FOLDER, "registration", made_from, ".json")
         found = read(path)
         if found is None:

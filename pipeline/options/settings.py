@@ -213,6 +213,9 @@ class Settings(BaseModel):
         About(SEGMENTING),
         "Write results in MNI space, too. 2009a: MNI152NLin2009aSym; fsl: both that and MNI152NLin6Asym, the space of FSL.",
     )
+    positions: Switch = option(
+        True, About(SEGMENTING), "Register brains to MNI space for positions, hemispheres and tissues in the tables."
+    )
     fill: Switch = option(False, About(SEGMENTING), "Write scans with filled lesions.")
     dicom_seg: Switch = option(False, About(SEGMENTING), "Write DICOM segmentations of scans from DICOM.")
     for_fmriprep: Text | None = option(

@@ -1,6 +1,6 @@
 """Affine registration of a head to MNI space by its tissue map, independent of the contrast of its scan.
 
-Tissue map and template are converted to T1-like images: white matter 1, gray matter 0.6, all else 0. ITK aligns them.
+Tissue map and template are converted to T1-like images: white matter 1, gray matter 0.6, all else 0.
 """
 
 from functools import cache
@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import BorderPad
-from nibabel.affines import voxel_sizes
+from nibabel.affines import from_matvec, voxel_sizes
 from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 
-from strokelesion.transforms.alignment import Affine, Level, align, center_mm, mean_squares
+from strokelesion.transforms.alignment import Affine, Level, align, center_mm
 from strokelesion.transforms.registration import at_two_mm, checked
 from strokelesion.transforms.synthesis.tissues import Tissue, is_brain
 
-LEVELS = (Level(2, 4.0), Level(1, 2.0))
+LEVELS = (Level(4, 4.0), Level(2, 2.0))
 GRAY_LEVEL = 0.6
 WHITE_TISSUES = (Tissue.WHITE, Tissue.STEM, Tissue.CEREBELLAR_WHITE, Tissue.HYPOINTENSE, Tissue.PALLIDUM)
 FLUID_TISSUES = (Tissue.VENTRICLE, Tissue.CHOROID)
@@ -32,7 +32,7 @@ def register_to_mni(tissues: MetaTensor) -> Affine:
 
     1. Convert the tissues and the template to T1-like images at 2 mm.
     2. Align the centers of mass.
-    3. Minimize the mean square difference over all 12 parameters, at 4 mm and then at 2 mm.
+    3. Maximize the mutual information over all 12 parameters, smoothed by 4 mm and then by 2 mm.
     4. Check the volume ratio and, inside the template, the correlation.
 
     Args:
@@ -42,9 +42,9 @@ def register_to_mni(tissues: MetaTensor) -> Affine:
         UserError: The result fails a check.
     """
     fixed, head = template(), t1_like(tissues)
-    start = np.eye(4)
-    start[:3, 3] = center_mm(head) - center_mm(fixed)
-    to_head = align(fixed, head, start, LEVELS, mean_squares)
+    to_head: Affine = from_matvec(np.eye(3), center_mm(head) - center_mm(fixed))
+    for level in LEVELS:
+        to_head = align(fixed, head, to_head, level)
     return checked(fixed, head, to_head, CORRELATION_AT_LEAST).to_mni
 
 

@@ -4,7 +4,6 @@ The accuracy is sufficient for synthetic scans. They need plausible shapes of gr
 and bright tissue around the skull. They do not need the true segmentation of this person.
 """
 
-import itk
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -97,6 +96,8 @@ def classify(image: MetaTensor, brain: torch.Tensor) -> MetaTensor:
 
 def otsu(values: Floats) -> tuple[float, float]:
     """Return two Otsu thresholds, which minimize the variance within the three classes."""
+    import itk  # takes seconds, and most scans need none of it
+
     row = itk.image_from_array(np.ascontiguousarray(values[None], dtype=np.float32))  # ITK filters images only
     thresholds = itk.OtsuMultipleThresholdsImageFilter.New(row, NumberOfThresholds=2)
     thresholds.Update()

@@ -1,11 +1,12 @@
 """Whether `inference` grows as its cohort does: time and memory while many small scans are segmented, and when all are done.
 
-    python tests/benchmarks/scale_inference.py FOLDER [--scans 10000] [--every 100] [--plot docs/scale.png]
+    python tests/benchmarks/scale_inference.py FOLDER [--scans 10000] [--every 100] [--plot docs/scale.png] [--segmented 8]
 
 The cohort is hard links to a few small heads, and the network a stand-in that calls dark tissue lesion: what is measured is the
 bookkeeping. Two processes, one after the other, run the command: the first segments all scans, the second finds all of
 them done. FOLDER/scale.csv gets their rows: `run`, `stage`, `scans` (at that stage), `elapsed_s`, `processor_s` (others on the
-machine do not lengthen it) and `memory_mib` (resident).
+machine do not lengthen it) and `memory_mib` (resident). With `--segmented`, only so many scans are segmented; the results of
+the others are copies, and the second run measures listing, looking and gathering of large cohorts in minutes.
 """
 
 import argparse
@@ -46,10 +47,14 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=10_000)
     parser.add_argument("--every", type=int, default=100)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--segmented", type=int)
     arguments = parser.parse_args()
-    make_cohort(arguments.folder, arguments.scans)
+    segmented = arguments.segmented or arguments.scans
+    make_cohort(arguments.folder, segmented)
     processes = multiprocessing.get_context("spawn")
     for run in RUNS:
+        if run == RUNS[1] and segmented < arguments.scans:
+            copy_results(arguments.folder, segmented, arguments.scans)
         process = processes.Process(target=measure, args=(run, arguments.folder, arguments.every))
         process.start()
         process.join()
@@ -67,10 +72,29 @@ def make_cohort(folder: Path, scans: int) -> None:
     (folder / "heads").mkdir(parents=True)
     heads = [write_head(folder / "heads" / f"{number}.nii.gz", shape, number) for number, shape in enumerate(SHAPES)]
     for number in range(scans):
-        scan = folder / "scans" / f"sub-{number:05d}" / "anat" / f"sub-{number:05d}_T1w.nii.gz"
-        scan.parent.mkdir(parents=True)
-        os.link(heads[number % len(heads)], scan)
+        link_scan(folder, heads[number % len(heads)], number)
     write_checkpoint(folder / "dark.pt", MODEL, {}, {"epoch": 0, "init": None})
+
+
+def link_scan(folder: Path, head: Path, number: int) -> None:
+    """Add a scan to the data set, a hard link to a head."""
+    scan = folder / "scans" / f"sub-{number:06d}" / "anat" / f"sub-{number:06d}_T1w.nii.gz"
+    scan.parent.mkdir(parents=True)
+    os.link(head, scan)
+
+
+def copy_results(folder: Path, segmented: int, scans: int) -> None:
+    """Add scans to the data set, with copies of the results of the segmented ones under their names."""
+    for number in range(segmented, scans):
+        old, new = f"sub-{number % segmented:06d}", f"sub-{number:06d}"
+        link_scan(folder, folder / "scans" / old / "anat" / f"{old}_T1w.nii.gz", number)
+        for file in (folder / "results" / old / "anat").iterdir():
+            copy = folder / "results" / new / "anat" / file.name.replace(old, new)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if file.suffix == ".json":
+                copy.write_text(file.read_text().replace(old, new))
+            else:
+                os.link(file, copy)
 
 
 def write_head(path: Path, shape: tuple[int, int, int], seed: int) -> Path:

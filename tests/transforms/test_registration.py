@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from strokelesion.networks import UserError
 from strokelesion.transforms import registration
-from strokelesion.transforms.alignment import as_affine, as_transform, center_mm
+from strokelesion.transforms.alignment import center_mm
 from strokelesion.transforms.registration import register_brain
 
 THINNED = 3
@@ -117,11 +117,6 @@ def test_a_brain_that_does_not_come_to_lie_on_the_template_is_refused(monkeypatc
     monkeypatch.setattr(registration, "align", lambda *_: np.diag([2.0, 2.0, 2.0, 1.0]))
     with pytest.raises(UserError, match=r"volume ratio 0\.1.*expected 0\.5 to 3\.2"):
         register_brain(*head(np.eye(4)))
-
-
-def test_affines_go_to_itk_and_back():
-    affine = known((10, 20, -30), (1.1, 0.8, 1.3), 0.2, (5, -6, 7))
-    np.testing.assert_allclose(as_affine(as_transform(affine, np.array([3.0, -40.0, 11.0]))), affine, atol=1e-12)
 
 
 def test_a_center_of_mass_is_in_millimeters():

@@ -155,6 +155,29 @@ def test_a_run_that_ends_before_it_loads_its_scan_leaves_the_next_one_its_own():
     assert [int(outcome["pred"].mean()) for outcome in others] == [2, 3]
 
 
+def test_a_function_of_each_loaded_scan_is_computed_beside_the_network():
+    began = threading.Event()
+    evaluator = SupervisedEvaluator(device="cpu", val_data_loader=[1], network=torch.nn.Identity())
+    evaluator.inferer = lambda image, _: image if began.wait(timeout=600) else None
+    dataset = Dataset([1, 2], lambda number: {"image": torch.full((1, 4, 5), float(number))})
+    beside = predict_scans(evaluator, dataset, lambda item: (began.set(), float(item["image"].mean())))
+    assert [outcome["beside"].result()[1] for _, outcome in beside] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "is_registered"),
+    [
+        ({}, True),
+        ({"positions": False}, False),
+        ({"positions": False, "fill": True}, True),
+        ({"positions": False, "mni": "fsl"}, True),
+    ],
+)
+def test_a_brain_is_registered_only_where_an_output_needs_it(folder, tmp_path, options, is_registered):
+    parser = configured("resunet", "inference", scans=str(folder / "a"), output_dir=str(tmp_path), **options)
+    assert (parser.get_parsed_content("results").needed_register is not None) is is_registered
+
+
 def test_nothing_is_held_of_scans_that_are_done():
     loaded = []
 

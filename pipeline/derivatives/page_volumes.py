@@ -50,10 +50,8 @@ def page_volumes(
     region = (brain.as_subclass(torch.Tensor)[0].numpy() > 0) | (scan.labels > 0)
     box = box_around(region, voxel_sizes(scan.affine))
     start = [side.start for side in box]
-    kept = scan.probability is None
-    percent = (
-        kept_percent(page, scan.labels.shape)[box] if kept else (scan.probability[box] * PERCENTS).round().clip(0, PERCENTS)
-    )
+    likely = None if scan.probability is None else (scan.probability[box] * PERCENTS).round().clip(0, PERCENTS)
+    percent = kept_percent(page, scan.labels.shape)[box] if likely is None else likely
     affine = scan.affine @ nib.affines.from_matvec(np.eye(3), start)
     volumes = {"image": gray.as_subclass(torch.Tensor)[0].numpy()[box], "label": scan.labels[box], "percent": percent}
     files = {name: as_base64(volume.astype(np.uint8), affine) for name, volume in volumes.items()}

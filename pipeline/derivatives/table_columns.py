@@ -62,6 +62,9 @@ TABLES = {
             "left_ml": Column("volume on the left of the middle plane of MNI space", "mL"),
             "right_ml": Column("volume on the right of the middle plane of MNI space", "mL"),
             "brain_ml": Column("volume of the brain, lesions included, before its surface is refined", "mL"),
+            "uncertainty": Column(
+                "0 to 1, look first at the highest: 1 - expected Dice; without lesion, the highest probability"
+            ),
             "warnings": Column("what is doubtful; `not assessed` if the scan may be no T1 of a whole brain"),
         },
     ),

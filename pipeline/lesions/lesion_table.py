@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from strokelesion.networks import UserError
+from strokelesion.pipeline.lesions.uncertainty import estimate_uncertainty
 from strokelesion.transforms.components import components
 from strokelesion.transforms.geometry import look_up, voxel_ml
 
@@ -105,7 +106,7 @@ def lesion_row(scan: SegmentedScan, voxels: NDArray[np.intp]) -> Row:
 
 
 def scan_row(scan: SegmentedScan) -> Row:
-    """Return one row: `lesions` (count), `total_ml`, `main_ml`, `sub_ml`, `left_ml`, `right_ml`, `brain_ml`."""
+    """Return one row: `lesions` (count), `total_ml`, `main_ml`, `sub_ml`, `left_ml`, `right_ml`, `brain_ml`, `uncertainty`."""
     voxels = np.argwhere(scan.labels > 0)
     labels, x_mm = scan.labels[tuple(voxels.T)], scan.mni_mm(voxels)[:, 0]
     known = scan.to_mni is not None and scan.knows_left
@@ -117,6 +118,7 @@ def scan_row(scan: SegmentedScan) -> Row:
         "left_ml": int((x_mm <= 0).sum()) * scan.voxel_ml if known else nan,
         "right_ml": int((x_mm > 0).sum()) * scan.voxel_ml if known else nan,
         "brain_ml": scan.brain_ml,
+        "uncertainty": estimate_uncertainty(scan.labels > 0, scan.probability),
     }
 
 

@@ -6,7 +6,6 @@ from typing import Any
 from monai.engines import Evaluator
 from torch import nn
 
-from strokelesion.networks import UserError
 from strokelesion.pipeline.evaluation.decision_search import DecisionSearch, find_best_decision
 from strokelesion.pipeline.models.application import add_neighbors, load_weights
 from strokelesion.pipeline.models.description import Decision, Description
@@ -29,9 +28,7 @@ def release(evaluator: Evaluator, network: nn.Module, weights: str | Path, folde
     write_with_best_rule(evaluator, network, read_model(weights), Path(folder))
 
 
-def release_adapted(
-    evaluator: Evaluator, network: nn.Module, run_dir: str | Path, init: str | Path | None, share: float
-) -> None:
+def release_adapted(evaluator: Evaluator, network: nn.Module, run_dir: str | Path, init: str | Path, share: float) -> None:
     """Write the model of a run that adapted another one, as `release` does, to the folder of the run.
 
         weights = share * weights of the initial model + (1 - share) * weights of last.pt
@@ -45,12 +42,7 @@ def release_adapted(
         run_dir: Folder of the run.
         init: File of the initial model.
         share: Share of the initial model, from 0 to 1.
-
-    Raises:
-        UserError: There is no initial model.
     """
-    if init is None:
-        raise UserError("--init is missing; expected the model to adapt: a file, or pretrained. Name it, in a new --run_dir.")
     model = read_model(Path(run_dir, LAST))
     start = add_neighbors(read_model(init).weights, model.weights)
     mixed = {name: share * start[name] + (1 - share) * tensor for name, tensor in model.weights.items()}

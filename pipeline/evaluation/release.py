@@ -1,4 +1,4 @@
-"""Choose the decision rule of a trained model and write the model for others: `release`, and the end of an adaptation."""
+"""Write a trained model for others: `release`, which chooses its decision rule, and the end of an adaptation."""
 
 from pathlib import Path
 from typing import Any
@@ -25,35 +25,9 @@ def release(evaluator: Evaluator, network: nn.Module, weights: str | Path, folde
         weights: Model file from the training.
         folder: Folder for `<network>.safetensors` and `decisions.csv`.
     """
-    write_with_best_rule(evaluator, network, read_model(weights), Path(folder))
-
-
-def release_adapted(evaluator: Evaluator, network: nn.Module, run_dir: str | Path, init: str | Path, share: float) -> None:
-    """Write the model of a run that adapted another one, as `release` does, to the folder of the run.
-
-        weights = share * weights of the initial model + (1 - share) * weights of last.pt
-
-    The mean keeps most of what the initial model knew about other scans, and nearly all that the new one has learned.
-    Source: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022 (WiSE-FT).
-
-    Args:
-        evaluator: Engine that predicts the scans on which the decision rule is chosen.
-        network: Network of the model's definition.
-        run_dir: Folder of the run.
-        init: File of the initial model.
-        share: Share of the initial model, from 0 to 1.
-    """
-    model = read_model(Path(run_dir, LAST))
-    start = add_neighbors(read_model(init).weights, model.weights)
-    mixed = {name: share * start[name] + (1 - share) * tensor for name, tensor in model.weights.items()}
-    mixed = {name: tensor.to(model.weights[name].dtype) for name, tensor in mixed.items()}
-    write_with_best_rule(evaluator, network, model._replace(weights=mixed), Path(run_dir))
-
-
-def write_with_best_rule(evaluator: Evaluator, network: nn.Module, model: Model, folder: Path) -> None:
-    """Write a model with the best decision rule on the scans of an evaluator, and the table of all searched rules."""
+    folder, model = Path(folder), read_model(weights)
     search = DecisionSearch(model.description.protocol.spacing_mm)
-    load_weights(network, model, folder)
+    load_weights(network, model, weights)
     search.attach(evaluator)
     evaluator.run()
     table = search.average_scores()
@@ -65,8 +39,30 @@ def write_with_best_rule(evaluator: Evaluator, network: nn.Module, model: Model,
     print(
         f"{path}: threshold {decision.threshold:g}, components of at least {decision.min_component_ml:g} ml and a peak of "
         f"{decision.min_peak:g}, mean Dice {chosen['dice']:.3f}, lesion F1 {chosen['lesion_f1']:.3f} over "
-        f"{len(search.scores)} scans; all rules that were tried are in {folder / TRIED}."
+        f"{len(search.scores)} held-out scans; all rules that were tried are in {folder / TRIED}."
     )
+
+
+def release_adapted(run_dir: str | Path, init: str | Path, share: float) -> None:
+    """Write the model of a run that adapted another one to the folder of the run.
+
+        weights = share * weights of the initial model + (1 - share) * weights of last.pt
+
+    Such a mean keeps most of what the initial model knew about other scans. It also keeps the initial decision rule: a rule
+    that is chosen on a few scans costs more on other scans.
+    Source: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022 (WiSE-FT).
+
+    Args:
+        run_dir: Folder of the run.
+        init: File of the initial model.
+        share: Share of the initial model, from 0 to 1.
+    """
+    start, model = read_model(init), read_model(Path(run_dir, LAST))
+    known = add_neighbors(start.weights, model.weights)
+    mixed = {name: (share * known[name] + (1 - share) * tensor).to(tensor.dtype) for name, tensor in model.weights.items()}
+    path = Path(run_dir) / f"{model.description.network_name.lower()}{RELEASED}"
+    write_released(path, describe_released(model, start.description.decision), mixed)
+    print(f"{path}: the adapted model; segment scans with --weights {path}")
 
 
 def describe_released(model: Model, decision: Decision) -> Description:

@@ -137,7 +137,7 @@ def draw(summary: pd.DataFrame, path: Path) -> None:
             axes.errorbar(rows["scans"] + shift, rows[value], spread, color=color, marker="o", capsize=3, label=label)
             if value == "dice":
                 for _, row in rows.iterrows():
-                    axes.plot([row["scans"]] * len(row["seeds"]), row["seeds"], ".", color="#999999")
+                    axes.plot([row["scans"]] * len(row["seeds"]), row["seeds"], "k.", markersize=4, zorder=3)
         axes.set(xlabel="scans to adapt to", title=title, xticks=[0, *SIZES])
         axes.grid(alpha=0.3)
     axes.axhline(0, color="black", linewidth=0.8)

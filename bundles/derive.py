@@ -21,11 +21,14 @@ NOT_SYNTHETIC = (
     *("registrations", "preprocessing", "postprocessing", "decide", "dataset", "evaluator", "applied", "results"),
     *("evaluation_dir", "scorable", "evaluating", "scoring", "inference", "group", "package", "doctor"),
 )
+# All scans are for training, and the model is written at its end.
+HELD_OUT = ("split", "fold", "split_csv", "evaluation_dir", "scorable", "evaluating", "scoring", "release")
 IN_BRAIN = ("intensities", "in_tissue", "in_brain", "place")
 DERIVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "unet": ((), ()),
     "segnet": ((), ()),
     "resunet_synthetic": (SYNTHETIC, NOT_SYNTHETIC),
+    "adapt": ((), HELD_OUT),
     "brain": (SYNTHETIC, (*NOT_SYNTHETIC, *IN_BRAIN)),
 }
 WRITTEN_BY_HAND = ("resunet", "synthesis", "experiments", "packaged")

@@ -66,6 +66,9 @@ TABLES = {
                 "mask that the numbers are of",
                 levels={"automatic": "that of the network", "manual": "one that a person corrected, see `corrections.tsv`"},
             ),
+            "uncertainty": Column(
+                "0 to 1, look first at the highest: 1 - expected Dice; without lesion, the highest probability"
+            ),
             "warnings": Column("what is doubtful; `not assessed` if the scan may be no T1 of a whole brain"),
         },
     ),

@@ -26,6 +26,7 @@ from strokelesion.pipeline.lesions.plausibility import (
     notes_of_reading,
     refuse_other_images,
 )
+from strokelesion.pipeline.lesions.uncertainty import estimate_uncertainty
 from strokelesion.pipeline.runtime.files import plain
 from strokelesion.transforms import DecideLesionsd, ScaleTissued, is_tissue
 from strokelesion.transforms.drawn_masks import as_most, as_shares
@@ -110,7 +111,8 @@ def measure_scan(
     header = read_nifti_header(item["image"])
     if find_missing_affine(item["image"], header):
         scan = replace(scan, knows_left=False)
-    row, warnings = judge(scan_row(scan), [*doubts, *doubts_of_item(item)], [*warnings, *notes_of_reading(item)])
+    counted = {**scan_row(scan), "uncertainty": estimate_uncertainty(scan.labels > 0, scan.probability)}
+    row, warnings = judge(counted, [*doubts, *doubts_of_item(item)], [*warnings, *notes_of_reading(item)])
     return MeasuredScan(
         item=item,
         image=outcome["scan"],

@@ -169,10 +169,13 @@ def brightness_of_tissues(values: Values, air: float, inside: NDArray[np.bool_],
 
 
 def judge(row: Mapping[str, Any], doubts: Sequence[str], warnings: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the row and all warnings of a scan; if there is a doubt, no lesion counts as not assessed, not as 0 ml."""
+    """Return the row and all warnings of a scan; if there is a doubt, no lesion counts as not assessed, not as 0 ml.
+
+    A scan that was not assessed is the first to look at: its uncertainty is 1.
+    """
     if not doubts or row["lesions"]:
         return dict(row), [*doubts, *warnings]
-    return {**dict.fromkeys(row), "brain_ml": row["brain_ml"]}, [NOT_ASSESSED, *doubts, *warnings]
+    return {**dict.fromkeys(row), "brain_ml": row["brain_ml"], "uncertainty": 1.0}, [NOT_ASSESSED, *doubts, *warnings]
 
 
 def notes_of_reading(item: Mapping[str, Any]) -> list[str]:

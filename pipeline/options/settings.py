@@ -122,6 +122,11 @@ class Settings(BaseModel):
     evenness: Portion = option(
         0.0, About((TRAINING,), "training"), "0: each slice with lesion counts alike; 1: each scan does."
     )
+    epoch_slices: Count | None = option(
+        None,
+        About((TRAINING,), "training", "slices", default="all with lesion, and their share of others"),
+        "Slices of an epoch, drawn with replacement where needed.",
+    )
     val_interval: Count = option(1, About((TRAINING,), unit="epochs"), "Epochs between validations.")
     panel_interval: Count = option(5, About((TRAINING,), unit="epochs"), "Epochs between pictures in TensorBoard.")
     panel_scans: Index = option(4, About((TRAINING,), unit="scans"), "Number of scans pictured in TensorBoard.")
@@ -131,6 +136,9 @@ class Settings(BaseModel):
     resume: Switch = option(False, About((TRAINING,), is_basic=True), "Continue the run in run_dir.")
     init: Text | None = option(
         None, About((TRAINING,), default="random weights"), "Model to start from: a file, or `pretrained`."
+    )
+    init_share: Portion = option(
+        0.5, About((TRAINING,), "training"), "Share of the initial model in the weights of an adapted one (bundle adapt)."
     )
     compile: Switch = option(False, About((TRAINING,)), "Compile the training step; needs a C++ compiler.")
     amp: Switch = option(True, About((TRAINING, *PREDICTING)), "Half precision where the device has fast units for it.")

@@ -22,7 +22,7 @@ class SliceSampler(Sampler[int]):
     The order depends only on seed and epoch, so a resumed run sees the same order as an uninterrupted one.
 
     If scans are renewed, `show` replaces the slices. Every epoch keeps the length of the first one; if the number of slices
-    with lesion differs, they are drawn with replacement.
+    with lesion differs, they are drawn with replacement. `epoch_slices` sets that length, whatever the number of slices is.
 
     Args:
         has_lesion: Whether each slice has a lesion.
@@ -30,6 +30,7 @@ class SliceSampler(Sampler[int]):
         lesion_share: Share of slices with lesion, above 0 and at most 1.
         evenness: Weighting, from 0 (all slices count alike) to 1 (all scans count alike).
         seed: Seed of the order.
+        epoch_slices: Number of slices of an epoch over all processes; None for all with lesion, and their share of others.
         rank: Number of this process among those that train together; None takes it from ignite.
         ranks: Number n of these processes; None takes it from ignite. Each takes every n-th slice, so their batches together
             equal one batch that is n times as large. If the slices do not divide evenly, the first ones appear once more.
@@ -45,6 +46,7 @@ class SliceSampler(Sampler[int]):
         lesion_share: float = 0.5,
         evenness: float = 0.0,
         seed: int = 0,
+        epoch_slices: int | None = None,
         rank: int | None = None,
         ranks: int | None = None,
     ) -> None:
@@ -58,7 +60,7 @@ class SliceSampler(Sampler[int]):
         self.ranks = idist.get_world_size() if ranks is None else ranks
         self.epoch = 0
         self.show(has_lesion, scan_of)
-        self.lesion_slices = len(self.with_lesion)
+        self.lesion_slices = max(1, round(epoch_slices * lesion_share)) if epoch_slices else len(self.with_lesion)
         self.free_slices = min(round(self.lesion_slices * (1 - lesion_share) / lesion_share), len(self.without))
 
     def show(self, has_lesion: NDArray[np.bool_], scan_of: NDArray[np.integer[Any]]) -> None:

@@ -20,7 +20,7 @@ from strokelesion.pipeline.options.option_checks import check
 from strokelesion.pipeline.options.settings import OPTIONS
 
 CLASSES = {"unet": "UNet", "segnet": "SegNet", "resunet": "ResUNet"}
-BUNDLES = (*CLASSES, "resunet_synthetic", "brain", "synthesis", "experiments")
+BUNDLES = (*CLASSES, "resunet_synthetic", "brain", "adapt", "synthesis", "experiments")
 SMALL = {"network_def::channels": CHANNELS}
 MOST_EXPRESSIONS, MOST_LINES, MOST_LINES_BY_HAND = 30, 320, 700
 BRIGHT = {

@@ -1,13 +1,15 @@
 """The recipes of the pretrained models, whole and small: synthetic scans, training, release, new scans."""
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 import small_head as head
-from model_files import write_model
+import torch
+from model_files import write_model, write_small
 from stand_ins import tissue_is_brain
 
 from strokelesion.pipeline.cohorts.splits import Split
@@ -65,3 +67,23 @@ def test_a_model_is_trained_on_synthetic_scans_released_and_applied(run_command,
     assert set(np.unique(np.asarray(mask.dataobj))) <= {0, 1, 2}
     protocol = json.loads(next((tmp_path / "masks").rglob("*_mask.json")).read_text())["Settings"]["protocol"]
     assert {"intensities": "brain", "planes": ["axial", "coronal"], "neighbors": 2}.items() <= protocol.items()
+
+
+def test_a_model_is_adapted_to_a_few_scans(run_command, phantom_dir, tmp_path):
+    """Three scans are enough; the model lies between the initial one and the trained one, and segments scans."""
+    init, run = write_small(tmp_path / "init.pt", decision={"threshold": 0.35}), tmp_path / "run"
+    few = tmp_path / "ATLAS_R1.1"
+    for folder in sorted(phantom_dir.glob("Site*/*"))[:3]:
+        shutil.copytree(folder, few / folder.relative_to(phantom_dir))
+    options = {"dataset_dir": str(few), "run_dir": str(run), "epochs": 1, "epoch_slices": 16, "init_share": 0.25}
+    run_command("training", "adapt", init=init, network_def=read_model(init).description.network, **options)
+    adapted, start, last = map(read_model, (run / "resunet.safetensors", init, run / "last.pt"))
+    for name, weights in adapted.weights.items():
+        mixed = 0.25 * start.weights[name] + 0.75 * last.weights[name]
+        torch.testing.assert_close(weights, mixed.to(weights.dtype), rtol=1e-3, atol=1e-3, msg=name)
+    assert adapted.description.decision == start.description.decision
+    scan = next(few.rglob("*t1w*"))
+    run_command(
+        "inference", "resunet", scans=str(scan), output_dir=str(tmp_path / "masks"), weights=str(run / "resunet.safetensors")
+    )
+    assert len(list((tmp_path / "masks").rglob("*_mask.nii.gz"))) == 1

@@ -330,6 +330,7 @@ def test_no_lesion_in_a_doubtful_scan_is_not_assessed(tmp_path, contrast, has_le
     assert ("gray matter" in row["warnings"]) == (contrast == "FLAIR")
     is_unsure = total == "n/a"
     assert row["warnings"].startswith("not assessed; ") == is_unsure
+    assert (float(row["uncertainty"]) == 1) == is_unsure
     for page in (tmp_path / f"out/pages/{name}.html", tmp_path / "out/index.html"):
         assert ("not assessed" in page.read_text().replace('"not assessed"', "")) == is_unsure
 

@@ -23,7 +23,7 @@ from strokelesion.pipeline.options.option_table import as_markdown
 from strokelesion.pipeline.options.settings import OPTIONS, Settings, options_in
 from strokelesion.pipeline.runtime.errors import show_error, user_error
 
-BUNDLES = ("resunet", "unet", "segnet", "resunet_synthetic", "brain", "synthesis", "experiments")
+BUNDLES = ("resunet", "unet", "segnet", "resunet_synthetic", "brain", "adapt", "synthesis", "experiments")
 RESUNET = str(ROOT / "bundles/resunet.json")
 # Takes the place of a command's steps: it prints what the options have become.
 SHOW = "$print('shown', @epochs, @loss, @planes, @resume, @run_dir)"

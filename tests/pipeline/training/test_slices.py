@@ -320,6 +320,14 @@ def test_where_scans_are_renewed_epochs_keep_their_length(evenness):
         assert order.max() < slices
 
 
+@pytest.mark.parametrize(("lesions", "evenness"), [(4, 0), (30, 0), (30, 0.7)])
+def test_an_epoch_has_as_many_slices_as_asked_for(lesions, evenness):
+    has_lesion = np.arange(60) < lesions
+    sampler = SliceSampler(has_lesion, np.arange(60) // 6, lesion_share=0.25, evenness=evenness, epoch_slices=16)
+    order = np.array(list(sampler))
+    assert (len(order), len(sampler), has_lesion[order].sum()) == (16, 16, 4)
+
+
 def test_samplers_without_lesion_or_share_are_refused():
     with pytest.raises(UserError, match="above 0 and at most 1"):
         SliceSampler(np.ones(3, dtype=bool), np.zeros(3, dtype=int), 0)

@@ -119,9 +119,7 @@ class Settings(BaseModel):
         "brain", About(LEARNING, "training"), "Slices to train on: with lesion, with brain, or all."
     )
     lesion_share: PositiveShare = option(0.5, About((TRAINING,), "training"), "Share of slices with lesion in an epoch.")
-    evenness: Portion = option(
-        0.0, About((TRAINING,), "training"), "0: each slice with lesion counts alike; 1: each scan does."
-    )
+    evenness: Portion = option(0.0, About((TRAINING,), "training"), "0: slices with lesion count alike; 1: scans do.")
     epoch_slices: Count | None = option(
         None,
         About((TRAINING,), "training", "slices", default="all with lesion, and their share of others"),
@@ -134,9 +132,7 @@ class Settings(BaseModel):
         0, About((TRAINING, RELEASE, SYNTHESIS), unit="processes"), "Processes that prepare scans; 0 uses threads."
     )
     resume: Switch = option(False, About((TRAINING,), is_basic=True), "Continue the run in run_dir.")
-    init: Text | None = option(
-        None, About((TRAINING,), default="random weights"), "Model to start from: a file, or `pretrained`."
-    )
+    init: Text | None = option(None, About((TRAINING,), default="random weights"), "Start from a file, or `pretrained`.")
     init_share: Portion = option(
         0.5, About((TRAINING,), "training"), "Share of the initial model in the weights of an adapted one (bundle adapt)."
     )
@@ -279,9 +275,7 @@ class Settings(BaseModel):
         "all", About((EXPERIMENTS,)), "Losses to compare."
     )
     folds: Words = option("all", About((EXPERIMENTS,)), "Parts that are held out in turn, with commas.")
-    seeds: Seeds = option(
-        (0,), About((EXPERIMENTS,)), "Seeds of the trainings: each experiment runs once with each, on one split."
-    )
+    seeds: Seeds = option((0,), About((EXPERIMENTS,)), "Seeds of the trainings, all on one split, with commas.")
     runs_dir: Text = option("runs", About((EXPERIMENTS, REPORTING)), "Folder of the runs.")
     runs: Words = option(None, About((REPORTING,), default="all in `runs_dir`"), "Folders of runs, or globs.")
     report_dir: Text = option("report", About((EXPERIMENTS, REPORTING)), "Folder of the report.")

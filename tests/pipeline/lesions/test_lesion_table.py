@@ -50,7 +50,7 @@ def test_rows_of_lesions(scan):
 
 def test_the_row_of_a_scan(scan):
     row = scan_row(scan)
-    assert {*NAMED_BY, *row, "mask", "warnings"} == set(TABLES["volumes"].columns)
+    assert {*NAMED_BY, *row, "uncertainty", "mask", "warnings"} == set(TABLES["volumes"].columns)
     assert row["lesions"] == 2
     volumes = [row[f"{part}_ml"] / VOXEL_ML for part in ("total", "main", "sub", "left", "right")]
     assert volumes == pytest.approx([27, 25, 2, 25, 2])

@@ -17,12 +17,12 @@ BASE = "resunet"
 SYNTHETIC = ("compose", "sides")
 # Scans with masks, new scans and what is done with them: files for training on synthetic scans have none of it.
 NOT_SYNTHETIC = (
-    *("dataset_dir", "split", "fold", "sub_lesions", "scans", "cohort", "split_csv", "traced", "is_unprepared"),
+    *("dataset_dir", "split", "split_seed", "fold", "sub_lesions", "scans", "cohort", "split_csv", "traced", "is_unprepared"),
     *("registrations", "preprocessing", "postprocessing", "decide", "dataset", "evaluator", "applied", "results"),
     *("evaluation_dir", "scorable", "evaluating", "scoring", "inference", "group", "package", "doctor"),
 )
 # All scans are for training, and the model is written at its end.
-HELD_OUT = ("split", "fold", "split_csv", "evaluation_dir", "scorable", "evaluating", "scoring", "release")
+HELD_OUT = ("split", "split_seed", "fold", "split_csv", "evaluation_dir", "scorable", "evaluating", "scoring", "release")
 IN_BRAIN = ("intensities", "in_tissue", "in_brain", "place")
 DERIVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "unet": ((), ()),

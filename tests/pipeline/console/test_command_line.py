@@ -65,7 +65,7 @@ def test_what_the_program_does_not_know_is_left_to_the_bundle(passed_on):
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["train", "--bundle", "vnet"], 2, "--bundle got vnet; allowed are brain, experiments, resunet"),
+        (["train", "--bundle", "vnet"], 2, "--bundle got vnet; allowed are adapt, brain, experiments, resunet"),
         (["segment", "a", "b", "c"], 2, "got 'c' after all that is allowed"),
         (["segment", "a"], 2, "output_dir"),
         (["cook"], 2, "invalid choice: 'cook'"),

@@ -28,7 +28,7 @@ ROOMS = {
     "inference": {"runtime", "models", "finding", "lesions", "derivatives"},
     "review": {"runtime", "pictures", "cohorts", "models", "finding", "lesions", "derivatives", "inference"},
     "evaluation": {"runtime", "pictures", "cohorts", "models", "finding", "lesions", "derivatives", "inference"},
-    "report": {"runtime", "pictures", "cohorts", "models", "options", "evaluation"},
+    "report": {"runtime", "pictures", "cohorts", "models", "options", "lesions", "evaluation"},
     "synthesis": {"runtime", "cohorts"},
     "doctor": {"runtime", "cohorts", "training", "review"},
     "console": {"runtime", "options", "synthesis", "review"},

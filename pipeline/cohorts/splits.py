@@ -88,6 +88,16 @@ def split_cohort(
     return sides
 
 
+def train_on_all(records: Sequence[Record]) -> Split:
+    """Return a split that holds no scan out; training needs one to validate on, so the first one is on both sides.
+
+    Raises:
+        UserError: A scan was made for validation only.
+    """
+    refuse_validation_scans(records)
+    return Split(records, records[:1])
+
+
 def scored_records(
     records: Sequence[Record], scored: str, split: str, fold: int | str, seed: int, written: str | Path
 ) -> list[Record]:

@@ -87,6 +87,7 @@ class Output:
         gather: Function that writes the shared files from the folder, the scans that are done, the reasons of failures and the
             value of the output.
         of_mask: Whether the files are made of the mask, so that they are written again when a person corrects it.
+        in_mni: Whether they need the registration to MNI space.
         require: Function that refuses, before any scan is segmented, what cannot be written, from the value of the output, the
             folder and the scans as listed.
     """
@@ -100,6 +101,7 @@ class Output:
     gather: Callable[[Path, Sequence[DoneScan], Mapping[str, str], Any], None] | None = None
     require: Callable[[Any, Path, Sequence[Mapping[str, Any]]], None] | None = None
     of_mask: bool = True
+    in_mni: bool = False
 
     def paths(self, folder: str | Path, name: ScanName) -> Iterator[Path]:
         """Yield the paths of all files of a scan."""
@@ -139,7 +141,7 @@ def in_standard_space(name: str, option: str, space: str, text: str) -> Output:
         PROBABILITIES: "probability there, with `--save_probabilities true`",
     }
     named = {in_space(space, file): words for file, words in files.items()}
-    return Output(name=name, option=option, files=named, write=lambda scan, to, _: write_in_space(scan, to, space))
+    return Output(name=name, option=option, files=named, write=lambda scan, to, _: write_in_space(scan, to, space), in_mni=True)
 
 
 LESIONS = Output(
@@ -178,6 +180,7 @@ OUTPUTS = (
         option="--fill",
         files={FILLED: "scan with its lesions filled with mirrored tissue; none where `warnings` says why not"},
         write=write_filled,
+        in_mni=True,
     ),
     Output(
         name="dicom",
@@ -186,8 +189,8 @@ OUTPUTS = (
         write=write_dicom_seg,
         require=require_highdicom,
     ),
-    Output(name="regions", option="--atlas", files={}, write=write_regions, tables=("regions",)),
-    Output(name="rois", option="--rois", files={}, write=write_rois, tables=("rois",)),
+    Output(name="regions", option="--atlas", files={}, write=write_regions, tables=("regions",), in_mni=True),
+    Output(name="rois", option="--rois", files={}, write=write_rois, tables=("rois",), in_mni=True),
     Output(
         name="corrections",
         option="",
@@ -206,7 +209,7 @@ OUTPUTS = (
         },
         write=write_page,
         shared={
-            COHORT_PAGE: ("all scans with axial slices, sorted by volume or warnings", "look through all scans"),
+            COHORT_PAGE: ("all scans with axial slices, sorted by volume, uncertainty or warnings", "look through all scans"),
         },
         gather=gather_pages,
     ),

@@ -26,8 +26,6 @@ from strokelesion.transforms import DecideLesionsd
 
 # Version of BIDS that the names and sidecars follow.
 BIDS_VERSION = "1.11.1"
-# Outputs that need the registration to MNI space.
-IN_MNI = frozenset({"mni", "fsl", "filled", "regions", "rois"})
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,8 @@ class Results:
     @cached_property
     def needed_register(self) -> Register:
         """Return `register` if the tables or an output need it, else None."""
-        return self.register if self.positions or IN_MNI.intersection(self.outputs) else None
+        needed = self.positions or any(output.in_mni and output.name in self.outputs for output in OUTPUTS)
+        return self.register if needed else None
 
     @cached_property
     def asked(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from strokelesion.pipeline.evaluation.comparison import bootstrap_interval, select_with_truth
+from strokelesion.pipeline.lesions.lesion_sizes import SIZE_NAMES, bin_sizes
 from strokelesion.pipeline.pictures import (
     BLUE,
     GRAY,
@@ -37,8 +38,6 @@ from strokelesion.pipeline.report.published import INTER_RATER_DICE, INTRA_RATER
 
 NETWORK_COLORS = (BLUE, ORANGE, GREEN, PINK, SKY)
 LOSS_LINES = ("solid", "dashed", "dotted", "dashdot")
-SIZE_EDGES_ML = (0, 0.1, 1, 10, 50, float("inf"))
-SIZE_NAMES = ("< 0.1", "0.1 to 1", "1 to 10", "10 to 50", "≥ 50")
 RECALLS = (
     ("is_touched", "touched by the prediction", BLUE, -0.12),
     ("is_matched", "matched one-to-one (IoU ≥ .25)", ORANGE, 0.12),
@@ -179,11 +178,6 @@ def draw_nine_cells(table: pd.DataFrame) -> Figure:
     axes.tick_params(axis="y", length=0)
     figure.axes[0].set_ylabel("network and loss, highest first")
     return figure
-
-
-def bin_sizes(volumes_ml: pd.Series) -> pd.Series:
-    """Return the name of each lesion's size bin; a volume on an edge is in the upper bin."""
-    return pd.cut(volumes_ml, SIZE_EDGES_ML, right=False, labels=SIZE_NAMES)
 
 
 def state_counts(scores: pd.DataFrame) -> str:

@@ -1,7 +1,6 @@
 """Write the report of a review: scans by decision, volumes before and after, and which lesions were missed, by size."""
 
 from collections.abc import Mapping, Sequence
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ from strokelesion.pipeline.derivatives.result_names import ScanName
 from strokelesion.pipeline.derivatives.scan_images import with_sidecar
 from strokelesion.pipeline.derivatives.scan_pages import AGREEMENT_PICTURE, REVIEW_SIZES, REVIEW_STATUS
 from strokelesion.pipeline.derivatives.table_columns import write_with_dictionary
+from strokelesion.pipeline.lesions.lesion_sizes import SIZE_NAMES, bin_sizes
 from strokelesion.pipeline.pictures import draw_agreement, encode_png
 from strokelesion.pipeline.review.decisions import ACCEPTED, CORRECTED, PENDING, STATUSES, Decision, read_decisions
 from strokelesion.pipeline.runtime.files import write_bytes
 
-# Size classes of lesions by their least volume in ml.
-SIZES_ML = {"below 0.1": 0.0, "0.1 to 1": 0.1, "1 to 10": 1.0, "10 and more": 10.0}
 Records = Sequence[tuple[ScanName, Mapping[str, Any]]]
 
 
@@ -33,7 +31,7 @@ def write_review_report(folder: Path, records: Records) -> None:
         for file in (*with_sidecar(f"{REVIEW_STATUS}.tsv"), *with_sidecar(f"{REVIEW_SIZES}.tsv"), AGREEMENT_PICTURE):
             (folder / file).unlink(missing_ok=True)
         return
-    scans = pd.DataFrame([scan_row(sidecar, decisions.get(str(name), Decision()).status) for name, sidecar in records])
+    scans = pd.DataFrame([volumes_row(sidecar, decisions.get(str(name), Decision()).status) for name, sidecar in records])
     is_decided = scans["status"].isin((ACCEPTED, CORRECTED))
     decided = [sidecar for (_, sidecar), taken in zip(records, is_decided, strict=True) if taken]
     write_with_dictionary(folder, REVIEW_STATUS, status_rows(scans))
@@ -44,7 +42,7 @@ def write_review_report(folder: Path, records: Records) -> None:
     write_bytes(folder / AGREEMENT_PICTURE, encode_png(figure))
 
 
-def scan_row(sidecar: Mapping[str, Any], status: str = PENDING) -> dict[str, Any]:
+def volumes_row(sidecar: Mapping[str, Any], status: str = PENDING) -> dict[str, Any]:
     """Return decision and volumes of a scan; those of a scan that was not assessed are nan."""
     total_ml = sidecar["Tables"]["volumes"][0]["total_ml"]
     (change,) = sidecar["Tables"].get("corrections", [{"automatic_ml": total_ml, "changed_ml": 0.0}])
@@ -53,7 +51,7 @@ def scan_row(sidecar: Mapping[str, Any], status: str = PENDING) -> dict[str, Any
 
 
 def status_rows(scans: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a row for each decision, see `scan_row`: number of scans and their mean volumes."""
+    """Return a row for each decision, see `volumes_row`: number of scans and their mean volumes."""
     groups = {status: scans[scans["status"] == status] for status in STATUSES}
     return [
         {"status": status, "scans": len(group), **group[["automatic_ml", "record_ml", "changed_ml"]].mean()}
@@ -71,7 +69,6 @@ def size_rows(sidecars: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         accepted = {"found_ml": [lesion["volume_ml"] for lesion in sidecar["Tables"]["lesions"]]}
         for kind, volumes in sidecar.get("Lesions", accepted).items():
             found[kind] += volumes
-    edges = [*SIZES_ML.values(), inf]
-    counts = {kind: np.histogram(volumes, edges)[0].tolist() for kind, volumes in found.items()}
-    rows = zip(SIZES_ML, counts["found_ml"], counts["missed_ml"], counts["false_ml"], strict=True)
+    counts = {kind: bin_sizes(volumes).value_counts(sort=False).tolist() for kind, volumes in found.items()}
+    rows = zip(SIZE_NAMES, counts["found_ml"], counts["missed_ml"], counts["false_ml"], strict=True)
     return [{"size_ml": size, "lesions": hits + misses, "missed": misses, "false": wrong} for size, hits, misses, wrong in rows]

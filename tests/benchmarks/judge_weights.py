@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from strokelesion.pipeline.evaluation.comparison import bootstrap_interval, select_with_truth
-from strokelesion.pipeline.report.figures import SIZE_EDGES_ML, SIZE_NAMES
+from strokelesion.pipeline.lesions.lesion_sizes import SIZE_EDGES_ML, SIZE_NAMES
 
 F1 = {"lesion F1, touched": "atlas22_lesion_f1", "lesion F1, IoU ≥ .25": "isles26_lesion_f1"}
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from strokelesion.networks import UserError
-from strokelesion.pipeline.cohorts.splits import scored_records, split_cohort
+from strokelesion.pipeline.cohorts.splits import scored_records, split_cohort, train_on_all
 from strokelesion.pipeline.cohorts.validation_scans import SCANS_TABLE
 
 
@@ -35,6 +35,8 @@ def test_shifted_scans_are_scored_but_not_trained_on(tmp_path):
     with pytest.raises(UserError, match="made by the generator 'shifted', and so were 4 training scans"):
         split_cohort(records(tmp_path), "3-fold", written=tmp_path / "split.csv")
     assert not (tmp_path / "split.csv").exists()
+    with pytest.raises(UserError, match="and so were 6 training scans"):
+        train_on_all(records(tmp_path))
     assert len(scored_records(records(tmp_path), "all", "3-fold", 0, 0, tmp_path / "split.csv")) == 6
 
 

@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from report_frames import FOLDS, experiments, of, report
 
 from strokelesion.pipeline.evaluation.comparison import bootstrap_interval
+from strokelesion.pipeline.lesions.lesion_sizes import bin_sizes
 from strokelesion.pipeline.pictures import encode_png, styled
 from strokelesion.pipeline.report import figures
 
@@ -130,7 +131,7 @@ def test_dice_by_volume_draws_each_scan_that_has_the_lesion_and_the_human_tracer
 
 
 def test_a_lesion_on_a_border_is_in_the_bin_above():
-    bins = figures.bin_sizes(pd.Series([0.0999, 0.1, 1, 9.999, 10, 50, 1e4]))
+    bins = bin_sizes(pd.Series([0.0999, 0.1, 1, 9.999, 10, 50, 1e4]))
     assert list(bins) == ["< 0.1", "0.1 to 1", "1 to 10", "1 to 10", "10 to 50", "≥ 50", "≥ 50"]
 
 

@@ -160,7 +160,7 @@ def draw_incidence(incidence: Incidence) -> bytes:
     tiles = [draw_slice(gray[..., row], incidence.number[..., row], most) for row in rows]
     lines = [np.concatenate(tiles[start : start + COLUMNS], axis=1) for start in range(0, len(tiles), COLUMNS)]
     picture = with_mark(Image.fromarray(np.concatenate(lines)))
-    legend = f"Lesion in the voxel: red 1 scan, yellow {most} of {incidence.scans} scans"
+    legend = f"Lesion in the voxel: {'red 1, ' if most > 1 else ''}yellow {most} of {incidence.scans} scans"
     ImageDraw.Draw(picture).text((3, 3), legend, fill=(255, 255, 255), font_size=14)
     return as_png(picture)
 

@@ -116,7 +116,8 @@ def require_consistent(values: Settings) -> None:
         )
     if values.init is not None and values.resume:
         raise CommandLineError(
-            f"got --init {values.init} and --resume true; allowed is one of them. A resumed run has weights: omit --init."
+            f"got --init {values.init} and --resume true; allowed is one of them. A resumed run has weights: omit --init. An "
+            "adaptation (bundle adapt) cannot be resumed: choose a new --run_dir."
         )
     if values.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), *COMPILERS))):
         raise CommandLineError(
